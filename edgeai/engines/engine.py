@@ -1,0 +1,71 @@
+"""The interface of every inference engine: named arrays in, named arrays out. An engine never knows boxes."""
+
+from __future__ import annotations
+
+import types
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from edgeai.errors import TensorError
+from edgeai.types import Array, TensorSpec
+
+Fill: TypeAlias = Callable[[Array], None]
+"""Writes one input straight into the engine's own memory, an array of the spec's shape and dtype."""
+
+
+class Engine(ABC):
+    """A loaded model. Engines are not thread-safe: one thread at a time, each thread its own.
+
+    inputs, outputs: the specs of its tensors, in the model's order.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @abstractmethod
+    def invoke(self, fill: Mapping[str, Fill]) -> dict[str, Array]:
+        """Let each `fill[name]` write its input, run, and return the outputs as arrays that the caller owns.
+
+        Every input has exactly one fill. Raises EngineError where the native call fails.
+        """
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run on whole arrays of each spec's shape and dtype.
+
+        Raises TensorError for a missing, unknown, misshapen or mistyped input.
+        """
+        self.check(inputs)
+        return self.invoke({name: _copy_of(array) for name, array in inputs.items()})
+
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """Raise TensorError unless `inputs` fit the specs."""
+        names = {spec.name for spec in self.inputs}
+        if names != set(inputs):
+            raise TensorError(f"the model's inputs are {sorted(names)}, given were {sorted(inputs)}")
+        for spec in self.inputs:
+            array = inputs[spec.name]
+            if tuple(array.shape) != spec.shape or array.dtype != np.dtype(spec.dtype):
+                raise TensorError(
+                    f"input {spec.name!r} must be {spec.shape} {spec.dtype}, got {tuple(array.shape)} {array.dtype}"
+                )
+
+    def close(self) -> None:
+        """Free what the engine holds; safe to call twice."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _copy_of(array: Array) -> Fill:
+    def fill(target: Array) -> None:
+        np.copyto(target, array)
+
+    return fill
