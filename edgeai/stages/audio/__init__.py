@@ -1,0 +1,1 @@
+"""Audio stages: resample, log-mel features, the model's window, and keyword smoothing."""
