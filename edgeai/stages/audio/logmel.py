@@ -158,8 +158,11 @@ def _checked(samples: NDArray[np.float32], ndim: int) -> tuple[NDArray[np.float3
             f"audio samples must be {'(N,)' if ndim == 1 else '(B, N)'} float32 in -1..1, got {got}",
             next_step="divide 16-bit samples by 32768 and mix channels to mono first",
         )
-    with np.errstate(over="ignore"):
-        fresh = np.ascontiguousarray(samples, dtype=np.float32)
+    if samples.dtype == np.float32:
+        fresh = np.ascontiguousarray(samples)
+    else:
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is counted below
+            fresh = np.ascontiguousarray(samples, dtype=np.float32)
     finite = np.isfinite(fresh)
     bad = fresh.size - int(np.count_nonzero(finite))
     return (np.where(finite, fresh, np.float32(0)) if bad else fresh), bad
@@ -185,14 +188,15 @@ def _block(frames: NDArray[np.float32], spec: LogMelInput, tables: _Tables) -> N
     """(n, mels) of (n, window_samples). Every step works on a row alone and in a fixed order."""
     spectrum = np.fft.rfft(frames * tables.window, n=spec.fft_size, axis=1)
     spectrum = spectrum[:, tables.first_bin : tables.first_bin + tables.slopes.shape[1]]
-    power = np.zeros((len(frames), tables.slopes.shape[1]))
-    bins = spectrum.shape[1]
-    np.multiply(spectrum.real, spectrum.real, out=power[:, :bins])
-    power[:, :bins] += spectrum.imag * spectrum.imag
+    if spectrum.shape[1] < tables.slopes.shape[1]:  # an odd FFT has no bin at the Nyquist frequency
+        spectrum = np.pad(spectrum, ((0, 0), (0, 1)))
+    power = spectrum.real * spectrum.real
+    power += spectrum.imag * spectrum.imag
     sums = np.add.reduceat(power[:, np.newaxis] * tables.slopes, tables.starts, axis=2)
     sums *= tables.filled
     energy = sums[:, 0, :-1] + sums[:, 1, 1:]
     features: NDArray[np.float64] = np.log(energy + spec.floor)
     features -= spec.offset
     features /= spec.scale
-    return np.clip(features, -1.0, 1.0)
+    np.minimum(features, 1.0, out=features)
+    return np.maximum(features, -1.0, out=features)
