@@ -1,0 +1,43 @@
+# Each target does its own set-up. `make help` lists them.
+SHELL := /bin/bash
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help setup demo test lint format types contracts wheel-check lock clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
+
+setup: ## .venv with everything (Debian packages too, where root or sudo is there)
+	@.ci/setup.sh
+
+demo: setup ## the whole main job in five minutes: distil a student, run it, report over MQTT
+	@$(BIN)/edgeai-compress demo $(ARGS)
+
+test: setup ## all tests; ARGS="tests/unit -k name" picks some
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: setup ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy
+
+contracts: setup ## who may import whom
+	@$(BIN)/lint-imports --no-cache
+
+wheel-check: setup ## build the wheel, install it in a clean environment, use it from /
+	@.ci/wheel_check.sh
+
+lock: setup ## fresh .ci/constraints.txt
+	@.ci/lock.sh
+
+clean: ## remove what builds and tests leave (not .venv, not out/)
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
