@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 512 << 20
 
@@ -37,12 +38,22 @@ class FileEntry(Settings):
     precision: Precision | None = None
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.02
 
+    @model_validator(mode="after")
+    def _engine_says_both(self) -> FileEntry:
+        if (self.format is None) != (self.precision is None):
+            raise ValueError("an engine file needs both format and precision")
+        return self
+
     @field_validator("path")
     @classmethod
     def _path_stays_inside(cls, path: str) -> str:
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts or "\0" in path:
             raise ValueError(f"path {path!r} leaves the bundle")
+        if str(pure) != path or path == MANIFEST_NAME:
+            raise ValueError(
+                f"path {path!r} must be plain (no './', '//', trailing '/') and not {MANIFEST_NAME}"
+            )
         return path
 
 
@@ -64,6 +75,13 @@ class ImageInput(Settings):
     pad: Annotated[int, Field(ge=0, le=255)] = 114
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @field_validator("std")
+    @classmethod
+    def _std_divides(cls, std: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(std) <= 0:
+            raise ValueError("std must be above 0 in every channel")
+        return std
 
 
 class LogMelInput(Settings):
