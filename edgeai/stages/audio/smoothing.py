@@ -14,7 +14,7 @@ from pydantic import Field
 
 from edgeai.bundle.manifest import LogMelInput, Settings
 from edgeai.errors import StageError
-from edgeai.stages.decoders.decoder import read_params
+from edgeai.stages.params import read_params
 
 State = Literal["idle", "fired"]
 Level = Literal["high", "held", "middle", "low"]
