@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_TINY = np.finfo(np.float32).tiny
+_BLOCK = 128
+
 
 def iou_matrix(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """Intersection over union of every box of `a` (N, 4) with every box of `b` (M, 4), as (N, M) float32, 0..1.
@@ -26,9 +29,10 @@ def iou_matrix(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.flo
     shared *= height
     union = area(a)[:, None] + area(b)[None, :]
     union -= shared
-    result = np.zeros_like(shared)
-    np.divide(shared, union, out=result, where=(shared > 0.0) & (union > 0.0))
-    return np.minimum(result, 1.0, out=result)
+    # where nothing is shared the quotient is 0 whatever the union; tiny keeps 0 / 0 out
+    np.maximum(union, _TINY, out=union)
+    shared /= union
+    return np.minimum(shared, 1.0, out=shared)
 
 
 def area(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,15 +56,33 @@ def nms(
     `agnostic`) overlaps it with IoU > iou_threshold. Equal scores keep their order, so that a run repeats exactly.
     """
     order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
-    boxes = np.asarray(xyxy, np.float32)[order]
-    rivals = iou_matrix(boxes, boxes) > iou_threshold
-    if not agnostic:
-        ids = np.asarray(class_ids)[order]
-        rivals &= ids[:, None] == ids[None, :]
-    rivals = np.triu(rivals, 1)
-    alive = np.ones(len(order), np.bool_)
-    # only boxes that overlap a worse one can suppress: the loop is over those, not over all
-    for index in np.flatnonzero(rivals.any(axis=1)):
-        if alive[index]:
-            alive &= ~rivals[index]
-    return np.asarray(order[alive][:limit], np.intp)
+    boxes = np.asarray(xyxy, np.float32).reshape(-1, 4)[order]
+    ids = np.zeros(len(order), np.int32) if agnostic else np.asarray(class_ids)[order]
+    kept = np.empty(0, np.intp)
+    # blocks of falling score: each meets the boxes kept so far, then itself; the end comes early at `limit`
+    for start in range(0, len(order), _BLOCK):
+        if len(kept) >= limit:
+            break
+        block = np.arange(start, min(start + _BLOCK, len(order)), dtype=np.intp)
+        if len(kept):
+            block = block[~_rivals(boxes, ids, kept, block, iou_threshold).any(axis=0)]
+        rivals = np.triu(_rivals(boxes, ids, block, block, iou_threshold), 1)
+        alive = np.ones(len(block), np.bool_)
+        # only a box that overlaps a worse one can suppress: the loop is over those, not over all
+        for index in np.flatnonzero(rivals.any(axis=1)):
+            if alive[index]:
+                alive &= ~rivals[index]
+        kept = np.concatenate([kept, block[alive]])
+    return np.asarray(order[kept[: max(limit, 0)]], np.intp)
+
+
+def _rivals(
+    boxes: NDArray[np.float32],
+    ids: NDArray[np.int32],
+    a: NDArray[np.intp],
+    b: NDArray[np.intp],
+    iou_threshold: float,
+) -> NDArray[np.bool_]:
+    rivals = iou_matrix(boxes[a], boxes[b]) > iou_threshold
+    rivals &= ids[a][:, None] == ids[b][None, :]
+    return rivals

@@ -1,0 +1,96 @@
+"""The interface of every box decoder, and the checks that all of them share."""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from edgeai.bundle.manifest import Settings
+from edgeai.errors import StageError
+from edgeai.stages.letterbox import Placement
+from edgeai.types import Array, Detections
+
+S = TypeVar("S", bound=Settings)
+
+
+class BoxDecoder(ABC):
+    """Turns a detector's outputs into boxes on the frame. Pure: one decoder may serve several threads.
+
+    labels: the names that `Detections.class_ids` count through.
+    """
+
+    labels: tuple[str, ...]
+
+    @abstractmethod
+    def decode(self, outputs: Mapping[str, Array], placement: Placement) -> Detections:
+        """Boxes in source pixels, clipped to the frame, best score first; values that are not finite give none.
+
+        outputs: real values (dequantised) by the engine's names. Raises StageError where an output is missing or
+        has another shape than the parameters promise.
+        """
+
+
+def read_params(model: type[S], params: Mapping[str, Any], *, decoder: str) -> S:
+    """`params` as `model`, or StageError naming the parameter (the nearest one where it is unknown)."""
+    try:
+        return model.model_validate(dict(params))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = [field.alias or name for name, field in model.model_fields.items()]
+            near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise StageError(f"decoder {decoder!r} has no parameter {key!r}", next_step=hint) from None
+        where = f"parameter {key!r} of decoder {decoder!r}" if key else f"decoder {decoder!r}"
+        given = f", got {first['input']!r}" if key and first["type"] != "missing" else ""
+        raise StageError(f"{where}: {first['msg'].removeprefix('Value error, ')}{given}") from None
+
+
+def take_output(outputs: Mapping[str, Array], name: str, *, decoder: str) -> NDArray[np.float32]:
+    """The output called `name` as float32, or StageError naming those that are there."""
+    if name not in outputs:
+        raise StageError(
+            f"decoder {decoder!r} needs the output {name!r}, the model gives {', '.join(outputs) or 'none'}"
+        )
+    return np.asarray(outputs[name], np.float32)
+
+
+def class_map(
+    keep_classes: tuple[int, ...] | None, labels: tuple[str, ...], *, decoder: str
+) -> NDArray[np.int32] | None:
+    """The model's class numbers, the one at i meaning labels[i]; None where the two are the same.
+
+    Raises StageError unless there is one label for each class kept.
+    """
+    if not labels:
+        raise StageError(
+            f"decoder {decoder!r} needs at least one label", next_step="list them in the manifest"
+        )
+    if keep_classes is None:
+        return None
+    if len(keep_classes) != len(labels):
+        raise StageError(
+            f"decoder {decoder!r} keeps {len(keep_classes)} classes, the bundle has {len(labels)} labels",
+            next_step="give one label for each of keep_classes, in its order",
+        )
+    if len(set(keep_classes)) != len(keep_classes) or min(keep_classes) < 0:
+        raise StageError(
+            f"keep_classes of decoder {decoder!r} must be different numbers from 0, got {keep_classes}"
+        )
+    return np.asarray(keep_classes, np.int32)
+
+
+def on_frame(
+    xyxy: NDArray[np.float32], scores: NDArray[np.float32], class_ids: NDArray[np.int32], placement: Placement
+) -> Detections:
+    """Boxes in model pixels as Detections in source pixels; those wholly in the padding are left out."""
+    boxes = placement.to_source(xyxy)
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return Detections(boxes[inside], scores[inside], class_ids[inside])
