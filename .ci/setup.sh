@@ -106,7 +106,7 @@ fi
 rm -f "$STAMP"
 
 pip_install() {
-  .venv/bin/python -m pip install --disable-pip-version-check --no-input $([ -t 2 ] || echo -q) \
+  .venv/bin/python -m pip install --disable-pip-version-check --no-input $([ -t 2 ] || echo -qq) \
     -c .ci/constraints.txt -e ".[$EXTRAS]" >&2
 }
 say "installing Python packages (some 700 MB to download the first time)"

@@ -1,0 +1,1 @@
+"""Devices: facts about boards and, later, flashing and provisioning them. The facts are in devices/profiles."""

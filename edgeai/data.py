@@ -16,12 +16,14 @@ def data_root(package: Path = _PACKAGE) -> Path:
 
 
 def find_data(*parts: str) -> Path:
-    """The path of a file or folder of ours, e.g. find_data("devices", "profiles").
+    """The path of a file or folder of ours: parts are names below the data root ("devices", "profiles").
 
-    Raises DataMissingError where there is none.
+    Raises DataMissingError where there is none, and for parts that lead out of the data root.
     """
-    path = data_root().joinpath(*parts)
-    if not path.exists():
+    root = data_root()
+    path = root.joinpath(*parts)
+    inside = path.is_relative_to(root) and ".." not in path.parts and "\0" not in str(path)
+    if not inside or not path.exists():
         raise DataMissingError(
             f"no {'/'.join(parts)} in this installation ({path})",
             next_step="reinstall with `pip install --force-reinstall edgeai`, or work in a checkout",

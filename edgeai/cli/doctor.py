@@ -1,0 +1,141 @@
+"""`edgeai doctor`: what can run on this machine, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import ctypes.util
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from edgeai.clock import clock_synced
+from edgeai.console import print_json, print_table
+from edgeai.data import data_root
+from edgeai.errors import ProfileError
+from edgeai.hardware import Hardware, device_facts, library_versions, microphones, read_hardware
+from edgeai.profile import L4T_LINES, Profile, list_profiles, match_profile
+from edgeai.types import JsonValue
+
+State = Literal["ok", "absent", "missing"]
+Versions = dict[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part. ok: works here. absent: not here, and not needed by all. missing: the runtime cannot do without."""
+
+    name: str
+    state: State
+    detail: str
+    fix: str = ""
+
+
+def doctor(json_output: bool) -> int:
+    """Print what can run here; 1 where something that the runtime cannot do without is missing, else 0."""
+    hardware, versions = read_hardware(), library_versions()
+    profile, warning = _profile(hardware)
+    checks = [*examine(hardware, versions, find=shutil.which, listen=microphones), warning]
+    ok = all(check.state != "missing" for check in checks)
+    if json_output:
+        print_json(
+            {
+                "ok": ok,
+                "profile": profile.name if profile else None,
+                "device": device_facts(),
+                "versions": versions,
+                "checks": [asdict(check) for check in checks],
+            }
+        )
+        return 0 if ok else 1
+    print_table(
+        ("part", "state", "detail"), [(c.name, c.state, c.detail) for c in checks], title=hardware.label
+    )
+    fixes = [check for check in checks if check.fix]
+    for check in fixes:
+        print(f"{check.name}: {check.fix}")
+    print("ready" if ok else "not ready: mend what is missing")
+    return 0 if ok else 1
+
+
+def examine(
+    hardware: Hardware,
+    versions: Versions,
+    *,
+    find: Callable[[str], str | None],
+    listen: Callable[[], tuple[str, ...] | None],
+) -> Iterator[Check]:
+    """Each part of the runtime, in the order of a frame's journey. `find` looks a program up on PATH."""
+    yield _library(
+        "TFLite models", versions, "litert", "tflite-runtime", "tensorflow", fix="pip install ai-edge-litert"
+    )
+    yield _library("ONNX models", versions, "onnxruntime", needed=False, fix="pip install 'edgeai[onnx]'")
+    if hardware.gpus or hardware.l4t:
+        yield _library(
+            "TensorRT engines", versions, "tensorrt", needed=False, fix="pip install 'edgeai[tensorrt]'"
+        )
+    yield _library("video", versions, "opencv", fix="pip install opencv-python-headless")
+    cameras = ", ".join(f"{camera.device} {camera.name}".strip() for camera in hardware.cameras)
+    yield Check(
+        "cameras", "ok" if cameras else "absent", cameras or "none at /dev/video*; files and RTSP work"
+    )
+    yield _microphone(versions, listen)
+    yield _library("MQTT", versions, "paho-mqtt", fix="pip install paho-mqtt")
+    broker = find("mosquitto") or find("/usr/sbin/mosquitto")
+    yield Check(
+        "MQTT broker on this machine",
+        "ok" if broker else "absent",
+        broker or "none; `edgeai run` may report to one elsewhere",
+        "" if broker else "sudo apt-get install -y mosquitto",
+    )
+    yield _library(
+        "compressing models", versions, "tensorflow", needed=False, fix="pip install 'edgeai[compress]'"
+    )
+    synced = clock_synced()
+    detail = {True: "set by the network", False: "not yet set by the network", None: "nothing here says"}[
+        synced
+    ]
+    fix = "sudo systemctl enable --now systemd-timesyncd" if synced is False else ""
+    yield Check("clock", "absent" if synced is False else "ok", detail, fix)
+    models = sorted(path.parent.name for path in data_root().glob("models/*/manifest.json"))
+    yield Check(
+        "models at hand", "ok" if models else "absent", ", ".join(models) or "none; give --bundle a folder"
+    )
+
+
+def _library(name: str, versions: Versions, *libraries: str, fix: str, needed: bool = True) -> Check:
+    for library in libraries:
+        if versions[library] is not None:
+            return Check(name, "ok", f"{library} {versions[library]}")
+    return Check(name, "missing" if needed else "absent", f"no {libraries[0]}", fix)
+
+
+def _microphone(versions: Versions, listen: Callable[[], tuple[str, ...] | None]) -> Check:
+    if versions["sounddevice"] is None:
+        return Check("microphones", "absent", "no sounddevice", "pip install sounddevice")
+    names = listen()
+    if names is None:
+        if ctypes.util.find_library("portaudio") is None:
+            return Check("microphones", "absent", "no PortAudio", "sudo apt-get install -y libportaudio2")
+        return Check("microphones", "absent", "PortAudio does not answer")
+    return Check("microphones", "ok" if names else "absent", ", ".join(names[:4]) or "none; sound files work")
+
+
+def _profile(hardware: Hardware) -> tuple[Profile | None, Check]:
+    try:
+        profile = match_profile(
+            list_profiles(),
+            compatible=hardware.compatible,
+            board=hardware.board,
+            arch=hardware.arch,
+            nvidia_gpu=bool(hardware.gpus),
+        )
+    except (ProfileError, FileNotFoundError) as error:
+        return None, Check("device profile", "absent", str(error))
+    if profile is None:
+        return None, Check("device profile", "absent", "none fits; `edgeai-devices list` shows what is known")
+    detail = f"{profile.name} ({profile.tested or 'never run on a board'})"
+    if hardware.l4t and profile.soc:
+        lines = L4T_LINES[profile.soc.value]
+        if int(hardware.l4t.partition(".")[0]) not in lines:
+            detail += f"; L4T {hardware.l4t} is new to us (known lines: {', '.join(map(str, lines))})"
+    return profile, Check("device profile", "ok", detail)
