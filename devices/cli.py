@@ -39,13 +39,13 @@ def list_command(json_output: Json = False) -> None:
         (
             profile.name,
             _sm(profile),
-            " ".join(profile.precisions.value),
-            " ".join(profile.l4t.value) if profile.l4t else "-",
+            " ".join(name for name in profile.precisions.value if name != "float32"),
+            _l4t_lines(profile),
             len(profile.unconfirmed),
         )
         for profile in profiles
     ]
-    print_table(("profile", "SM", "precisions", "L4T", "unconfirmed"), rows)
+    print_table(("profile", "SM", "besides float32", "L4T", "unsure"), rows)
     tested = [profile.name for profile in profiles if profile.tested]
     print(f"{NEVER_RUN}: all but {', '.join(tested)}. `edgeai-devices show NAME` gives each fact's source.")
 
@@ -59,12 +59,12 @@ def show(
     if json_output:
         print_json(profile.model_dump(mode="json") | {"unconfirmed": list(profile.unconfirmed)})
         return
-    rows = [(key, _text(fact), fact.mark, fact.source) for key, fact in profile.facts().items()]
-    print_table(
-        ("fact", "value", "mark", "source"), rows, title=f"{profile.title} ({profile.tested or NEVER_RUN})"
-    )
+    print(f"{profile.title}: {f'run on {profile.tested}' if profile.tested else NEVER_RUN}")
     if profile.notes:
         print(profile.notes)
+    for key, fact in profile.facts().items():
+        print(f"  {key:26}{_text(fact)}")
+        print(f"{'':28}{fact.mark}: {fact.source}")
     if profile.unconfirmed:
         print(f"unconfirmed, ask the board: {', '.join(profile.unconfirmed)}")
 
@@ -78,6 +78,11 @@ def _row(profile: Profile) -> dict[str, JsonValue]:
         "l4t": list(profile.l4t.value) if profile.l4t else [],
         "unconfirmed": list(profile.unconfirmed),
     }
+
+
+def _l4t_lines(profile: Profile) -> str:
+    releases = profile.l4t.value if profile.l4t else ()
+    return " ".join(dict.fromkeys(release.partition(".")[0] for release in releases)) or "-"
 
 
 def _sm(profile: Profile) -> str:

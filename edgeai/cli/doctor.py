@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from edgeai.clock import clock_synced
-from edgeai.console import print_json, print_table
+from edgeai.console import print_json
 from edgeai.data import data_root
 from edgeai.errors import ProfileError
 from edgeai.hardware import Hardware, device_facts, library_versions, microphones, read_hardware
@@ -41,18 +41,17 @@ def doctor(json_output: bool) -> int:
             {
                 "ok": ok,
                 "profile": profile.name if profile else None,
-                "device": device_facts(),
+                "device": device_facts(hardware),
                 "versions": versions,
                 "checks": [asdict(check) for check in checks],
             }
         )
         return 0 if ok else 1
-    print_table(
-        ("part", "state", "detail"), [(c.name, c.state, c.detail) for c in checks], title=hardware.label
-    )
-    fixes = [check for check in checks if check.fix]
-    for check in fixes:
-        print(f"{check.name}: {check.fix}")
+    print(hardware.label)
+    for check in checks:
+        print(f"  {check.state:8}{check.name:20}{check.detail}")
+        if check.fix:
+            print(f"{'':30}fix: {check.fix}")
     print("ready" if ok else "not ready: mend what is missing")
     return 0 if ok else 1
 
@@ -70,9 +69,11 @@ def examine(
     )
     yield _library("ONNX models", versions, "onnxruntime", needed=False, fix="pip install 'edgeai[onnx]'")
     if hardware.gpus or hardware.l4t:
-        yield _library(
-            "TensorRT engines", versions, "tensorrt", needed=False, fix="pip install 'edgeai[tensorrt]'"
+        # JetPack brings its own TensorRT, for the system's Python only
+        fix = (
+            "sudo apt-get install -y python3-libnvinfer" if hardware.l4t else "pip install 'edgeai[tensorrt]'"
         )
+        yield _library("TensorRT engines", versions, "tensorrt", needed=False, fix=fix)
     yield _library("video", versions, "opencv", fix="pip install opencv-python-headless")
     cameras = ", ".join(f"{camera.device} {camera.name}".strip() for camera in hardware.cameras)
     yield Check(
@@ -82,20 +83,22 @@ def examine(
     yield _library("MQTT", versions, "paho-mqtt", fix="pip install paho-mqtt")
     broker = find("mosquitto") or find("/usr/sbin/mosquitto")
     yield Check(
-        "MQTT broker on this machine",
+        "MQTT broker",
         "ok" if broker else "absent",
-        broker or "none; `edgeai run` may report to one elsewhere",
+        broker or "none here; events may go to another machine's",
         "" if broker else "sudo apt-get install -y mosquitto",
     )
     yield _library(
         "compressing models", versions, "tensorflow", needed=False, fix="pip install 'edgeai[compress]'"
     )
     synced = clock_synced()
-    detail = {True: "set by the network", False: "not yet set by the network", None: "nothing here says"}[
-        synced
-    ]
+    detail = {
+        True: "set by the network",
+        False: "not yet set by the network",
+        None: "not known: neither timesyncd nor chrony runs here",
+    }[synced]
     fix = "sudo systemctl enable --now systemd-timesyncd" if synced is False else ""
-    yield Check("clock", "absent" if synced is False else "ok", detail, fix)
+    yield Check("clock", "ok" if synced else "absent", detail, fix)
     models = sorted(path.parent.name for path in data_root().glob("models/*/manifest.json"))
     yield Check(
         "models at hand", "ok" if models else "absent", ", ".join(models) or "none; give --bundle a folder"
@@ -133,7 +136,7 @@ def _profile(hardware: Hardware) -> tuple[Profile | None, Check]:
         return None, Check("device profile", "absent", str(error))
     if profile is None:
         return None, Check("device profile", "absent", "none fits; `edgeai-devices list` shows what is known")
-    detail = f"{profile.name} ({profile.tested or 'never run on a board'})"
+    detail = f"{profile.name} ({('run on ' + profile.tested) if profile.tested else 'never run on a board'})"
     if hardware.l4t and profile.soc:
         lines = L4T_LINES[profile.soc.value]
         if int(hardware.l4t.partition(".")[0]) not in lines:
