@@ -1,0 +1,134 @@
+"""Counting across a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from edgeai.stages.geometry import Anchor, Float, Fraction, Point, position_along, signed_distance
+from edgeai.stages.rules.rule import Rule, RuleSettings, Scene, Seen
+from edgeai.types import Event, JsonValue
+
+
+class LineSettings(RuleSettings):
+    """A counting line from a to b. forward: from the left of one who goes from a to b to the right.
+
+    hysteresis: how far from the line, in frame heights, a track must get for its side to be believed.
+    classes: labels that count; all where absent.
+    """
+
+    kind: Literal["line"] = "line"
+    a: Point
+    b: Point
+    forward: str = "in"
+    backward: str = "out"
+    anchor: Anchor = "bottom"
+    hysteresis: Fraction = 0.01
+
+    @model_validator(mode="after")
+    def _has_length(self) -> LineSettings:
+        if self.a == self.b:
+            raise ValueError("a and b must be different points")
+        if self.forward == self.backward:
+            raise ValueError("forward and backward must be different names")
+        return self
+
+
+@dataclass(slots=True)
+class _LineMemory:
+    """side: -1 or 1, the last that was believed, 0 before the first. net: crossings of a-b since, with direction."""
+
+    point: tuple[float, float]
+    side: int
+    net: int = 0
+
+
+class LineRule(Rule):
+    """Counts tracks that get across the line from a to b, by direction.
+
+    A track is believed to be on a side once it is farther than `hysteresis` from the line. Between two believed
+    sides its path may wobble over the line: what counts is the sum of its passages through the stretch from a to b,
+    so jitter and stops on the line count once or not at all, and a way round the end counts nothing.
+    A track that first appears within the hysteresis has no side yet: it must be seen clear of the line before.
+    """
+
+    settings: LineSettings
+
+    def __init__(self, settings: LineSettings, *, labels: Sequence[str]) -> None:
+        self.settings = settings
+        super().__init__(labels)
+        self._memory: dict[int, _LineMemory] = {}
+        self._counts = {settings.forward: 0, settings.backward: 0}
+        self._by_class: dict[str, dict[str, int]] = {}
+
+    def update(self, scene: Scene) -> list[Event]:
+        events = []
+        seen = self._seen(scene, self.settings.anchor)
+        if seen:
+            # in units of the frame's height, so that an angle is an angle
+            stretch = np.array((scene.aspect, 1.0))
+            a, b = np.array(self.settings.a) * stretch, np.array(self.settings.b) * stretch
+            points = np.array([one.point for one in seen]) * stretch
+            distances = signed_distance(points, a, b).tolist()
+            for one, distance in zip(seen, distances, strict=True):
+                direction = self._move(one, distance, a, b, stretch)
+                if direction:
+                    events.append(self._count(scene, one, direction))
+        for track_id in scene.ended:
+            self._memory.pop(track_id, None)
+        return events
+
+    def totals(self) -> dict[str, JsonValue]:
+        by_class: dict[str, JsonValue] = {label: dict(counts) for label, counts in self._by_class.items()}
+        return {**self._counts, "by_class": by_class}
+
+    def _move(self, one: Seen, distance: float, a: Float, b: Float, stretch: Float) -> str:
+        """Take the track's next point; the direction it has now crossed in, or ""."""
+        clear = abs(distance) > self.settings.hysteresis
+        side = 1 if distance > 0.0 else -1
+        memory = self._memory.get(one.track_id)
+        if memory is None:
+            self._memory[one.track_id] = _LineMemory(one.point, side if clear else 0)
+            return ""
+        memory.net += _passage(np.array([memory.point, one.point]) * stretch, a, b)
+        memory.point = one.point
+        if not clear:
+            return ""
+        crossed = memory.side == -side and memory.net * side > 0
+        memory.side, memory.net = side, 0
+        if not crossed:
+            return ""
+        return self.settings.forward if side > 0 else self.settings.backward
+
+    def _count(self, scene: Scene, one: Seen, direction: str) -> Event:
+        self._counts[direction] += 1
+        of_class = self._by_class.setdefault(one.label, dict.fromkeys(self._counts, 0))
+        of_class[direction] += 1
+        data: dict[str, JsonValue] = {
+            "track_id": one.track_id,
+            "label": one.label,
+            "direction": direction,
+            "count": self._counts[direction],
+            "totals": {**self._counts},
+        }
+        return self._event("line_crossed", scene, data, one.row)
+
+
+def _passage(path: Float, a: Float, b: Float) -> int:
+    """1 or -1 where the step path[0] -> path[1] passes through a-b to its right or left, else 0.
+
+    A point on the line belongs to its left, always: coming to the line and going on are one passage together,
+    coming and going back are none.
+    """
+    before, after = signed_distance(path, a, b).tolist()
+    if (before > 0.0) == (after > 0.0):
+        return 0
+    share = before / (before - after)
+    place = float(position_along(path[:1] + share * (path[1:] - path[:1]), a, b)[0])
+    if not 0.0 <= place <= 1.0:
+        return 0
+    return 1 if after > 0.0 else -1
