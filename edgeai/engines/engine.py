@@ -52,7 +52,12 @@ class Engine(ABC):
                     f"input {spec.name!r} must be {spec.shape} {spec.dtype}, got {tuple(array.shape)} {array.dtype}"
                 )
 
-    def close(self) -> None:
+    def bare_call(self) -> Callable[[], object]:
+        """One run of the native library on whatever its inputs hold: what this class's own cost is measured against."""
+        nothing: dict[str, Fill] = {spec.name: lambda target: None for spec in self.inputs}
+        return lambda: self.invoke(nothing)
+
+    def close(self) -> None:  # noqa: B027 - most engines have something to free, not all
         """Free what the engine holds; safe to call twice."""
 
     def __enter__(self) -> Engine:

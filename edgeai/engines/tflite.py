@@ -1,0 +1,227 @@
+"""TFLite models: float32, float16, dynamic-range and integer, through whichever interpreter is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeai.engines.engine import Engine, Fill
+from edgeai.errors import EngineError, EngineUnavailableError
+from edgeai.types import Array, TensorSpec
+
+# (package, module with Interpreter), best first: on int8 models tflite-runtime 2.14 is some 22 times slower than LiteRT
+_LIBRARIES = (
+    ("ai_edge_litert", "ai_edge_litert.interpreter"),
+    ("tflite_runtime", "tflite_runtime.interpreter"),
+    ("tensorflow", "tensorflow.lite"),
+)
+_INSTALL = "pip install ai-edge-litert"
+_IDENTIFIER = b"TFL3"  # file_identifier of tensorflow/lite/schema/schema.fbs, bytes 4 to 8 of the file
+_MIN_BYTES = 64
+_stderr_lock = threading.Lock()
+
+
+class TfliteEngine(Engine):
+    """A .tflite file behind the Engine interface; any dynamic dimension is taken as 1.
+
+    Inputs are written straight into the interpreter's memory; outputs are copies. Names are those of the model's
+    signature where it has exactly one, else the tensors' own without TensorFlow's "serving_default_" and ":0".
+
+    LiteRT checks a file's structure, older interpreters trust it and can crash the process on a damaged one. Here
+    only identifier and length are checked before: what protects a device is the SHA-256 of its bundle.
+
+    Raises EngineUnavailableError without any interpreter, EngineError for a file that cannot be run.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 1) -> None:
+        self._where = Path(path).name
+        _check_file(Path(path))
+        self.library, interpreter_class = _load_library()
+        try:
+            with _quiet_stderr():
+                interpreter = interpreter_class(model_path=os.fspath(path), num_threads=max(1, threads))
+                interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, TypeError, OSError) as error:
+            raise _open_error(self._where, self.library, str(error)) from None
+        self._interpreter: Any = interpreter
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        names = _signature_names(interpreter)
+        self.inputs = _specs(inputs, names, self._where)
+        self._views: dict[str, Callable[[], Array]] = {
+            spec.name: interpreter.tensor(detail["index"])
+            for spec, detail in zip(self.inputs, inputs, strict=True)
+        }
+        if any(len(detail["shape"]) == 0 for detail in outputs):
+            outputs = self._shapes_by_running()
+        self.outputs = _specs(outputs, names, self._where)
+        self._output_indices = [
+            (spec.name, int(detail["index"])) for spec, detail in zip(self.outputs, outputs, strict=True)
+        ]
+
+    def invoke(self, fill: Mapping[str, Fill]) -> dict[str, Array]:
+        interpreter = self._open()
+        for name, view in self._views.items():
+            fill[name](view())  # no name is bound to the view: invoke refuses to run while one lives
+        try:
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise EngineError(
+                f"{self._where}: {self.library} failed to run: {_one_line(str(error))}"
+            ) from None
+        get = interpreter.get_tensor
+        return {name: get(index) for name, index in self._output_indices}
+
+    def bare_call(self) -> Callable[[], object]:
+        """The interpreter's own invoke with nothing around it: what overhead is measured against."""
+        call: Callable[[], object] = self._open().invoke
+        return call
+
+    def reset(self) -> None:
+        """Set the variables of a streaming model back to their first values."""
+        self._open().reset_all_variables()
+
+    def close(self) -> None:
+        self._views = {}
+        self._interpreter = None
+
+    def _open(self) -> Any:
+        if self._interpreter is None:
+            raise EngineError(f"{self._where}: the engine is closed")
+        return self._interpreter
+
+    def _shapes_by_running(self) -> list[dict[str, Any]]:
+        # operators such as TFLite_Detection_PostProcess size their outputs in the first run only
+        self.invoke({spec.name: lambda view: view.fill(0) for spec in self.inputs})
+        with contextlib.suppress(RuntimeError, ValueError):
+            self._interpreter.reset_all_variables()
+        details: list[dict[str, Any]] = self._interpreter.get_output_details()
+        return details
+
+
+def tflite_library() -> str:
+    """The name of the interpreter that would be used. Raises EngineUnavailableError where there is none."""
+    return _load_library()[0]
+
+
+def _load_library() -> tuple[str, Any]:
+    tried = []
+    for package, module in _LIBRARIES:
+        if find_spec(package) is None:
+            continue
+        if package == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
+            # built against numpy 1: it fails deep inside, after pages of warnings
+            tried.append("tflite_runtime is built for numpy 1 (pip install 'numpy<2')")
+            continue
+        try:
+            return package, importlib.import_module(module).Interpreter
+        except Exception as error:  # a broken wheel raises anything, and the next library may work
+            tried.append(f"{package} cannot be imported ({_one_line(str(error))})")
+    reason = "; ".join(tried) or "none of ai-edge-litert, tflite-runtime, tensorflow is installed"
+    raise EngineUnavailableError(f"no TFLite interpreter: {reason}", next_step=_INSTALL)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if size < _MIN_BYTES or head[4:8] != _IDENTIFIER:
+        raise EngineError(
+            f"{path}: no TFLite model (bytes 4 to 8 are {head[4:8]!r}, expected {_IDENTIFIER!r}; {size} bytes)",
+            next_step="is it the right file, and whole?",
+        )
+    if int.from_bytes(head[:4], "little") >= size:
+        raise EngineError(f"{path}: truncated TFLite model, {size} bytes", next_step="copy it again")
+
+
+def _open_error(where: str, library: str, message: str) -> EngineError:
+    text = _one_line(message)
+    if "Didn't find op" in text or "unresolved custom op" in text.lower():
+        step = _INSTALL if library != "ai_edge_litert" else "convert the model with built-in operators only"
+        hint = " (tflite-runtime 2.14 knows no dynamic-range models of TensorFlow 2.21)"
+        return EngineError(
+            f"{where}: {library} lacks an operator of the model{hint if library == 'tflite_runtime' else ''}: {text}",
+            next_step=step,
+        )
+    return EngineError(
+        f"{where}: {library} cannot open it: {text}", next_step="is the file whole and TFLite?"
+    )
+
+
+def _signature_names(interpreter: Any) -> dict[int, str]:
+    """{tensor index: name} of the only signature; empty where there is none or several."""
+    signatures = interpreter.get_signature_list()
+    if len(signatures) != 1:
+        return {}
+    runner = interpreter.get_signature_runner(next(iter(signatures)))
+    details = {**runner.get_input_details(), **runner.get_output_details()}
+    names = {int(detail["index"]): str(name) for name, detail in details.items()}
+    return names if len(names) == len(details) else {}
+
+
+def _specs(details: list[dict[str, Any]], names: dict[int, str], where: str) -> tuple[TensorSpec, ...]:
+    plain = [names.get(int(detail["index"]), _clean(str(detail["name"]))) for detail in details]
+    unique = Counter(plain)
+    specs = []
+    for name, detail in zip(plain, details, strict=True):
+        scales, zero_points = (
+            detail["quantization_parameters"]["scales"],
+            detail["quantization_parameters"]["zero_points"],
+        )
+        if len(scales) > 1:
+            raise EngineError(f"{where}: tensor {name!r} is quantised per channel, only per tensor is known")
+        specs.append(
+            TensorSpec(
+                name=name if unique[name] == 1 else str(detail["name"]),
+                shape=tuple(int(size) for size in detail["shape"]),
+                dtype=np.dtype(detail["dtype"]).name,
+                scale=float(scales[0]) if len(scales) and scales[0] != 0 else None,
+                zero_point=int(zero_points[0]) if len(zero_points) else 0,
+            )
+        )
+    return tuple(specs)
+
+
+def _clean(name: str) -> str:
+    return name.removeprefix("serving_default_").removesuffix(":0")
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())[:200]
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Hold back what native code says on standard error, then pass on all but its "INFO:" lines.
+
+    The interpreters announce XNNPACK with every model and have no switch for it.
+    """
+    with _stderr_lock, contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(tempfile.TemporaryFile())
+            real = os.dup(2)
+        except OSError:  # no standard error, or no place for a file: then let it talk
+            yield
+            return
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            held.seek(0)
+            kept = b"".join(line for line in held if not line.startswith(b"INFO:"))
+            with contextlib.suppress(OSError):
+                os.write(2, kept)
+            os.close(real)
