@@ -1,0 +1,181 @@
+"""Frames from a video file."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeai.clock import Clock, SystemClock
+from edgeai.errors import SourceError, SourceFormatError, SourceMissingError
+from edgeai.sources.source import Source
+from edgeai.types import Frame
+
+if TYPE_CHECKING:
+    import cv2
+
+_LOG = logging.getLogger(__name__)
+
+
+class VideoFile(Source[Frame]):
+    """Every frame of a video file, or of a part of it, in order.
+
+    realtime: frames come no faster than their times say; none is dropped (`Latest` does that). loop: begin again at
+    the end, time and index running on. start, stop: the part to read, as fractions of the file's frames; frames
+    before it are decoded and thrown away, since seeking is inexact in many formats: 0.5 of one file and 0.5 of the
+    same file meet without a gap or a shared frame.
+    `Frame.index` and `Frame.time_s` are the position in the file (the whole file, not the part).
+
+    Raises SourceMissingError where there is no such file, SourceFormatError where it holds no picture that can be
+    read, or does not say its frame count and a part of it is asked for.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        stream: str,
+        realtime: bool = False,
+        loop: bool = False,
+        start: float = 0.0,
+        stop: float = 1.0,
+        clock: Clock | None = None,
+    ) -> None:
+        if not 0.0 <= start < stop <= 1.0:
+            raise SourceError(
+                f"0 <= start < stop <= 1 must hold for the part of {path}, got {start} and {stop}"
+            )
+        self.path = Path(path)
+        self.stream = stream
+        self.fps = 0.0
+        self.frame_count = 0
+        self.width_px = 0
+        self.height_px = 0
+        self._realtime = realtime
+        self._loop = loop
+        self._part = (start, stop)
+        self._clock = clock or SystemClock()
+        self._capture: cv2.VideoCapture | None = None
+        self._closing = threading.Event()
+
+    def open(self) -> None:
+        """Open the file, and read its facts: fps, frame_count (0 where not said), width_px, height_px."""
+        import cv2
+
+        self.close()
+        self._capture = self._opened()
+        if not self._capture.grab():
+            self.close()
+            raise SourceFormatError(f"{self.path} holds no frame that can be read")
+        self.fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        if not (math.isfinite(self.fps) and 0.0 < self.fps <= 1000.0):
+            self.fps = 25.0  # a file that does not know: frames must have some distance
+        self.frame_count = _whole(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.width_px = _whole(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        self.height_px = _whole(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        self._capture.release()
+        self._capture = self._opened()  # back before the frame that was tried
+        self._closing.clear()
+        if self._part != (0.0, 1.0) and not self.frame_count:
+            self.close()
+            raise SourceFormatError(
+                f"{self.path} does not say how many frames it has, so no part of it can be read",
+                next_step="convert it to MP4, or read the whole file",
+            )
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._capture is None:
+            raise SourceError(f"{self.path} is not open", next_step="use `with`, or call open() first")
+        began_s = self._clock.monotonic_s()
+        first_s: float | None = None
+        index_offset, time_offset_s = 0, 0.0
+        while True:
+            frame: Frame | None = None
+            for frame in self._pass(index_offset, time_offset_s):
+                first_s = frame.time_s if first_s is None else first_s
+                wait_s = began_s + frame.time_s - first_s - self._clock.monotonic_s()
+                if self._realtime and wait_s > 0 and self._clock.wait(self._closing, wait_s):
+                    return
+                yield frame
+                if self._closing.is_set():
+                    return
+            if frame is None or first_s is None:
+                raise SourceFormatError(f"{self.path} has no frame that can be read in the part asked for")
+            if not self._loop:
+                return
+            index_offset = frame.index + 1 - self._bounds()[0]
+            time_offset_s = frame.time_s + 1.0 / self.fps - first_s
+            if self._capture is not None:
+                self._capture.release()
+            self._capture = self._opened()
+
+    def _pass(self, index_offset: int, time_offset_s: float) -> Iterator[Frame]:
+        """The part's frames, once."""
+        import cv2
+
+        first, end = self._bounds()
+        index, last_s = 0, -math.inf
+        while index < end and (capture := self._capture) is not None:
+            if not capture.grab():
+                self._warn_if_short(index, end)
+                return
+            if index >= first:
+                read, image = capture.retrieve()
+                if not read or image is None:
+                    self._warn_if_short(index, end)
+                    return
+                time_s = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
+                if not (math.isfinite(time_s) and time_s > last_s):
+                    # files without timestamps give 0 for all frames
+                    time_s = max(index / self.fps, last_s + 1.0 / self.fps)
+                last_s = time_s
+                yield Frame(
+                    np.asarray(image, np.uint8), index + index_offset, time_s + time_offset_s, self.stream
+                )
+            index += 1
+
+    def _bounds(self) -> tuple[int, float]:
+        start, stop = self._part
+        first = round(start * self.frame_count)
+        return first, (math.inf if stop == 1.0 else max(round(stop * self.frame_count), first + 1))
+
+    def _warn_if_short(self, read: int, end: float) -> None:
+        promised = min(end, self.frame_count)
+        # the count of some containers is an estimate from the duration: a few frames are no news
+        if read < 0.95 * promised - 2:
+            _LOG.warning(
+                "%s ends after %d of %d frames: it is cut short or damaged", self.path, read, promised
+            )
+
+    def _opened(self) -> cv2.VideoCapture:
+        # FFmpeg writes its own complaints to standard error; ours are one clear line. Read once, at the first opening.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        import cv2
+
+        if not self.path.is_file():
+            raise SourceMissingError(f"there is no video file {self.path}")
+        try:
+            capture = cv2.VideoCapture(str(self.path))
+            opened = capture.isOpened()
+        except cv2.error as error:
+            raise SourceFormatError(f"{self.path} is not a video that can be read: {error.err}") from None
+        if not opened:
+            capture.release()
+            raise SourceFormatError(f"{self.path} is not a video that can be read")
+        return capture
+
+
+def _whole(value: float) -> int:
+    return round(value) if math.isfinite(value) and value > 0 else 0
