@@ -98,18 +98,23 @@ def run_app(app: typer.Typer, *, program: str) -> int:
     An EdgeError, a wrong argument, Ctrl-C and a closed pipe each end in one line at most, never in a traceback.
     EDGEAI_TRACEBACK=1 shows the traceback of an EdgeError too, for people who mend the code.
     """
-    import click
+    import typer
 
+    # Newer typers carry a click of their own, older ones need the package: BadParameter's bases,
+    # UsageError and ClickException, are the right classes for both.
+    click_error: Any = typer.BadParameter.__mro__[2]
     try:
         code = app(prog_name=program, standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.Abort:
+    except typer.Abort:
         print_note(f"{program}: stopped")
         return 130
-    except click.ClickException as error:
-        hint = ""
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            hint = f" (see `{error.ctx.command_path} --help`)"
+    except click_error as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help text
+            print_note(error.format_message())
+            return 2
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context is not None else ""
         print_note(f"{program}: error: {' '.join(error.format_message().split())}{hint}")
         return 2
     except EdgeError as error:

@@ -95,7 +95,7 @@ def examine(
     detail = {
         True: "set by the network",
         False: "not yet set by the network",
-        None: "not known: neither timesyncd nor chrony runs here",
+        None: "not known: systemd-timesyncd does not run here",
     }[synced]
     fix = "sudo systemctl enable --now systemd-timesyncd" if synced is False else ""
     yield Check("clock", "ok" if synced else "absent", detail, fix)
