@@ -60,7 +60,7 @@ def test_show_as_json(monkeypatch, capsys):
     [
         (["show", "jetson-nono"], 1, "did you mean 'jetson-nano'"),
         (["show", "/no/such.toml"], 1, "cannot be read"),
-        (["show"], 2, "NAME"),
+        (["show"], 2, "name"),
         (["fly"], 2, "fly"),
         (["list", "--jsn"], 2, "--jsn"),
     ],
