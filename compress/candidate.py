@@ -1,0 +1,31 @@
+"""What goes from pass to pass: a network with its history and the engine files made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeai.bundle.manifest import FileFormat, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFile:
+    """An engine file that a pass wrote."""
+
+    path: Path
+    format: FileFormat
+    precision: Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """network: a Keras model. reference: the network to distill from (before any pruning), once there is one.
+
+    files: engine files of `network` as it stands. notes: what passes want told in the report, by pass number.
+    """
+
+    network: Any
+    reference: Any = None
+    files: tuple[EngineFile, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,178 @@
+"""Pictures with boxes: COCO JSON in, and out again for labels that a teacher gave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeai.errors import DataError, DataMissingError
+
+MAX_JSON_BYTES = 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPicture:
+    """A picture file and its boxes.
+
+    xyxy_px: (N, 4) float32. class_ids: (N,) int32. scores: (N,) float32, 1 for a person's label, a teacher's score
+    otherwise. crowd_px: (M, 4) regions to leave out of training and scoring.
+    """
+
+    path: Path
+    width: int
+    height: int
+    xyxy_px: NDArray[np.float32]
+    class_ids: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    crowd_px: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionSet:
+    labels: tuple[str, ...]
+    pictures: tuple[LabelledPicture, ...]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def split(self, fraction: float) -> tuple[DetectionSet, DetectionSet]:
+        """(kept, held out), by a hash of the file name, so that it stays the same when pictures are added."""
+        held = [crc32(p.path.name.encode()) % 1000 < 1000 * fraction for p in self.pictures]
+        return (
+            replace(self, pictures=tuple(p for p, h in zip(self.pictures, held, strict=True) if not h)),
+            replace(self, pictures=tuple(p for p, h in zip(self.pictures, held, strict=True) if h)),
+        )
+
+
+def join_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
+    """One set of all pictures; the labels must be the same."""
+    if not sets or any(s.labels != sets[0].labels for s in sets):
+        raise DataError("data sets to be joined must have the same labels")
+    return DetectionSet(sets[0].labels, tuple(p for s in sets for p in s.pictures))
+
+
+def load_coco(folder: Path, split: str, labels: Sequence[str]) -> DetectionSet:
+    """Read `instances_<split>.json` beside `images/`; boxes of other categories than `labels` are left out.
+
+    Raises DataMissingError where the file or a picture is absent, DataError where it is no COCO JSON.
+    """
+    path = folder / f"instances_{split}.json"
+    coco = _read_json(path)
+    try:
+        names = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
+        missing = [label for label in labels if label not in names.values()]
+        if missing:
+            raise DataError(f"{path} has no category {missing[0]!r}; it has {', '.join(sorted(names.values())[:12])}")
+        boxes: dict[int, list[dict[str, Any]]] = {}
+        for annotation in coco["annotations"]:
+            boxes.setdefault(int(annotation["image_id"]), []).append(annotation)
+        pictures = [_labelled(folder, image, boxes.get(int(image["id"]), []), names, labels) for image in coco["images"]]
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is no COCO JSON: {type(error).__name__}: {error}") from error
+    if not pictures:
+        raise DataError(f"{path} lists no pictures")
+    absent = next((p.path for p in pictures if not p.path.is_file()), None)
+    if absent is not None:
+        raise DataMissingError(f"{path} lists {absent.name}, which is not in {absent.parent}")
+    return DetectionSet(tuple(labels), tuple(pictures))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        found = sorted(p.name for p in path.parent.glob("instances_*.json")) if path.parent.is_dir() else []
+        raise DataMissingError(f"no {path}" + (f"; there is {', '.join(found)}" if found else ""))
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise DataError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB")
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is no COCO JSON: the top level must be an object")
+    return content
+
+
+def _labelled(
+    folder: Path, image: dict[str, Any], annotations: list[dict[str, Any]], names: dict[int, str], labels: Sequence[str]
+) -> LabelledPicture:
+    kept: list[tuple[list[float], int, float]] = []
+    crowds: list[list[float]] = []
+    for annotation in annotations:
+        name = names[int(annotation["category_id"])]
+        x, y, w, h = (float(v) for v in annotation["bbox"])
+        if name not in labels or w <= 0 or h <= 0:
+            continue
+        if annotation.get("iscrowd"):
+            crowds.append([x, y, x + w, y + h])
+        else:
+            kept.append(([x, y, x + w, y + h], labels.index(name), float(annotation.get("score", 1.0))))
+    return LabelledPicture(
+        folder / "images" / str(image["file_name"]),
+        int(image["width"]),
+        int(image["height"]),
+        np.array([k[0] for k in kept], np.float32).reshape(-1, 4),
+        np.array([k[1] for k in kept], np.int32),
+        np.array([k[2] for k in kept], np.float32),
+        np.array(crowds, np.float32).reshape(-1, 4),
+    )
+
+
+def write_coco(folder: Path, split: str, labelled: DetectionSet) -> Path:
+    """Write `instances_<split>.json` for pictures that are in `folder`/images; scores go along as "score"."""
+    images, annotations = [], []
+    for number, picture in enumerate(labelled.pictures, 1):
+        images.append({"id": number, "file_name": picture.path.name, "width": picture.width, "height": picture.height})
+        for box, class_id, score in zip(picture.xyxy_px, picture.class_ids, picture.scores, strict=True):
+            x1, y1, x2, y2 = (round(float(v), 2) for v in box)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": int(class_id) + 1,
+                    "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+                    "area": round((x2 - x1) * (y2 - y1), 2),
+                    "iscrowd": 0,
+                    "score": round(float(score), 4),
+                }
+            )
+    categories = [{"id": i, "name": label} for i, label in enumerate(labelled.labels, 1)]
+    path = folder / f"instances_{split}.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR. Raises DataError where the file is no picture."""
+    import cv2
+
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{path} is no picture that can be read")
+    return np.asarray(image, np.uint8)
+
+
+class PictureCache:
+    """Keeps decoded pictures up to `max_bytes`; past that they are read from disk each time."""
+
+    def __init__(self, *, max_bytes: int = 1 << 30, read: Callable[[Path], NDArray[np.uint8]] = read_picture) -> None:
+        self._read = read
+        self._left_bytes = max_bytes
+        self._kept: dict[Path, NDArray[np.uint8]] = {}
+
+    def __call__(self, path: Path) -> NDArray[np.uint8]:
+        picture = self._kept.get(path)
+        if picture is None:
+            picture = self._read(path)
+            if picture.nbytes <= self._left_bytes:
+                self._left_bytes -= picture.nbytes
+                self._kept[path] = picture
+        return picture

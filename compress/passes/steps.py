@@ -1,0 +1,116 @@
+"""The passes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from compress.candidate import Candidate, EngineFile
+from compress.export.onnx import export_onnx
+from compress.passes.bench import Bench
+from compress.prune.channels import model_macs, prune_channels
+from compress.quantize.tflite import convert_tflite, float_tensors
+from compress.recipe import DistillPass, ExportPass, PrunePass, QuantizePass, TrainPass
+from compress.train.fit import FitSettings, fit
+from edgeai.errors import PassError
+
+
+def train(settings: TrainPass, candidate: Candidate, bench: Bench) -> Candidate:
+    """Fit on labels; with teacher_share also on what the network said before training (its initial weights)."""
+    import keras
+
+    reference = None
+    if settings.teacher_share:
+        reference = keras.models.clone_model(candidate.network)
+        reference.set_weights(candidate.network.get_weights())
+    _fit(candidate.network, reference, settings.teacher_share, settings.fit, bench, "train")
+    return replace(candidate, files=(), reference=reference)
+
+
+def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
+    """Remove channels in equal steps of the multiplications' logarithm, recovering after each."""
+    reference = candidate.network
+    network = candidate.network
+    notes = []
+    whole = model_macs(network)
+    for number in range(1, settings.rounds + 1):
+        target = whole * settings.macs_ratio ** (number / settings.rounds)
+        network, report = prune_channels(
+            network,
+            macs_ratio=min(1.0, target / model_macs(network)),
+            round_to=settings.round_to,
+            max_removed=settings.max_removed,
+        )
+        notes.append(report)
+        _fit(
+            network,
+            reference,
+            settings.teacher_share,
+            settings.fit,
+            bench,
+            f"prune {number}/{settings.rounds}",
+        )
+    return replace(
+        candidate, network=network, reference=reference, files=(), notes={**candidate.notes, "prune": notes}
+    )
+
+
+def distill(settings: DistillPass, candidate: Candidate, bench: Bench) -> Candidate:
+    """Fit against the network as it was before it was pruned. Raises PassError where there is none."""
+    if candidate.reference is None:
+        raise PassError("distill: there is no earlier network to distill from", next_step="put it after prune")
+    _fit(candidate.network, candidate.reference, settings.teacher_share, settings.fit, bench, "distill")
+    return replace(candidate, files=())
+
+
+def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Candidate:
+    """Convert to TFLite; for int8, refuse a file in which a float tensor is left."""
+    representative = bench.task.representative_inputs(settings.calibration) if settings.precision == "int8" else None
+    path = bench.work / f"{bench.recipe.name}-{settings.precision}.tflite"
+    path.write_bytes(convert_tflite(candidate.network, settings.precision, representative))
+    if settings.precision == "int8" and (left := float_tensors(path)):
+        raise PassError(f"int8 was asked for, but {len(left)} tensors stayed float: {', '.join(left[:3])}")
+    return replace(candidate, files=(*candidate.files, EngineFile(path, "tflite", settings.precision)))
+
+
+def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidate:
+    """Write further engine files of the network."""
+    files = list(candidate.files)
+    for wanted in settings.formats:
+        kind, precision = wanted.split("/")
+        path = bench.work / f"{bench.recipe.name}-{precision}.{kind}"
+        if kind == "onnx":
+            export_onnx(candidate.network, path)
+            files.append(EngineFile(path, "onnx", "float32"))
+        elif precision == "float16":
+            path.write_bytes(convert_tflite(candidate.network, "float16"))
+            files.append(EngineFile(path, "tflite", "float16"))
+        else:
+            path.write_bytes(convert_tflite(candidate.network, "float32"))
+            files.append(EngineFile(path, "tflite", "float32"))
+    return replace(candidate, files=tuple(files))
+
+
+def _fit(network: Any, reference: Any, share: float, settings: FitSettings, bench: Bench, description: str) -> None:
+    """One fit on labels, or on a mix of labels and the reference network's outputs on the same inputs."""
+    task = bench.task
+    if reference is None or share == 0:
+        fit(network, task.batches(settings), task.label_loss, settings, description=description)
+        return
+    loss: Callable[[Any, Any], Any] = lambda outputs, targets: (  # noqa: E731
+        (1 - share) * task.label_loss(outputs[0], targets) + share * task.teacher_loss(outputs[0], outputs[1])
+    )
+    fit(_Beside(network, reference), task.batches(settings), loss, settings, description=description)
+
+
+class _Beside:
+    """A network and its frozen reference on the same inputs; `fit` sees the network's variables only."""
+
+    def __init__(self, network: Any, reference: Any) -> None:
+        self._network = network
+        self._reference = reference
+        self.trainable_variables = network.trainable_variables
+
+    def __call__(self, inputs: Any, *, training: bool) -> tuple[Any, Any]:
+        return self._network(inputs, training=training), self._reference(inputs, training=False)

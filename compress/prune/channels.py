@@ -1,0 +1,148 @@
+"""Remove whole channels: a new, smaller dense model with the kept weights, nothing masked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.prune.graph import ChannelGraph, Ids, follow_channels
+from edgeai.errors import PassError
+
+Floats = NDArray[np.float64]
+
+
+def model_macs(model: Any) -> int:
+    """Multiply-accumulates of one inference: convolutions and dense layers (what MLPerf Tiny counts)."""
+    return _macs(follow_channels(model), frozenset())
+
+
+def prune_channels(
+    model: Any, *, macs_ratio: float, round_to: int = 8, max_removed: float = 0.75
+) -> tuple[Any, dict[str, Any]]:
+    """A copy of `model` without its least important channels, at most `macs_ratio` (0..1) of its multiplications.
+
+    Importance is the L2 norm of the filters that make a channel (times the batch norm's gamma where one follows),
+    relative to the mean of its layer, summed over the layers that share it (Li et al. 2017, "Pruning Filters"). Each group
+    of coupled channels keeps a multiple of `round_to` (what SIMD kernels like) and at least 1 - max_removed of itself.
+    Returns the new model and a report. Raises PassError where the ratio cannot be reached, naming what is in the way.
+    """
+    graph = follow_channels(model)
+    components = graph.components()
+    scores = _scores(graph, model)
+    before = _macs(graph, frozenset())
+    removed = _choose(graph, components, scores, int(before * macs_ratio), round_to, max_removed)
+    after = _macs(graph, removed)
+    if after > before * macs_ratio:
+        blocked = ", ".join(f"{name} ({kind})" for name, kind in list(graph.blocked.items())[:4])
+        raise PassError(
+            f"pruning reaches {after / before:.2f} of the multiplications at best, not {macs_ratio}",
+            next_step="raise macs_ratio or max_removed" + (f"; layers in the way: {blocked}" if blocked else ""),
+        )
+    report = {
+        "macs_before": before,
+        "macs_after": after,
+        "channels_removed": len(removed),
+        "channels": int(sum(len(c) for c in components)),
+        "blocked": dict(graph.blocked),
+    }
+    return remove_channels(model, graph, removed), report
+
+
+def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:
+    """The model without the channel classes `removed` (roots of `graph`, which was made from this very model)."""
+    import keras
+
+    keeps = {item.layer.name: (_kept(graph, item.in_ids, removed), _kept(graph, item.out_ids, removed)) for item in graph.layers}
+    makers = {item.layer.name for item in graph.layers if item.kind == "dense"}
+
+    def shrink(layer: Any) -> Any:
+        config = layer.get_config()
+        if layer.name in makers:
+            config["units" if "units" in config else "filters"] = len(keeps[layer.name][1])
+        return type(layer).from_config(config)
+
+    smaller = keras.models.clone_model(model, clone_function=shrink)
+    kinds = {item.layer.name: item.kind for item in graph.layers}
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if layer.name in kinds:
+            weights = _sliced(weights, kinds[layer.name], *keeps[layer.name])
+        if weights:
+            smaller.get_layer(layer.name).set_weights(weights)
+    return smaller
+
+
+def _sliced(weights: list[Any], kind: str, keep_in: Ids, keep_out: Ids) -> list[Any]:
+    if kind == "dense":
+        return [weights[0][..., keep_in, :][..., keep_out], *(w[keep_out] for w in weights[1:])]
+    if kind == "depthwise":
+        return [weights[0][:, :, keep_in, :], *(w[keep_in] for w in weights[1:])]
+    return [w[keep_in] for w in weights]
+
+
+def _kept(graph: ChannelGraph, ids: Ids, removed: frozenset[int]) -> Ids:
+    return np.flatnonzero([int(r) not in removed for r in graph.roots(ids)])
+
+
+def _macs(graph: ChannelGraph, removed: frozenset[int]) -> int:
+    total = 0
+    for item in graph.layers:
+        outs = len(_kept(graph, item.out_ids, removed)) if removed else len(item.out_ids)
+        if item.kind == "dense":
+            ins = len(_kept(graph, item.in_ids, removed)) if removed else len(item.in_ids)
+            total += item.macs * ins * outs
+        elif item.kind == "depthwise":
+            total += item.macs * outs
+    return total
+
+
+def _scores(graph: ChannelGraph, model: Any) -> Mapping[int, float]:
+    """Importance by class root."""
+    gains: dict[int, list[float]] = {}
+    for item in graph.layers:
+        if item.kind == "norm" and item.layer.scale:
+            for root, gamma in zip(graph.roots(item.out_ids), np.abs(item.layer.gamma.numpy()), strict=True):
+                gains.setdefault(int(root), []).append(float(gamma))
+    scores: dict[int, float] = {}
+    for item in graph.layers:
+        if item.kind != "dense":
+            continue
+        kernel = np.asarray(item.layer.kernel.numpy(), np.float64)
+        norms: Floats = np.sqrt(np.square(kernel.reshape(-1, kernel.shape[-1])).mean(0))
+        roots = graph.roots(item.out_ids)
+        norms = norms * np.array([float(np.mean(gains[int(r)])) if int(r) in gains else 1.0 for r in roots])
+        norms /= norms.mean() + 1e-12
+        for root, norm in zip(roots, norms, strict=True):
+            scores[int(root)] = scores.get(int(root), 0.0) + float(norm)
+    return scores
+
+
+def _choose(
+    graph: ChannelGraph, components: list[Ids], scores: Mapping[int, float], budget: int, round_to: int, max_removed: float
+) -> frozenset[int]:
+    """The smallest cut at one importance threshold, the same for all components, that meets the budget (bisection)."""
+    ordered = [sorted((int(r) for r in c), key=lambda r: scores[r]) for c in components]
+    # a component may reach several layers: its own mean importance makes components comparable
+    means = [float(np.mean([scores[r] for r in c])) for c in ordered]
+    levels = sorted({scores[r] / m for c, m in zip(ordered, means, strict=True) for r in c})
+
+    def cut(level: float) -> frozenset[int]:
+        chosen: list[int] = []
+        for component, mean in zip(ordered, means, strict=True):
+            below = sum(scores[r] / mean <= level for r in component)
+            keep = max(len(component) - below, int(np.ceil(len(component) * (1 - max_removed))), min(round_to, len(component)))
+            keep = min(len(component), int(np.ceil(keep / round_to)) * round_to)
+            chosen.extend(component[: len(component) - keep])
+        return frozenset(chosen)
+
+    low, high = 0, len(levels) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if _macs(graph, cut(levels[middle])) <= budget:
+            high = middle
+        else:
+            low = middle + 1
+    return cut(levels[low])

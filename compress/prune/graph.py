@@ -1,0 +1,214 @@
+"""Which channels of a functional Keras model belong together, found by following each channel through the graph.
+
+Every channel of every tensor carries an identity. Convolutions and dense layers make new ones, element-wise operations
+join those that meet, concatenation lists them side by side, flattening repeats them. What is joined can only be removed
+together. Idea: dependency graphs, as in DepGraph (Fang et al. 2023); the identities make it exact for any wiring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedLayer:
+    """A layer whose weights shrink: channel identities at its input and output, and multiplications per pair of them.
+
+    kind: "dense" has a kernel (..., in, out) and makes new channels; "depthwise" and "norm" pass theirs on.
+    macs: multiply-accumulates for one (in, out) pair ("dense") or one channel ("depthwise"), one picture.
+    """
+
+    layer: Any
+    kind: str
+    in_ids: Ids
+    out_ids: Ids
+    macs: int
+
+
+@dataclass
+class ChannelGraph:
+    """Identities joined into classes (`root_of`), the layers that use them, and why some cannot be removed."""
+
+    layers: list[WeightedLayer] = field(default_factory=list)
+    blocked: dict[str, str] = field(default_factory=dict)
+    _parents: list[int] = field(default_factory=list)
+    _fixed: set[int] = field(default_factory=set)
+
+    def new_ids(self, count: int, *, fixed: bool = False) -> Ids:
+        ids = np.arange(len(self._parents), len(self._parents) + count, dtype=np.intp)
+        self._parents.extend(int(i) for i in ids)
+        if fixed:
+            self.fix(ids)
+        return ids
+
+    def root(self, channel: int) -> int:
+        while self._parents[channel] != channel:
+            self._parents[channel] = self._parents[self._parents[channel]]
+            channel = self._parents[channel]
+        return channel
+
+    def roots(self, ids: Ids) -> Ids:
+        return np.array([self.root(int(i)) for i in ids], np.intp)
+
+    def join(self, a: Ids, b: Ids) -> None:
+        for x, y in zip(a, b, strict=True):
+            first, second = sorted((self.root(int(x)), self.root(int(y))))
+            if first != second:
+                self._parents[second] = first
+
+    def fix(self, ids: Ids) -> None:
+        self._fixed.update(int(i) for i in ids)
+
+    def fixed_roots(self) -> set[int]:
+        return {self.root(i) for i in self._fixed}
+
+    def components(self) -> list[Ids]:
+        """Removable classes (roots), grouped: classes that leave one layer side by side are one component."""
+        fixed = self.fixed_roots()
+        groups: list[set[int]] = []
+        for layer in self.layers:
+            if layer.kind != "dense":
+                continue
+            made = {int(r) for r in self.roots(layer.out_ids)}
+            touching = [g for g in groups if g & made]
+            groups = [g for g in groups if not g & made]
+            groups.append(made.union(*touching))
+        free = [np.array(sorted(g - fixed), np.intp) for g in groups if not g & fixed]
+        return [g for g in free if len(g)]
+
+
+def follow_channels(model: Any) -> ChannelGraph:
+    """Build the graph of a functional Keras model. Unknown layers keep all their channels and are named in `blocked`."""
+    graph = ChannelGraph()
+    known: dict[int, Ids] = {}
+    depths = model._nodes_by_depth
+    for depth in sorted(depths, reverse=True):
+        for node in depths[depth]:
+            inputs = [known[id(t)] for t in node.arguments.keras_tensors]
+            tensors = list(node.arguments.keras_tensors)
+            handle = _HANDLERS.get(type(node.operation).__name__, _unknown)
+            ids = handle(graph, node.operation, inputs, tensors, node.outputs[0])
+            for output in node.outputs:
+                known[id(output)] = ids
+    for output in model.outputs:
+        graph.fix(known[id(output)])
+    return graph
+
+
+def _area(tensor: Any) -> int:
+    return int(np.prod([d for d in tensor.shape[1:-1] if d] or [1]))
+
+
+def _input(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    return graph.new_ids(int(output.shape[-1]), fixed=True)
+
+
+def _dense(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    if getattr(layer, "groups", 1) != 1 or any(seen.layer is layer for seen in graph.layers):
+        return _unknown(graph, layer, inputs, tensors, output)
+    kernel = layer.kernel.shape
+    out_ids = graph.new_ids(int(kernel[-1]))
+    graph.layers.append(WeightedLayer(layer, "dense", inputs[0], out_ids, _area(output) * int(np.prod(kernel[:-2]))))
+    return out_ids
+
+
+def _depthwise(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    if layer.depth_multiplier != 1 or any(seen.layer is layer for seen in graph.layers):
+        return _unknown(graph, layer, inputs, tensors, output)
+    macs = _area(output) * int(np.prod(layer.kernel.shape[:2]))
+    graph.layers.append(WeightedLayer(layer, "depthwise", inputs[0], inputs[0], macs))
+    return inputs[0]
+
+
+def _norm(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+    if axis not in (-1, len(output.shape) - 1) or any(seen.layer is layer for seen in graph.layers):
+        return _unknown(graph, layer, inputs, tensors, output)
+    graph.layers.append(WeightedLayer(layer, "norm", inputs[0], inputs[0], 0))
+    return inputs[0]
+
+
+def _pass_on(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    return inputs[0]
+
+
+def _activation(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    # a softmax over channels mixes them: removing one would change the others
+    mixes = "softmax" in str(getattr(layer.activation, "__name__", layer.activation))
+    return _unknown(graph, layer, inputs, tensors, output) if mixes else inputs[0]
+
+
+def _elementwise(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    widest = max(inputs, key=len)
+    for ids in inputs:
+        if len(ids) == len(widest):
+            graph.join(widest, ids)
+        elif len(ids) == 1:
+            graph.fix(ids)  # broadcast over all channels: must stay one
+        else:
+            return _unknown(graph, layer, inputs, tensors, output)
+    return widest
+
+
+def _concatenate(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    if layer.axis in (-1, len(output.shape) - 1):
+        return np.concatenate(inputs)
+    for ids in inputs[1:]:
+        graph.join(inputs[0], ids)
+    return inputs[0]
+
+
+def _flatten(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    return np.tile(inputs[0], _area(tensors[0]))
+
+
+def _reshape(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    # the target shape is a constant of the layer: channels may only shrink where the last axis is inferred from it
+    return _unknown(graph, layer, inputs, tensors, output)
+
+
+def _unknown(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+    from_channels = [ids for ids in inputs if not set(graph.roots(ids).tolist()) <= graph.fixed_roots()]
+    if from_channels:
+        graph.blocked[layer.name] = type(layer).__name__
+    for ids in inputs:
+        graph.fix(ids)
+    return graph.new_ids(int(output.shape[-1] or 1), fixed=True)
+
+
+Handler = Callable[[ChannelGraph, Any, Sequence[Ids], Sequence[Any], Any], Ids]
+_HANDLERS: dict[str, Handler] = {
+    "InputLayer": _input,
+    "Conv1D": _dense,
+    "Conv2D": _dense,
+    "Dense": _dense,
+    "DepthwiseConv2D": _depthwise,
+    "BatchNormalization": _norm,
+    "Activation": _activation,
+    "ReLU": _pass_on,
+    "LeakyReLU": _pass_on,
+    "Dropout": _pass_on,
+    "ZeroPadding2D": _pass_on,
+    "Cropping2D": _pass_on,
+    "MaxPooling2D": _pass_on,
+    "AveragePooling2D": _pass_on,
+    "GlobalAveragePooling2D": _pass_on,
+    "GlobalMaxPooling2D": _pass_on,
+    "UpSampling2D": _pass_on,
+    "Rescaling": _pass_on,
+    "Add": _elementwise,
+    "Subtract": _elementwise,
+    "Multiply": _elementwise,
+    "Average": _elementwise,
+    "Maximum": _elementwise,
+    "Concatenate": _concatenate,
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+}
