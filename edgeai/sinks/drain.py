@@ -1,0 +1,211 @@
+"""From the outbox over a transport: in order, a window at a time, deleted on acknowledgement, for as long as it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+from typing import Final
+
+from edgeai.clock import Clock
+from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.transport import Transport, TransportError, TransportRefusedError
+
+_log = logging.getLogger(__name__)
+
+IDLE_POLL_S: Final = 1.0
+ACK_TIMEOUT_S: Final = 15.0  # a black hole keeps the connection and answers nothing
+ACK_EVERY_S: Final = 0.02  # acknowledgements are deleted together: one commit for many
+RETRY_REFUSED_S: Final = 60.0
+
+
+class Backoff:
+    """Waiting times that double from `base_s` to `cap_s`, each drawn from its upper half, so that a hundred devices
+    do not come back in step. Source: "Exponential Backoff And Jitter", AWS Architecture Blog 2015, equal jitter.
+    """
+
+    def __init__(self, *, base_s: float = 0.1, cap_s: float = 2.0, rng: random.Random | None = None) -> None:
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._rng = rng or random.Random()  # noqa: S311 (jitter is no secret)
+        self._attempt = 0
+
+    def next_s(self) -> float:
+        """Seconds to wait before the next attempt, in (0, cap_s]."""
+        top_s = min(self._cap_s, self._base_s * 2.0 ** min(self._attempt, 30))
+        self._attempt += 1
+        return top_s * self._rng.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        self._attempt = 0
+
+
+class Drain:
+    """The loop's body, without the thread: `step` again and again, from one thread.
+
+    A message that the destination refuses (no permission, too large) stays in the outbox, is said once a reason, and
+    is offered again on the next connection or after a minute, so that it neither blocks the others nor is lost while
+    somebody mends the cause.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        outbox: Outbox,
+        *,
+        clock: Clock,
+        stop: threading.Event,
+        backoff: Backoff | None = None,
+        refused_backoff: Backoff | None = None,
+    ) -> None:
+        self._transport = transport
+        self._outbox = outbox
+        self._clock = clock
+        self._stop = stop
+        self._backoff = backoff or Backoff()
+        # a broker that knows and rejects us is not asked every second: it may ban, and only a person can help
+        self._refused_backoff = refused_backoff or Backoff(base_s=1.0, cap_s=10.0)
+        self._cursor = 0
+        self._rewinds = 0
+        self._open: set[int] = set()  # published, not acknowledged
+        self._acked: list[int] = []  # acknowledged, not deleted
+        self._acked_since_s = self._moved_s = self._rewound_s = 0.0
+        self._refused: set[int] = set()
+        self._told = ""
+        self.connected = False
+        self.idle = False
+        """True while `poll` waits for news: a put must then wake the transport."""
+        self.problem = ""
+        """Why there is no connection, "" while there is one."""
+        self.published = self.delivered = self.refusals = self.connections = 0
+
+    def step(self) -> None:
+        """Connect, or publish what has room and take in what became of it. Waits after a failed attempt."""
+        if not self.connected:
+            self._connect()
+            return
+        try:
+            self._publish()
+            self._poll()
+        except TransportError as error:
+            self._lost(error)
+        except Exception as error:  # a fault of ours must not end the delivery of everything
+            _log.exception("%s: unexpected fault, connecting anew", self._transport.name)
+            self._lost(TransportError(f"unexpected {type(error).__name__}: {error}"))
+
+    def close(self) -> None:
+        """Delete what was acknowledged, and let the transport go."""
+        self._delete_acked()
+        self.connected = False
+        with contextlib.suppress(TransportError):
+            self._transport.close()
+
+    def _connect(self) -> None:
+        try:
+            self._transport.connect()
+        except TransportError as error:
+            self._tell(error)
+            lasting = isinstance(error, TransportRefusedError) and error.lasting
+            self._clock.wait(self._stop, (self._refused_backoff if lasting else self._backoff).next_s())
+            return
+        self.connected = True
+        self.connections += 1
+        self._rewind()
+        if self._told:
+            _log.warning("%s: connected again, %d messages wait", self._transport.name, self._outbox.pending)
+        else:
+            _log.info("%s: connected, %d messages wait", self._transport.name, self._outbox.pending)
+        self._told = self.problem = ""
+
+    def _lost(self, error: TransportError) -> None:
+        self.connected = False
+        self._delete_acked()
+        self._open.clear()
+        self._transport.abort()
+        self._tell(error)
+        self._clock.wait(self._stop, self._backoff.next_s())
+
+    def _tell(self, error: TransportError) -> None:
+        """Once for being away, however that shows; a refusal again where its reason is another."""
+        self.problem = str(error)
+        key = self.problem if isinstance(error, TransportRefusedError) else "away"
+        if key != self._told:
+            self._told = key
+            _log.warning("%s: %s; events wait in the outbox", self._transport.name, error)
+
+    def _rewind(self) -> None:
+        self._cursor = 0
+        self._rewinds = self._outbox.rewinds
+        self._refused.clear()
+        self._rewound_s = self._moved_s = self._clock.monotonic_s()
+
+    def _publish(self) -> None:
+        if not self._has_room():
+            return
+        if self._outbox.rewinds != self._rewinds or (
+            self._refused and self._clock.monotonic_s() - self._rewound_s >= RETRY_REFUSED_S
+        ):
+            self._rewind()
+        newest = self._outbox.newest_seq
+        if newest <= self._cursor:
+            return
+        found = self._outbox.peek(self._transport.window - len(self._open), after=self._cursor)
+        if not found:
+            self._cursor = newest  # dropped, all of them
+            return
+        if not self._open:
+            self._moved_s = self._clock.monotonic_s()
+        acked = set(self._acked)
+        for message in found:
+            self._cursor = message.seq
+            if message.seq not in self._open and message.seq not in acked:
+                self._open.add(message.seq)
+                self._transport.publish(message)
+                self.published += 1
+
+    def _has_room(self) -> bool:
+        """Half of the window at least: one query then fetches many messages."""
+        return not self._open or len(self._open) * 2 <= self._transport.window
+
+    def _poll(self) -> None:
+        self.idle = True  # before the question below: a put after it wakes us
+        try:
+            if self._outbox.newest_seq > self._cursor and self._has_room():
+                timeout_s = 0.0
+            else:
+                timeout_s = ACK_EVERY_S if self._acked else IDLE_POLL_S
+            progress = self._transport.poll(timeout_s)
+        finally:
+            self.idle = False
+        now_s = self._clock.monotonic_s()
+        if progress.acked or progress.refused:
+            self._moved_s = now_s
+            self._backoff.reset()
+            self._refused_backoff.reset()
+        if progress.acked:
+            if not self._acked:
+                self._acked_since_s = now_s
+            self._acked += [seq for seq in progress.acked if seq in self._open]
+            self._open.difference_update(progress.acked)
+        for seq, reason in progress.refused:
+            self._refuse(seq, reason)
+        if self._acked and (not self._open or now_s - self._acked_since_s >= ACK_EVERY_S):
+            self._delete_acked()
+        if self._open and now_s - self._moved_s > ACK_TIMEOUT_S:
+            raise TransportError(f"no acknowledgement for {ACK_TIMEOUT_S:g} s")
+
+    def _refuse(self, seq: int, reason: str) -> None:
+        if not self._refused:
+            self._rewound_s = self._clock.monotonic_s()
+            _log.warning(
+                "%s: refused message %d: %s; it is kept and offered again", self._transport.name, seq, reason
+            )
+        self._open.discard(seq)
+        self._refused.add(seq)
+        self.refusals += 1
+
+    def _delete_acked(self) -> None:
+        if self._acked:
+            self.delivered += self._outbox.ack(self._acked)
+            self._acked.clear()

@@ -1,0 +1,47 @@
+"""What waits in the outbox and travels over a transport: drafts go in, messages come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from edgeai.types import Priority
+
+DROP_ORDER: Final[tuple[Priority, ...]] = ("image", "telemetry", "event", "alarm")
+"""An overfull outbox drops from the left."""
+
+RANK: Final[dict[Priority, int]] = {priority: rank for rank, priority in enumerate(DROP_ORDER)}
+
+Body: TypeAlias = "bytes | Callable[[int], bytes]"
+"""A payload, or what makes it from the sequence number that the outbox gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message before the outbox has numbered it."""
+
+    topic: str
+    body: Body
+    qos: int = 1
+    retain: bool = False
+    priority: Priority = "event"
+    stream: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message in the outbox. seq rises by one from put to put over the whole life of the outbox file.
+
+    wall_s, monotonic_s: when it was put, on the clocks of the process that put it.
+    """
+
+    seq: int
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    priority: Priority
+    stream: str
+    wall_s: float
+    monotonic_s: float

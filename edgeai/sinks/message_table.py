@@ -1,0 +1,230 @@
+"""Messages in an SQLite file (WAL) or in memory: one table, every change one transaction, kept within a size.
+
+A power cut can tear the end of the WAL; its checksums make SQLite stop before the torn frame, so what a durable
+write reported is there and nothing half-written is (https://sqlite.org/wal.html, https://sqlite.org/atomiccommit.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from edgeai.sinks.message import DROP_ORDER, RANK, Message
+
+SCHEMA: Final = 1
+APPLICATION_ID: Final = 0x45644F42  # "EdOB": tells our file from another program's database
+ROW_OVERHEAD_BYTES: Final = (
+    64  # row and index beside topic and payload, measured on 100,000 rows of 400 bytes
+)
+_CHUNK: Final = 500  # variables of one statement; SQLite before 3.32 allows 999
+
+_CREATE: Final = f"""
+CREATE TABLE message (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
+  retain INTEGER NOT NULL, rank INTEGER NOT NULL, stream TEXT NOT NULL, wall_s REAL NOT NULL,
+  monotonic_s REAL NOT NULL, size INTEGER NOT NULL);
+CREATE INDEX message_by_rank ON message (rank, seq);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA};
+"""
+_COLUMNS: Final = "seq, topic, payload, qos, retain, rank, stream, wall_s, monotonic_s"
+# all of these statements are made of constants: values are always bound
+_INSERT: Final = f"INSERT INTO message ({_COLUMNS}, size) VALUES (?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+_PEEK: Final = f"SELECT {_COLUMNS} FROM message WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+_FORWARDS: Final = f"SELECT {_COLUMNS} FROM message ORDER BY seq"  # noqa: S608
+_FIND: Final = "SELECT seq, rank, size FROM message WHERE seq IN "
+
+
+class ForeignFileError(Exception):
+    """The file is a sound database that another program, or a newer edgeai, made."""
+
+
+def size_of(message: Message) -> int:
+    """Bytes that a message counts for."""
+    return len(message.payload) + len(message.topic) + ROW_OVERHEAD_BYTES
+
+
+class MessageTable:
+    """Not thread-safe: its owner locks. path None: in memory.
+
+    Errors of SQLite come out as they are: sqlite3.DatabaseError itself for a corrupt file, its child
+    sqlite3.OperationalError for a disk that is full, gone or read-only. Counters move with a commit only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._db = sqlite3.connect(
+            path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5
+        )
+        try:
+            self._prepare(in_memory=path is None)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self, *, in_memory: bool) -> None:
+        if not in_memory:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA journal_size_limit=4194304")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._durable = True
+        tables = self._scalar("SELECT COUNT(*) FROM sqlite_master")
+        if not tables:
+            self._db.executescript("BEGIN IMMEDIATE;" + _CREATE + "COMMIT;")
+        elif self._scalar("PRAGMA application_id") != APPLICATION_ID:
+            raise ForeignFileError("it is another program's database")
+        elif (version := self._scalar("PRAGMA user_version")) != SCHEMA:
+            raise ForeignFileError(f"it has schema {version}, known is {SCHEMA}")
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(str(verdict).splitlines()[-1])
+        self.count = dict.fromkeys(range(len(DROP_ORDER)), 0)
+        self.bytes = dict(self.count)
+        for rank, count, size in self._db.execute(
+            "SELECT rank, COUNT(*), SUM(size) FROM message GROUP BY rank"
+        ):
+            self.count[rank] = count
+            self.bytes[rank] = size
+
+    @property
+    def total_count(self) -> int:
+        return sum(self.count.values())
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.bytes.values())
+
+    @property
+    def last_seq(self) -> int:
+        """The highest number ever stored, 0 for none: kept by AUTOINCREMENT after the row itself is gone."""
+        return self._scalar("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence")
+
+    def write(
+        self, insert: Sequence[Message], delete: Iterable[int] = (), *, max_bytes: int, durable: bool = True
+    ) -> tuple[int, list[int]]:
+        """Insert, delete by number, then drop what exceeds `max_bytes`, all in one transaction.
+
+        durable: back only when it is on the disk. Without it a power cut can undo the change, never tear it.
+        Returns how many of `delete` were there, and the rank of each message that was dropped.
+        """
+        if durable != self._durable:
+            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+        count, size = dict(self.count), dict(self.bytes)
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            if insert:
+                self._insert(insert, count, size)
+            deleted = self._delete(delete, count, size)
+            dropped = self._trim(max_bytes, count, size)
+            self._db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+                self._db.execute("ROLLBACK")
+            raise
+        self.count, self.bytes = count, size
+        return deleted, dropped
+
+    def peek(self, n: int, *, after: int = 0) -> list[Message]:
+        """The first `n` messages with a number above `after`, in order of number."""
+        rows = self._db.execute(_PEEK, (after, n))
+        return [_message(row) for row in rows]
+
+    def older_than(
+        self, *, monotonic_s: float, first_seq: int, wall_s: float, sane_wall_s: float
+    ) -> list[int]:
+        """Numbers of messages from `first_seq` on that were put before `monotonic_s`, and of earlier ones that were
+        put between `sane_wall_s` and `wall_s`, and so on two clocks.
+        """
+        rows = self._db.execute(
+            "SELECT seq FROM message WHERE (seq >= ? AND monotonic_s < ?) OR (seq < ? AND wall_s >= ? AND wall_s < ?)",
+            (first_seq, monotonic_s, first_seq, sane_wall_s, wall_s),
+        )
+        return [seq for (seq,) in rows]
+
+    def ranks_of(self, seqs: Sequence[int]) -> dict[int, int]:
+        """Those of `seqs` that are there, each with its rank in DROP_ORDER."""
+        return {seq: rank for seq, rank, _ in self._found(seqs)}
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _insert(self, messages: Sequence[Message], count: dict[int, int], size: dict[int, int]) -> None:
+        rows = []
+        for message in messages:
+            rank, bytes_ = RANK[message.priority], size_of(message)
+            count[rank] += 1
+            size[rank] += bytes_
+            head = (message.seq, message.topic, message.payload, message.qos, int(message.retain), rank)
+            rows.append((*head, message.stream, message.wall_s, message.monotonic_s, bytes_))
+        self._db.executemany(_INSERT, rows)
+
+    def _delete(self, seqs: Iterable[int], count: dict[int, int], size: dict[int, int]) -> int:
+        found = self._found(list(seqs))
+        for _, rank, bytes_ in found:
+            count[rank] -= 1
+            size[rank] -= bytes_
+        self._db.executemany("DELETE FROM message WHERE seq = ?", [(seq,) for seq, _, _ in found])
+        return len(found)
+
+    def _found(self, seqs: Sequence[int]) -> list[tuple[int, int, int]]:
+        found: list[tuple[int, int, int]] = []
+        for start in range(0, len(seqs), _CHUNK):
+            part = seqs[start : start + _CHUNK]
+            marks = ",".join("?" * len(part))
+            found += self._db.execute(f"{_FIND}({marks})", part).fetchall()
+        return found
+
+    def _trim(self, max_bytes: int, count: dict[int, int], size: dict[int, int]) -> list[int]:
+        dropped: list[int] = []
+        excess = sum(size.values()) - max_bytes
+        for rank in range(len(DROP_ORDER)):
+            if excess <= 0:
+                break
+            doomed: list[tuple[int]] = []
+            for seq, bytes_ in self._db.execute(
+                "SELECT seq, size FROM message WHERE rank = ? ORDER BY seq", (rank,)
+            ):
+                if excess <= 0:
+                    break
+                doomed.append((seq,))
+                excess -= bytes_
+                size[rank] -= bytes_
+            count[rank] -= len(doomed)
+            self._db.executemany("DELETE FROM message WHERE seq = ?", doomed)
+            dropped += [rank] * len(doomed)
+        return dropped
+
+    def _scalar(self, statement: str) -> int:
+        value = self._db.execute(statement).fetchone()[0]
+        return int(value)
+
+
+def salvage(path: Path) -> list[Message]:
+    """What can still be read of a corrupt file, in order: from its beginning, and from its end, to the damage."""
+    saved: dict[int, Message] = {}
+    with contextlib.suppress(sqlite3.Error):
+        db = sqlite3.connect(path)
+        try:
+            for statement in (_FORWARDS, f"{_FORWARDS} DESC"):
+                with contextlib.suppress(sqlite3.Error):
+                    for row in db.execute(statement):
+                        saved[row[0]] = _message(row)
+        finally:
+            db.close()
+    return [saved[seq] for seq in sorted(saved)]
+
+
+def _message(row: tuple[object, ...]) -> Message:
+    """Raises sqlite3.DatabaseError for a row that a flipped bit has damaged."""
+    match row:
+        case (
+            int(seq), str(topic), bytes(payload), 0 | 1 | 2 as qos, int(retain), 0 | 1 | 2 | 3 as rank,
+            str(stream), float(wall_s), float(monotonic_s),
+        ):  # fmt: skip
+            return Message(
+                seq, topic, payload, qos, bool(retain), DROP_ORDER[rank], stream, wall_s, monotonic_s
+            )
+    raise sqlite3.DatabaseError(f"row {row[0]!r} is damaged")

@@ -1,0 +1,252 @@
+"""Messages that wait for delivery, on the disk: put, peek, ack. What `put` reported survives kill -9 and a power cut."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import types
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from edgeai.clock import Clock, SystemClock
+from edgeai.errors import OutboxError
+from edgeai.sinks.message import DROP_ORDER, Draft, Message
+from edgeai.sinks.message_store import MessageStore
+from edgeai.sinks.message_table import size_of
+from edgeai.types import Priority
+
+_log = logging.getLogger(__name__)
+
+# a wall clock that says less was never set (a Pi without a battery begins in 1970): no age can be told from it
+_SANE_WALL_S: Final = 1_577_836_800.0  # 2020-01-01
+
+
+class Outbox:
+    """An ordered queue in an SQLite file (WAL, synchronous=FULL), for one process and any number of its threads.
+
+    - `put` and `put_many` return when the messages are on the disk. Threads that put at the same time share one
+      commit; no put waits for more than the commit in progress and its own.
+    - A message leaves on `ack` only, unless the bounds push it out: more than `max_bytes` (image, telemetry, event,
+      alarm; the oldest first within a class) or older than `max_age_s`. Every one is counted in `dropped`.
+    - Age runs on the monotonic clock while the process lives, so that a jump of the wall clock drops nothing.
+    - Where the disk fails (full, read-only, gone) messages wait in memory, `memory_bytes` at most, and go to the disk
+      when it can be written again. A corrupt file is set aside as <name>.corrupt-<n> and a new one begun.
+
+    max_bytes counts topics, payloads and 64 bytes a message; the file may be half as large again.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        max_bytes: int = 64 << 20,
+        max_age_s: float = 7 * 86400.0,
+        memory_bytes: int = 8 << 20,
+        retry_disk_s: float = 5.0,
+        clock: Clock | None = None,
+    ) -> None:
+        if max_bytes < 1 or memory_bytes < 1 or not max_age_s > 0:
+            raise OutboxError(
+                f"max_bytes, memory_bytes and max_age_s must be above 0, got {max_bytes}, {memory_bytes}, {max_age_s}"
+            )
+        self.path = Path(path)
+        self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
+        self._memory_bytes = min(memory_bytes, max_bytes)
+        self._retry_disk_s = retry_disk_s
+        self._clock = clock or SystemClock()
+        # taken in this order where both are
+        self._store_lock = threading.Lock()  # the store and all that is not named below
+        self._queue_lock = threading.Lock()  # numbers and queue; never held while the disk is written
+        self._queue: list[Message] = []
+        self._queued_seq = 0
+        self._stored_seq = 0
+        self._first_seq = 1
+        self._store: MessageStore | None = None
+        self._expire_at_s = self._opened_monotonic_s = self._opened_wall_s = 0.0
+        self._dropped: dict[Priority, int] = dict.fromkeys(DROP_ORDER, 0)
+        self._overfull = False
+
+    def open(self) -> None:
+        """Open or make the file; nothing where it is open. Raises OutboxError where the path is a folder or another
+        program's database, or another process has it open; a disk that cannot be written is a warning only.
+        """
+        with self._store_lock:
+            if self._store is not None:
+                return
+            store = MessageStore(
+                self.path,
+                max_bytes=self._max_bytes,
+                memory_bytes=self._memory_bytes,
+                retry_disk_s=self._retry_disk_s,
+                clock=self._clock,
+            )
+            last_seq = store.open()
+            self._opened_monotonic_s = self._expire_at_s = self._clock.monotonic_s()
+            self._opened_wall_s = self._clock.wall_s()
+            self._queued_seq = self._stored_seq = last_seq
+            self._first_seq = last_seq + 1
+            self._store = store
+
+    def close(self) -> None:
+        """Close the file; what waits stays in it. Safe to call twice."""
+        with self._store_lock:
+            if self._store is None:
+                return
+            self._store_queue(self._store)
+            self._store.close()
+            self._store = None
+
+    def __enter__(self) -> Outbox:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
+
+    def put(self, draft: Draft) -> int:
+        """Store one message; its number. Raises as put_many does."""
+        return self.put_many((draft,))[0]
+
+    def put_many(self, drafts: Sequence[Draft]) -> list[int]:
+        """Store messages, all or none, with one commit; their numbers, which follow each other without a gap.
+
+        Raises OutboxError where the outbox is closed or a message alone exceeds max_bytes, and whatever a draft's
+        body raises; nothing is stored then.
+        """
+        if not drafts:
+            return []
+        with self._queue_lock:
+            wall_s, monotonic_s = self._clock.wall_s(), self._clock.monotonic_s()
+            messages = [
+                self._numbered(draft, seq, wall_s, monotonic_s)
+                for seq, draft in enumerate(drafts, self._queued_seq + 1)
+            ]
+            if self._store is None:
+                raise OutboxError(f"outbox {self.path} is not open", next_step="use it inside `with`")
+            self._queue += messages
+            self._queued_seq = last_seq = messages[-1].seq
+        with self._store_lock:
+            if self._stored_seq < last_seq:  # else the thread before has stored ours too
+                if self._store is None:
+                    raise OutboxError(f"outbox {self.path} was closed")
+                self._store_queue(self._store)
+        return [message.seq for message in messages]
+
+    def peek(self, n: int, *, after: int = 0) -> list[Message]:
+        """The first `n` messages with numbers above `after`, in order; they stay."""
+        with self._store_lock:
+            if self._store is None:
+                return []
+            self._expire(self._store)
+            return self._store.peek(n, after=after)
+
+    def ack(self, seqs: Iterable[int]) -> int:
+        """Delete delivered messages; how many of them were there. A power cut may bring them back, hence the ids in
+        the payloads.
+        """
+        wanted = list(seqs)
+        with self._store_lock:
+            return self._store.delete(wanted) if self._store is not None and wanted else 0
+
+    @property
+    def pending(self) -> int:
+        """Messages that wait, on the disk and in memory."""
+        with self._store_lock:
+            return self._store.count if self._store is not None else 0
+
+    @property
+    def pending_bytes(self) -> int:
+        with self._store_lock:
+            return self._store.bytes if self._store is not None else 0
+
+    @property
+    def newest_seq(self) -> int:
+        """The number of the newest message stored, delivered or not."""
+        return self._stored_seq
+
+    @property
+    def dropped(self) -> dict[Priority, int]:
+        """Messages pushed out by size or age since opening, by class."""
+        return dict(self._dropped)
+
+    @property
+    def on_disk(self) -> bool:
+        """False while the disk fails and messages wait in memory."""
+        store = self._store
+        return store is not None and not store.degraded
+
+    @property
+    def rewinds(self) -> int:
+        """Changes when messages below numbers already peeked came into view: a reader then begins anew."""
+        store = self._store
+        return store.rewinds if store is not None else 0
+
+    def _numbered(self, draft: Draft, seq: int, wall_s: float, monotonic_s: float) -> Message:
+        body = draft.body if isinstance(draft.body, bytes) else draft.body(seq)
+        message = Message(
+            seq, draft.topic, body, draft.qos, draft.retain, draft.priority, draft.stream, wall_s, monotonic_s
+        )
+        if size_of(message) > self._memory_bytes:
+            raise OutboxError(
+                f"a message on {draft.topic} has {size_of(message)} bytes, the outbox holds {self._memory_bytes}",
+                next_step="raise the outbox's max_bytes or send less",
+            )
+        return message
+
+    def _store_queue(self, store: MessageStore) -> None:
+        with self._queue_lock:
+            batch, self._queue = self._queue, []
+        if not batch:
+            return
+        try:
+            self._expire(store)
+            dropped = store.insert(batch)
+        except BaseException:
+            # Ctrl-C in the thread that happened to commit must not lose what other threads wait for
+            stored = store.present([message.seq for message in batch])
+            with self._queue_lock:
+                self._queue[:0] = [message for message in batch if message.seq not in stored]
+            raise
+        self._stored_seq = batch[-1].seq
+        self._count(dropped)
+        self._tell_fullness(store, bool(dropped))
+
+    def _expire(self, store: MessageStore) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s < self._expire_at_s or math.isinf(self._max_age_s):
+            return
+        self._expire_at_s = now_s + min(60.0, self._max_age_s / 10)
+        up_s = now_s - self._opened_monotonic_s
+        # what an earlier process put has an age on the wall clock only, read once at opening; where that cannot be
+        # right, the age counts from opening
+        outlived = up_s > self._max_age_s
+        ranks = store.expire(
+            monotonic_s=now_s - self._max_age_s,
+            first_seq=self._first_seq,
+            wall_s=math.inf if outlived else self._opened_wall_s + up_s - self._max_age_s,
+            sane_wall_s=-math.inf if outlived else _SANE_WALL_S,
+        )
+        if ranks:
+            self._count(ranks)
+            _log.warning(
+                "outbox %s: dropped %d messages older than %g s", self.path, len(ranks), self._max_age_s
+            )
+
+    def _count(self, ranks: Sequence[int]) -> None:
+        for rank in ranks:
+            self._dropped[DROP_ORDER[rank]] += 1
+
+    def _tell_fullness(self, store: MessageStore, dropping: bool) -> None:
+        if dropping and not self._overfull:
+            self._overfull = True
+            _log.warning(
+                "outbox %s: full (%d bytes), dropping images first, alarms last", self.path, store.limit_bytes
+            )
+        elif self._overfull and not dropping and store.bytes < 0.9 * store.limit_bytes:
+            self._overfull = False
+            _log.warning("outbox %s: has room again; dropped so far: %s", self.path, self._dropped)

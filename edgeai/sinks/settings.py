@@ -1,0 +1,84 @@
+"""How the broker is reached: frozen, validated once. Secrets by reference only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from edgeai.sinks.topics import check_level
+
+TLS_PORT = 8883
+
+
+class Settings(BaseModel):
+    """Frozen, no unknown keys, no infinities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TlsSettings(Settings):
+    """ca: PEM of the authorities that may have signed the broker, the system's where None. certificate and key: the
+    device's own, both or neither (mutual TLS).
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> TlsSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("tls needs both certificate and key, or neither")
+        return self
+
+
+class MqttSettings(Settings):
+    """One broker and this device's place in its topic tree.
+
+    port: 1883, with tls 8883. device: None for the caller's host name. client_id: None for
+    edgeai-<tenant>-<site>-<device>; two clients with one id throw each other out. password_file: its first line is the
+    password, read anew at each connection. session_expiry_s, message_expiry_s: MQTT 5 only; message_expiry_s None for
+    messages that the broker may keep for ever. in_flight: messages sent and not yet acknowledged, at most.
+    """
+
+    host: Annotated[str, Field(min_length=1, max_length=253)]
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    tenant: str = "default"
+    site: str = "default"
+    device: str | None = None
+    client_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    username: Annotated[str, Field(min_length=1)] | None = None
+    password_file: Path | None = None
+    tls: TlsSettings | None = None
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
+    connect_timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+    session_expiry_s: Annotated[int, Field(ge=0, le=2**32 - 1)] = 86400
+    message_expiry_s: Annotated[int, Field(ge=1, le=2**32 - 1)] | None = None
+    in_flight: Annotated[int, Field(ge=1, le=1000)] = 200
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tls_has_its_port(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("tls") is not None and "port" not in values:
+            return {**values, "port": TLS_PORT}
+        return values
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_no_url(cls, host: str) -> str:
+        if "/" in host or any(sign.isspace() for sign in host) or "\0" in host:
+            raise ValueError(f"host must be a name or an address without mqtt:// and port, got {host!r}")
+        return host
+
+    @field_validator("tenant", "site", "device")
+    @classmethod
+    def _topic_level(cls, text: str | None, info: Any) -> str | None:
+        return None if text is None else check_level(text, what=info.field_name)
+
+    @model_validator(mode="after")
+    def _password_has_a_name(self) -> MqttSettings:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs username")
+        return self
