@@ -74,6 +74,10 @@ class AudioFile(Source[Chunk]):
             raise SourceMissingError(f"no sound file {str(self.path)!r}", next_step="check the path")
         if not self.path.is_file():  # libsndfile would wait for ever on a named pipe
             raise SourceFormatError(f"{str(self.path)!r} is not a regular file")
+        if self.path.stat().st_size == 0:
+            raise SourceFormatError(
+                f"{str(self.path)!r} is empty, 0 bytes", next_step="record or copy it again"
+            )
         soundfile = _load_soundfile()
         try:
             with self.path.open("rb"):  # libsndfile's own message for a forbidden file is "System error"

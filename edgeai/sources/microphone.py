@@ -22,7 +22,6 @@ _log = logging.getLogger(__name__)
 
 # Audio that may wait for a slow reader before blocks are lost; 16 kHz mono: 1.3 MB.
 _QUEUE_S = 20.0
-# Rates to try where the device takes neither the wanted rate nor its own default.
 _COMMON_RATES_HZ = (48_000, 44_100, 32_000, 16_000)
 
 
@@ -160,14 +159,12 @@ class Microphone(Source[Chunk]):
         return repr(self.device) if self.device is not None else "(the default one)"
 
     def _open_port(self, portaudio: types.ModuleType, found: InputDevice) -> tuple[Any, int]:
-        """A stopped PortAudio stream and its rate: the wanted rate where the device has it, else its own."""
+        """A stopped PortAudio stream and its rate."""
         # one channel lets the driver mix; a chosen one needs all up to it, and some drivers give all or nothing
         wanted_channels = (1, found.channels) if self.channel is None else (self.channel + 1, found.channels)
         blocks = self._blocks
         reason = ""
-        for rate_hz in dict.fromkeys((self.sample_rate_hz, found.rate_hz, *_COMMON_RATES_HZ)):
-            if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-                continue
+        for rate_hz in _rates_to_try(found.rate_hz, self.sample_rate_hz):
             for channels in dict.fromkeys(wanted_channels):
                 try:
                     port = portaudio.InputStream(
@@ -204,6 +201,13 @@ class Microphone(Source[Chunk]):
             self._blocks.put((first, block.copy()))
 
         return record
+
+
+def _rates_to_try(device_hz: int, wanted_hz: int) -> list[int]:
+    """The device's own rate first: the converters of ALSA and PulseAudio lose and alias more than ours."""
+    candidates = (device_hz, wanted_hz, *_COMMON_RATES_HZ)
+    enough = [rate_hz for rate_hz in candidates if rate_hz >= wanted_hz]
+    return [rate for rate in dict.fromkeys((*enough, *candidates)) if MIN_RATE_HZ <= rate <= MAX_RATE_HZ]
 
 
 def find_microphone(device: str | int | None) -> InputDevice:
