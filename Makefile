@@ -30,7 +30,7 @@ types: setup ## mypy, strict
 	@$(BIN)/mypy
 
 contracts: setup ## who may import whom
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 wheel-check: setup ## build the wheel, install it in a clean environment, use it from /
 	@.ci/wheel_check.sh

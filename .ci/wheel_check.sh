@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 .venv/bin/python -m build --wheel --no-isolation --outdir "$work/dist" . >"$work/build.log" 2>&1 ||
   { cat "$work/build.log" >&2; exit 1; }
 .venv/bin/python -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-input -c .ci/constraints.txt "$work"/dist/*.whl
+"$work/venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input -c .ci/constraints.txt "$work"/dist/*.whl
 size_mb=$(du -sm "$work/venv" | cut -f1)
 echo "wheel-check: $(du -h "$work"/dist/*.whl | cut -f1) wheel, $size_mb MB installed (limit $LIMIT_MB)"
 [ "$size_mb" -lt "$LIMIT_MB" ] || { echo "wheel-check: a device install is too large" >&2; exit 1; }
