@@ -67,7 +67,9 @@ def _read(file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     except OSError as error:
         raise SourceMissingError(f"{file} cannot be read: {error.strerror}") from None
     except cv2.error as error:
-        raise SourceFormatError(f"{file} is not a picture that can be read: {error.err}") from None
+        raise SourceFormatError(
+            f"{file} is not a picture that can be read: {' '.join(str(error).split())}"
+        ) from None
     if image is None:
         raise SourceFormatError(f"{file} is not a picture that can be read")
     return np.asarray(image, np.uint8)

@@ -170,7 +170,8 @@ class VideoFile(Source[Frame]):
             capture = cv2.VideoCapture(str(self.path))
             opened = capture.isOpened()
         except cv2.error as error:
-            raise SourceFormatError(f"{self.path} is not a video that can be read: {error.err}") from None
+            why = " ".join(str(error).split())
+            raise SourceFormatError(f"{self.path} is not a video that can be read: {why}") from None
         if not opened:
             capture.release()
             raise SourceFormatError(f"{self.path} is not a video that can be read")

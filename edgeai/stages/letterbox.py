@@ -90,7 +90,7 @@ def letterbox(
             cv2.resize(image, (width, height), dst=inner, interpolation=cv2.INTER_LINEAR)
         except cv2.error as error:
             raise StageError(
-                f"a frame of {source_width} x {source_height} pixels cannot be resized to {width} x {height}: {error.err}"
+                f"a frame of {source_width} x {source_height} pixels cannot be resized to {width} x {height}: {' '.join(str(error).split())}"
             ) from None
     if spec.colour == "RGB":
         cv2.cvtColor(inner, cv2.COLOR_BGR2RGB, dst=inner)
@@ -125,7 +125,7 @@ def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if image.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in image.shape:
         raise StageError(f"a frame must be (H, W, 3) uint8 BGR, not empty, got shape {image.shape}")
     pixel, column = image.strides[-1], image.strides[1]
-    if pixel < 0 or column != channels or image.strides[0] < column * image.shape[1]:
+    if pixel != 1 or column != channels or image.strides[0] < column * image.shape[1]:
         image = np.ascontiguousarray(image)  # flipped or sliced views: what OpenCV cannot take as they are
     if channels == 3:
         return image
