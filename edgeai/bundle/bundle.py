@@ -150,7 +150,10 @@ def _read_manifest(folder: Path) -> Manifest:
 
 def _open_inside(folder: Path, name: str) -> BufferedReader:
     # O_NONBLOCK: a fifo in place of a file must not hang the reader
-    resolved = (folder / name).resolve()
+    try:
+        resolved = (folder / name).resolve()
+    except RuntimeError:  # Python up to 3.12
+        raise OSError(0, "a loop of links") from None
     if not resolved.is_relative_to(folder.resolve()):
         raise PermissionError(0, "a link that leaves the bundle")
     handle = os.open(resolved, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)

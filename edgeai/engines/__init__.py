@@ -15,7 +15,7 @@ from edgeai.errors import EngineError, EngineUnavailableError
 if TYPE_CHECKING:
     from edgeai.profile import Profile
 
-__all__ = ["EdgeEngine", "Engine", "open_engine", "open_file", "open_model_file"]
+__all__ = ["EdgeEngine", "Engine", "engine_order", "open_engine", "open_file", "open_model_file"]
 
 
 def _open_tflite(path: Path, threads: int) -> Engine:
@@ -77,7 +77,7 @@ def open_engine(
             continue
         try:
             return open_file(bundle, entry, threads=threads)
-        except EngineUnavailableError as error:  # noqa: PERF203 - a handful of files
+        except EngineUnavailableError as error:
             tried.append(f"{entry.path}: {error}")
     raise EngineUnavailableError(f"bundle {bundle.name}: no engine file can be run here: {' | '.join(tried)}")
 

@@ -151,7 +151,7 @@ def _open_error(where: str, library: str, message: str) -> EngineError:
     if "Didn't find op" in text or "unresolved custom op" in text.lower():
         step = _INSTALL if library != "ai_edge_litert" else "convert the model with built-in operators only"
         hint = " (tflite-runtime 2.14 knows no dynamic-range models of TensorFlow 2.21)"
-        return EngineError(
+        return EngineUnavailableError(
             f"{where}: {library} lacks an operator of the model{hint if library == 'tflite_runtime' else ''}: {text}",
             next_step=step,
         )

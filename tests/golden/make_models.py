@@ -1,6 +1,6 @@
 """Make the tiny models under tests/golden/models: `python tests/golden/make_models.py [FOLDER]`.
 
-Needs tensorflow and onnx. A picture model (a 3x3 convolution of stride 2, a 1x1 convolution, a mean: outputs `grid`
+Needs tensorflow and onnx. A picture model (a 3x3 convolution of stride 2, a 1x1 convolution, a maximum: outputs `grid`
 and `scores`) and a keyword model (two dense layers: output `scores`), each as float32, integer and ONNX files with the
 same weights. tests/contract/test_engine_contract.py holds the same two networks in numpy.
 """
@@ -31,7 +31,9 @@ def picture_weights() -> dict[str, np.ndarray]:
 def keyword_weights() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(2)
     return {
-        "hidden": rng.normal(0, 0.2, (80, 16)).astype(np.float32),  # 1280 values: dynamic range starts at 1024
+        "hidden": rng.normal(0, 0.2, (80, 16)).astype(
+            np.float32
+        ),  # 1280 values: dynamic range starts at 1024
         "hidden_bias": rng.normal(0, 0.1, 16).astype(np.float32),
         "out": rng.normal(0, 0.3, (16, 3)).astype(np.float32),
         "out_bias": rng.normal(0, 0.1, 3).astype(np.float32),
@@ -53,7 +55,11 @@ def _features() -> Iterator[list[np.ndarray]]:
 
 
 def _tflite(
-    name: str, shape: tuple[int, ...], call: Callable[[Any], dict[str, Any]], kind: str, data: Callable[[], Iterator]
+    name: str,
+    shape: tuple[int, ...],
+    call: Callable[[Any], dict[str, Any]],
+    kind: str,
+    data: Callable[[], Iterator],
 ) -> bytes:
     import tensorflow as tf
 
@@ -80,7 +86,7 @@ def _picture_tflite(kind: str) -> bytes:
     def call(image: Any) -> dict[str, Any]:
         x = tf.nn.relu(tf.nn.conv2d(image, w["stem"], 2, "VALID") + w["stem_bias"])
         grid = tf.nn.conv2d(x, w["head"], 1, "VALID") + w["head_bias"]
-        return {"grid": grid, "scores": tf.reduce_mean(grid, axis=(1, 2))}
+        return {"grid": grid, "scores": tf.reduce_max(grid, axis=(1, 2))}
 
     return _tflite("image", PICTURE, call, kind, _pictures)
 
@@ -119,7 +125,7 @@ def _picture_onnx() -> bytes:
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("Conv", ["b", "head", "head_bias"], ["c"]),
         helper.make_node("Transpose", ["c"], ["grid"], perm=[0, 2, 3, 1]),
-        helper.make_node("ReduceMean", ["grid"], ["scores"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMax", ["grid"], ["scores"], axes=[1, 2], keepdims=0),
     ]
     float_info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)  # noqa: E731
     outputs = [float_info("grid", ["n", 7, 7, 4]), float_info("scores", ["n", 4])]

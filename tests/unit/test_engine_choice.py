@@ -1,0 +1,196 @@
+"""Which file is opened, with which library, and what is said where none can be."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tiny_bundle import MODELS, write_keyword_bundle
+
+from edgeai.engines import engine_order, open_engine, open_model_file, tflite
+from edgeai.engines.onnx import OnnxEngine
+from edgeai.engines.tflite import TfliteEngine
+from edgeai.errors import EngineError, EngineUnavailableError
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_keyword_bundle(tmp_path_factory.mktemp("choice") / "tiny")
+
+
+def profile(*formats):
+    return SimpleNamespace(name="board", formats=SimpleNamespace(value=formats))
+
+
+def without(monkeypatch, *packages):
+    real = tflite.find_spec
+    monkeypatch.setattr(tflite, "find_spec", lambda name: None if name in packages else real(name))
+
+
+def test_the_order(bundle):
+    kinds = [f"{entry.format}/{entry.precision}" for entry in engine_order(bundle)]
+    assert kinds == ["tflite/int8", "tflite/float16", "tflite/float32", "tflite/dynamic", "onnx/float32"]
+    with open_engine(bundle) as engine:
+        assert engine.file == bundle.engine_file("tflite", "int8")
+
+
+@pytest.mark.parametrize(
+    ("file", "path"),
+    [
+        ("onnx", "model.onnx"),
+        ("tflite/dynamic", "model_dynamic.tflite"),
+        ("model_float16.tflite", "model_float16.tflite"),
+    ],
+)
+def test_a_file_asked_for(bundle, file, path):
+    with open_engine(bundle, file=file) as engine:
+        assert engine.file.path == path
+
+
+def test_a_file_that_is_not_there(bundle):
+    with pytest.raises(
+        EngineError, match=r"no engine file 'plan'; there are model_int8\.tflite \(tflite/int8\)"
+    ):
+        open_engine(bundle, file="plan")
+
+
+def test_the_profile_passes_over_formats(bundle):
+    with open_engine(bundle, profile=profile("onnx")) as engine:
+        assert engine.file.path == "model.onnx"
+    with pytest.raises(EngineUnavailableError, match="the profile board has no tflite"):
+        open_engine(bundle, profile=profile("plan"))
+
+
+def test_without_a_tflite_library_onnx_is_used(bundle, monkeypatch):
+    without(monkeypatch, "ai_edge_litert", "tflite_runtime", "tensorflow")
+    with open_engine(bundle) as engine:
+        assert engine.file.path == "model.onnx"
+
+
+def test_without_any_library_all_is_listed(bundle, monkeypatch):
+    without(monkeypatch, "ai_edge_litert", "tflite_runtime", "tensorflow")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineUnavailableError, match=r"edgeai\[onnx\]") as error:
+        open_engine(bundle)
+    text = str(error.value)
+    assert "pip install ai-edge-litert" in text
+    assert all(entry.path in text for entry in bundle.manifest.engine_files)
+    assert "\n" not in text
+
+
+def test_tflite_runtime_needs_numpy_1(monkeypatch):
+    monkeypatch.setattr(tflite, "find_spec", lambda name: object() if name == "tflite_runtime" else None)
+    monkeypatch.setattr(tflite.np, "__version__", "2.1.0")
+    with pytest.raises(EngineUnavailableError, match="built for numpy 1.*pip install 'numpy<2'"):
+        TfliteEngine(MODELS / "keyword_int8.tflite")
+
+
+class OldInterpreter:
+    """tflite-runtime 2.14 on a dynamic-range model of TensorFlow 2.21."""
+
+    def __init__(self, model_path, num_threads):
+        pass
+
+    def allocate_tensors(self):
+        raise ValueError(
+            "Didn't find op for builtin opcode 'FULLY_CONNECTED' version '12'.\nRegistration failed.\n"
+        )
+
+
+def test_an_interpreter_too_old_for_the_model(monkeypatch, bundle):
+    monkeypatch.setattr(tflite, "_load_library", lambda: ("tflite_runtime", OldInterpreter))
+    with pytest.raises(
+        EngineUnavailableError, match="tflite_runtime lacks .*'FULLY_CONNECTED' version '12'.*pip install ai-"
+    ) as e:
+        TfliteEngine(MODELS / "keyword_dynamic.tflite")
+    assert "\n" not in str(e.value)
+    with open_engine(bundle) as engine:  # the next file's library serves
+        assert engine.file.path == "model.onnx"
+
+
+def test_a_broken_library_gives_way_to_the_next(monkeypatch):
+    monkeypatch.setitem(sys.modules, "broken_litert", None)
+    libraries = (("broken_litert", "broken_litert.interpreter"), *tflite._LIBRARIES)
+    monkeypatch.setattr(tflite, "_LIBRARIES", libraries)
+    real = tflite.find_spec
+    monkeypatch.setattr(tflite, "find_spec", lambda name: object() if name == "broken_litert" else real(name))
+    with TfliteEngine(MODELS / "keyword_int8.tflite") as engine:
+        assert engine.library == "ai_edge_litert"
+
+
+def test_plans_and_unknown_files_are_told(tmp_path):
+    with pytest.raises(EngineUnavailableError, match="cannot be run yet"):
+        open_model_file(tmp_path / "x.plan")
+    with pytest.raises(EngineError, match=r"x\.pt: unknown kind of model; known are \.tflite, \.onnx"):
+        open_model_file(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("name", ["x.tflite", "x.onnx"])
+def test_files_that_are_no_models(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(EngineError, match=r"x\.(tflite|onnx)"):
+        open_model_file(path)
+    for data in (b"", b"hello", b"\0" * 1000, b"\x1c\0\0\0TFL3", b"\xff\xff\xff\x7fTFL3" + b"\0" * 100):
+        path.write_bytes(data)
+        with pytest.raises(EngineError) as error:
+            open_model_file(path)
+        assert "\n" not in str(error.value)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(EngineError):
+        open_model_file(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["picture_int8.tflite", "keyword_float32.tflite", "picture.onnx", "keyword.onnx"]
+)
+@pytest.mark.parametrize("part", [0.02, 0.3, 0.6, 0.9, 0.99])
+def test_truncated_models(tmp_path, name, part):
+    data = (MODELS / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(EngineError) as error:
+        open_model_file(path)
+    assert "\n" not in str(error.value)
+
+
+def test_one_kind_in_anothers_clothes(tmp_path):
+    shutil.copy(MODELS / "picture.onnx", tmp_path / "x.tflite")
+    shutil.copy(MODELS / "picture_int8.tflite", tmp_path / "x.onnx")
+    with pytest.raises(EngineError, match="no TFLite model"):
+        open_model_file(tmp_path / "x.tflite")
+    with pytest.raises(EngineError, match="onnxruntime cannot open it"):
+        open_model_file(tmp_path / "x.onnx")
+
+
+def test_onnx_shapes_may_be_given():
+    with OnnxEngine(MODELS / "keyword.onnx", shapes={"features": (3, 10, 8)}) as engine:
+        assert engine.run({"features": np.zeros((3, 10, 8), np.float32)})["scores"].shape == (3, 3)
+    for wrong in ((1, 10, 9), (1, 80)):
+        with pytest.raises(EngineError, match="cannot be taken as"):
+            OnnxEngine(MODELS / "keyword.onnx", shapes={"features": wrong})
+
+
+def test_opening_is_quiet_and_swallows_nobody_elses_words(capfd):
+    with tflite._quiet_stderr():
+        import os
+
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nanother thread's warning\n")
+    assert capfd.readouterr().err == "another thread's warning\n"
+    with TfliteEngine(MODELS / "picture_float32.tflite"), OnnxEngine(MODELS / "picture.onnx"):
+        pass
+    assert capfd.readouterr() == ("", "")
+
+
+def test_names_are_cleaned():
+    assert tflite._clean("serving_default_input_audio:0") == "input_audio"
+    assert tflite._clean("TFLite_Detection_PostProcess:1") == "TFLite_Detection_PostProcess:1"
+    assert tflite._clean("StatefulPartitionedCall:0") == "StatefulPartitionedCall"
+
+
+def test_models_folder_is_what_the_maker_writes():
+    assert {path.suffix for path in Path(MODELS).iterdir()} == {".tflite", ".onnx"}
