@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 readonly EXTRAS='compress,onnx,broker,dev'
 readonly STAMP=.venv/.edgeai-setup
+readonly WITHOUT=.venv/.edgeai-without # Debian packages that could not be installed: not tried at every call
 # What a microphone, a broker and a virtual sound card need; without them those parts alone do not work.
 readonly DEBIAN_OPTIONAL=(libportaudio2 libasound2-plugins mosquitto mosquitto-clients pulseaudio pulseaudio-utils)
 
@@ -34,19 +35,28 @@ apt_install() { # apt_install PACKAGE...: 0 where all of them are installed now
     </dev/null >&2
 }
 
+note_without() { if [ -n "$without" ]; then printf '%s\n' "$without" >"$WITHOUT"; else rm -f "$WITHOUT"; fi; }
+
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
+without=
 debian_packages() {
   local package missing=()
   for package in "${DEBIAN_OPTIONAL[@]}"; do
     installed "$package" || missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return 0
+  if [ "$(cat "$WITHOUT" 2>/dev/null)" = "${missing[*]}" ]; then
+    say "still without Debian packages: ${missing[*]} (rm $WITHOUT to try again)"
+    without=${missing[*]}
+    return 0
+  fi
   say "installing Debian packages: ${missing[*]}"
   if ! apt_install "${missing[@]}"; then
     say "could not install Debian packages; going on without: ${missing[*]}"
     say "  microphone: libportaudio2 libasound2-plugins · broker: mosquitto mosquitto-clients · tests: pulseaudio"
     say "  as root: apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+    without=${missing[*]}
     return 0
   fi
   # Debian starts what it installs. Our tests and demo start brokers of their own, on ports of their own.
@@ -95,6 +105,7 @@ debian_packages
 
 wanted=$(cat pyproject.toml .ci/constraints.txt .ci/setup.sh | sha256sum)
 if [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ] && fits .venv/bin/python; then
+  note_without
   exit 0
 fi
 
@@ -114,4 +125,5 @@ say "installing Python packages (some 700 MB to download the first time)"
 pip_install || { say "pip failed; trying once more"; pip_install; }
 .venv/bin/python -c 'import edgeai' || { say "edgeai does not import in .venv; remove .venv and run again"; exit 1; }
 printf '%s\n' "$wanted" >"$STAMP"
+note_without
 say "done: .venv/bin/edgeai --help"
