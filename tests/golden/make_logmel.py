@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).with_name("logmel.npz")
 # name -> front end: the default one's bands, kws_streaming's 30/10 ms up to 4 kHz, and one at 48 kHz with an odd FFT
 SPECS = {
     "default": LogMelInput(offset=-2.0, scale=12.0),
-    "narrow": LogMelInput(hop_samples=160, low_hz=20.0, high_hz=4000.0, mels=20, offset=-4.0, scale=8.0),
+    "narrow": LogMelInput(hop_samples=160, low_hz=20.0, high_hz=4000.0, mels=20, offset=-1.0, scale=15.0),
     "studio": LogMelInput(
         sample_rate_hz=48_000,
         window_samples=1200,

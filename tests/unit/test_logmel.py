@@ -131,6 +131,6 @@ def test_other_samples_are_refused_with_the_reason(wrong: object) -> None:
 
 def test_a_band_that_can_hear_nothing_is_refused() -> None:
     with pytest.raises(
-        StageError, match=r"band 0 .* holds no bin of an FFT of 512 at 16000 Hz; use a larger fft_size"
+        StageError, match=r"band 1 .* holds no bin of an FFT of 512 at 16000 Hz; use a larger fft_size"
     ):
         LogMel(LogMelInput(mels=256))
