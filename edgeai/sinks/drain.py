@@ -6,9 +6,11 @@ import contextlib
 import logging
 import random
 import threading
+from collections import deque
 from typing import Final
 
 from edgeai.clock import Clock
+from edgeai.sinks.message import Message
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.transport import Transport, TransportError, TransportRefusedError
 
@@ -68,8 +70,9 @@ class Drain:
         self._refused_backoff = refused_backoff or Backoff(base_s=1.0, cap_s=10.0)
         self._cursor = 0
         self._rewinds = 0
+        self._ahead: deque[Message] = deque()  # read from the outbox, not yet published
         self._open: set[int] = set()  # published, not acknowledged
-        self._acked: list[int] = []  # acknowledged, not deleted
+        self._acked: set[int] = set()  # acknowledged, not deleted
         self._acked_since_s = self._moved_s = self._rewound_s = 0.0
         self._refused: set[int] = set()
         self._told = ""
@@ -136,42 +139,42 @@ class Drain:
 
     def _rewind(self) -> None:
         self._cursor = 0
+        self._ahead.clear()
         self._rewinds = self._outbox.rewinds
         self._refused.clear()
         self._rewound_s = self._moved_s = self._clock.monotonic_s()
 
     def _publish(self) -> None:
-        if not self._has_room():
-            return
         if self._outbox.rewinds != self._rewinds or (
             self._refused and self._clock.monotonic_s() - self._rewound_s >= RETRY_REFUSED_S
         ):
             self._rewind()
-        newest = self._outbox.newest_seq
-        if newest <= self._cursor:
-            return
-        found = self._outbox.peek(self._transport.window - len(self._open), after=self._cursor)
-        if not found:
-            self._cursor = newest  # dropped, all of them
-            return
         if not self._open:
             self._moved_s = self._clock.monotonic_s()
-        acked = set(self._acked)
-        for message in found:
+        # one by one as acknowledgements come: a window that is filled up in bursts meets Nagle's algorithm at the
+        # broker and delayed acknowledgement here, 40 ms each time
+        while len(self._open) < self._transport.window and self._has_more():
+            message = self._ahead.popleft()
             self._cursor = message.seq
-            if message.seq not in self._open and message.seq not in acked:
+            if message.seq not in self._open and message.seq not in self._acked:
                 self._open.add(message.seq)
                 self._transport.publish(message)
                 self.published += 1
 
-    def _has_room(self) -> bool:
-        """Half of the window at least: one query then fetches many messages."""
-        return not self._open or len(self._open) * 2 <= self._transport.window
+    def _has_more(self) -> bool:
+        """Read a window's worth ahead where nothing is; False where there is nothing to publish."""
+        if not self._ahead:
+            newest = self._outbox.newest_seq
+            if newest > self._cursor:
+                self._ahead.extend(self._outbox.peek(self._transport.window, after=self._cursor))
+                if not self._ahead:
+                    self._cursor = newest  # dropped, all of them
+        return bool(self._ahead)
 
     def _poll(self) -> None:
         self.idle = True  # before the question below: a put after it wakes us
         try:
-            if self._outbox.newest_seq > self._cursor and self._has_room():
+            if self._outbox.newest_seq > self._cursor and len(self._open) < self._transport.window:
                 timeout_s = 0.0
             else:
                 timeout_s = ACK_EVERY_S if self._acked else IDLE_POLL_S
@@ -186,7 +189,7 @@ class Drain:
         if progress.acked:
             if not self._acked:
                 self._acked_since_s = now_s
-            self._acked += [seq for seq in progress.acked if seq in self._open]
+            self._acked.update(seq for seq in progress.acked if seq in self._open)
             self._open.difference_update(progress.acked)
         for seq, reason in progress.refused:
             self._refuse(seq, reason)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import select
+import math
 import socket
 import ssl
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from edgeai.sinks.credentials import read_password, tls_context
 from edgeai.sinks.message import Message
+from edgeai.sinks.mqtt_link import Link
 from edgeai.sinks.settings import MqttSettings
 from edgeai.sinks.topics import TopicTree
 from edgeai.sinks.transport import NOTHING, Progress, Transport, TransportError, TransportRefusedError
@@ -29,19 +29,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-USER_TIMEOUT_MS: Final = (
-    15_000  # how long sent bytes may stay without the peer's TCP acknowledgement (RFC 5482)
-)
+OLDER_PROTOCOL_S: Final = 3600.0
 _GOODBYE_S: Final = 1.0
-_FIXED_HEADER_BYTES: Final = (
-    16  # fixed header, packet id and message expiry around topic and payload, at most
-)
+_AROUND_BYTES: Final = 16  # fixed header, packet id and message expiry around topic and payload, at most
 
 _UNSUPPORTED_PROTOCOL: Final = 132
 _CREDENTIALS: Final = "check mqtt.username and mqtt.password_file, and the broker's password file and ACL"
-# CONNACK reason codes of MQTT 5.0, section 3.2.2.2; paho gives those of 3.1.1 the same numbers.
-# What it is, what to do, and whether only a person can help.
 _REFUSALS: Final[dict[int, tuple[str, str, bool]]] = {
+    # CONNACK reason codes of MQTT 5.0, section 3.2.2.2; paho gives those of 3.1.1 the same numbers.
+    # What it is, what to do, and whether only a person can help.
     133: ("the client id is not accepted", "set another mqtt.client_id", True),
     134: ("bad user name or password", _CREDENTIALS, True),
     # mosquitto 2 says 135 for a wrong password too
@@ -62,30 +58,14 @@ _REFUSALS: Final[dict[int, tuple[str, str, bool]]] = {
 
 
 class _OlderProtocolError(TransportError):
-    """The broker may know MQTT 3.1.1 only; certain: it said so."""
+    """The broker may know MQTT 3.1.1 only. certain: it said so; silent: it said nothing, on an open connection."""
 
-    def __init__(self, message: str, *, next_step: str = "", certain: bool = False) -> None:
+    def __init__(
+        self, message: str, *, next_step: str = "", certain: bool = False, silent: bool = False
+    ) -> None:
         self.certain = certain
+        self.silent = silent
         super().__init__(message, next_step=next_step)
-
-
-@dataclass(slots=True)
-class _Link:
-    """One connection: its paho client, what the broker allows on it, and what is on the way."""
-
-    client: Client
-    answer: ReasonCode | None = None
-    farewell: ReasonCode | None = None  # the broker's own DISCONNECT
-    ready: bool = False
-    gone: bool = False
-    window: int = 65535
-    max_packet_bytes: int = 268_435_455
-    max_qos: int = 2
-    retain: bool = True
-    seq_of_mid: dict[int, int] = field(default_factory=dict)
-    acked: list[int] = field(default_factory=list)
-    refused: list[tuple[int, str]] = field(default_factory=list)
-    own: set[int] = field(default_factory=set)  # packet ids of our birth and good-bye
 
 
 class MqttTransport(Transport):
@@ -100,14 +80,14 @@ class MqttTransport(Transport):
         scheme = "mqtt" if settings.tls is None else "mqtts"
         self.name = f"{scheme}://{settings.host}:{settings.port}"
         self.window = settings.in_flight
-        self.protocol = ""
-        """"5" or "3.1.1" once connected."""
+        self.protocol: Literal["", "5", "3.1.1"] = ""
+        """The version in use, once connected."""
         self._settings = settings
         self._topics = topics
         self._boot_id = boot_id
         self._client_id = settings.client_id or f"edgeai-{topics.tenant}-{topics.site}-{topics.device}"
-        self._only_older = False
-        self._link: _Link | None = None
+        self._older_until_s = -math.inf  # on time.monotonic: MQTT 5 is not tried before
+        self._link: Link | None = None
         self._wake_pair: tuple[socket.socket, socket.socket] | None = None
 
     def connect(self) -> None:
@@ -116,40 +96,48 @@ class MqttTransport(Transport):
             self._wake_pair = socket.socketpair()
             for end in self._wake_pair:
                 end.setblocking(False)
-        if not self._only_older:
-            try:
-                self._connect("5")
-                return
-            except _OlderProtocolError as error:
-                self._only_older = error.certain
-            finally:
-                self._abort_unless_ready()
+        silent = False
         try:
-            self._connect("3.1.1")
+            if time.monotonic() >= self._older_until_s:
+                try:
+                    self._connect("5", answer_s=self._settings.connect_timeout_s / 2)
+                    return
+                except _OlderProtocolError as error:
+                    silent = error.silent
+                    if error.certain:
+                        self._older_until_s = math.inf
+                    self.abort()
+            self._connect("3.1.1", answer_s=self._settings.connect_timeout_s)
+            if silent:
+                # most likely it waits for the rest of a packet that it misread (amqtt does), so that wait is spared
+                # for an hour; but it may have been frozen, and only MQTT 5 tells of refused messages
+                self._older_until_s = time.monotonic() + OLDER_PROTOCOL_S
         finally:
-            self._abort_unless_ready()
+            if self._link is not None and not self._link.ready:
+                self.abort()
 
     def publish(self, message: Message) -> None:
         link = self._linked()
-        if len(message.payload) + len(message.topic.encode()) + _FIXED_HEADER_BYTES > link.max_packet_bytes:
+        if len(message.payload) + len(message.topic.encode()) + _AROUND_BYTES > link.max_packet_bytes:
             link.refused.append(
                 (message.seq, f"larger than the broker takes ({link.max_packet_bytes} bytes)")
             )
             return
-        mid = self._publish(
-            link,
+        expiry_s = self._settings.message_expiry_s
+        link.publish(
             message.topic,
             message.payload,
-            qos=min(message.qos, link.max_qos),
-            retain=message.retain and link.retain,
-            expires=True,
+            qos=message.qos,
+            retain=message.retain,
+            seq=message.seq,
+            properties=_properties("PUBLISH", MessageExpiryInterval=expiry_s)
+            if expiry_s is not None and self.protocol == "5"
+            else None,
         )
-        link.seq_of_mid[mid] = message.seq
 
     def poll(self, timeout_s: float) -> Progress:
         link = self._linked()
-        if not link.refused:
-            self._move(link, timeout_s)
+        link.move(0.0 if link.refused else timeout_s)
         if not link.acked and not link.refused:
             return NOTHING
         progress = Progress(tuple(link.acked), tuple(link.refused))
@@ -165,38 +153,31 @@ class MqttTransport(Transport):
 
     def abort(self) -> None:
         link, self._link = self._link, None
-        if link is None:
-            return
-        sock: Any = link.client.socket()
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.close()
+        if link is not None:
+            link.drop()
 
     def close(self) -> None:
         link = self._link
-        if link is not None:
+        if link is not None and link.ready:
             # whatever fails here, the last will says the same
             with contextlib.suppress(TransportError):
                 self._say(link, "offline")
                 deadline_s = time.monotonic() + _GOODBYE_S
                 while link.own and (left_s := deadline_s - time.monotonic()) > 0:
-                    self._move(link, left_s)
+                    link.move(left_s)
                 if not link.own:
                     link.client.disconnect()
                     while link.client.want_write() and time.monotonic() < deadline_s:
-                        self._move(link, 0.05)
+                        link.move(0.05)
         self.abort()
         pair, self._wake_pair = self._wake_pair, None
         if pair is not None:
             for end in pair:
                 end.close()
 
-    # ---- one connection ----
-
-    def _connect(self, protocol: str) -> None:
+    def _connect(self, protocol: Literal["5", "3.1.1"], *, answer_s: float) -> None:
         settings = self._settings
-        link = _Link(self._new_client(protocol))
-        self._listen(link)
+        self._link = link = Link(self._new_client(protocol), self._wake_pair[0] if self._wake_pair else None)
         try:
             if protocol == "5":
                 link.client.connect(
@@ -209,17 +190,16 @@ class MqttTransport(Transport):
             else:
                 link.client.connect(settings.host, settings.port, settings.keepalive_s)
         except ssl.SSLError as error:
+            reason = getattr(error, "verify_message", "") or error.reason or error
             raise TransportError(
-                f"TLS failed: {error.reason or error}",
-                next_step="check mqtt.tls and the broker's certificate",
+                f"TLS failed: {reason}", next_step="check mqtt.tls, mqtt.host and the broker's certificate"
             ) from error
         except (OSError, ValueError) as error:  # ValueError: a host name that IDNA cannot encode
             raise TransportError(f"cannot connect: {error}") from error
-        self._link = link
-        deadline_s = time.monotonic() + settings.connect_timeout_s
+        deadline_s = time.monotonic() + answer_s
         try:
             while link.answer is None and (left_s := deadline_s - time.monotonic()) > 0:
-                self._move(link, left_s)
+                link.move(left_s)
         except TransportError as error:
             if link.answer is None:
                 raise _OlderProtocolError(
@@ -227,25 +207,22 @@ class MqttTransport(Transport):
                     next_step="" if settings.tls else "if it expects TLS, set mqtt.tls",
                 ) from error
         if link.answer is None:
-            raise TransportError(f"no answer to CONNECT within {settings.connect_timeout_s:g} s")
+            raise _OlderProtocolError(f"no answer to CONNECT within {answer_s:g} s", silent=True)
         if link.answer.is_failure:
             raise _refusal(link.answer)
         self.window = min(settings.in_flight, link.window)
         self.protocol = protocol
         self._say(link, "online")
         # the broker has the birth before anything else is open: it may allow no more than one
+        deadline_s = time.monotonic() + settings.connect_timeout_s
         while link.own:
             if (left_s := deadline_s - time.monotonic()) <= 0:
                 raise TransportError(
                     f"no acknowledgement of the birth within {settings.connect_timeout_s:g} s"
                 )
-            self._move(link, left_s)
+            link.move(left_s)
         link.ready = True
         _log.debug("%s: MQTT %s, window %d", self.name, protocol, self.window)
-
-    def _abort_unless_ready(self) -> None:
-        if self._link is not None and not self._link.ready:
-            self.abort()
 
     def _new_client(self, protocol: str) -> Client:
         from paho.mqtt.client import Client
@@ -269,87 +246,16 @@ class MqttTransport(Transport):
         client.will_set(self._topics.state, self._state("offline"), qos=1, retain=True)
         return client
 
-    def _listen(self, link: _Link) -> None:
-        def on_connect(
-            client: Client, data: Any, flags: Any, reason: ReasonCode, properties: Properties
-        ) -> None:
-            link.answer = reason
-            link.window = getattr(properties, "ReceiveMaximum", link.window)
-            link.max_packet_bytes = getattr(properties, "MaximumPacketSize", link.max_packet_bytes)
-            link.max_qos = getattr(properties, "MaximumQoS", link.max_qos)
-            link.retain = bool(getattr(properties, "RetainAvailable", 1))
-
-        def on_publish(client: Client, data: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
-            link.own.discard(mid)
-            seq = link.seq_of_mid.pop(mid, None)
-            if seq is None:
-                return
-            if reason.is_failure:
-                link.refused.append((seq, str(reason)))
-            else:
-                link.acked.append(seq)
-
-        def on_disconnect(client: Client, data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-            link.gone = True
-            if flags.is_disconnect_packet_from_server:
-                link.farewell = reason
-
-        link.client.on_connect = on_connect
-        link.client.on_publish = on_publish
-        link.client.on_disconnect = on_disconnect
-        link.client.on_socket_open = _set_options
-        # with this callback paho only queues, and `_move` alone writes: an acknowledgement at QoS 0 never comes
-        # before its packet id is known
-        link.client.on_socket_register_write = _ignore
-
-    def _linked(self) -> _Link:
+    def _linked(self) -> Link:
         if self._link is None:
             raise TransportError("not connected")
         return self._link
 
-    def _publish(
-        self, link: _Link, topic: str, payload: bytes, *, qos: int, retain: bool, expires: bool = False
-    ) -> int:
-        properties = None
-        if expires and self.protocol == "5" and self._settings.message_expiry_s is not None:
-            properties = _properties("PUBLISH", MessageExpiryInterval=self._settings.message_expiry_s)
-        info = link.client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
-        if info.rc != 0:
-            from paho.mqtt.client import error_string
-
-            raise TransportError(f"lost: {error_string(info.rc).rstrip('.')}")
-        return info.mid
-
-    def _say(self, link: _Link, state: str) -> None:
-        mid = self._publish(
-            link, self._topics.state, self._state(state), qos=min(1, link.max_qos), retain=link.retain
-        )
-        link.own.add(mid)
+    def _say(self, link: Link, state: str) -> None:
+        link.publish(self._topics.state, self._state(state), qos=1, retain=True)
 
     def _state(self, state: str) -> bytes:
         return json.dumps({"state": state, "boot_id": self._boot_id}).encode()
-
-    def _move(self, link: _Link, timeout_s: float) -> None:
-        """Write what is queued, wait for news, read it. Raises TransportError where the connection is gone."""
-        client = link.client
-        try:
-            if client.want_write():
-                client.loop_write()
-            sock: Any = client.socket()
-            if sock is not None and not link.gone:
-                if _wait(sock, self._wake_pair, writing=client.want_write(), timeout_s=timeout_s):
-                    client.loop_read()
-                if client.want_write():
-                    client.loop_write()
-                client.loop_misc()
-        except Exception as error:  # a hostile or broken peer: paho lets struct, index and other errors out
-            link.gone = True
-            raise TransportError(f"lost: {type(error).__name__}: {error}") from error
-        if link.gone or client.socket() is None:
-            link.gone = True
-            if link.farewell is not None:
-                raise TransportError(f"the broker disconnected us: {link.farewell}")
-            raise TransportError("connection lost")
 
 
 def _refusal(answer: ReasonCode) -> TransportError:
@@ -369,32 +275,3 @@ def _properties(packet: str, **values: int) -> Properties:
     for name, value in values.items():
         setattr(properties, name, value)
     return properties
-
-
-def _wait(
-    sock: Any, wake_pair: tuple[socket.socket, socket.socket] | None, *, writing: bool, timeout_s: float
-) -> bool:
-    """Wait for the socket or a wake-up; True where there may be something to read."""
-    if (
-        hasattr(sock, "pending") and sock.pending()
-    ):  # decrypted already, so that the kernel has nothing to tell
-        return True
-    poller = select.poll()  # select.select ends at file descriptor 1023
-    poller.register(sock, select.POLLIN | (select.POLLOUT if writing else 0))
-    if wake_pair is not None:
-        poller.register(wake_pair[0], select.POLLIN)
-    ready = dict(poller.poll(max(0.0, timeout_s) * 1e3))
-    if wake_pair is not None and wake_pair[0].fileno() in ready:
-        with contextlib.suppress(BlockingIOError):
-            wake_pair[0].recv(4096)
-    return bool(ready.get(sock.fileno(), 0) & ~select.POLLOUT)
-
-
-def _set_options(client: Client, data: Any, sock: Any) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-
-
-def _ignore(client: Client, data: Any, sock: Any) -> None:
-    pass
