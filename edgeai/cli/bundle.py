@@ -26,7 +26,7 @@ class FileCheck:
 
     @property
     def state(self) -> str:
-        return "ok" if self.error is None else type(self.error).__name__
+        return "ok" if self.error is None else "bad"
 
     def to_json(self) -> dict[str, JsonValue]:
         return {
@@ -89,6 +89,8 @@ def verify_bundle(where: str, *, threads: int = 1, json_output: bool = False) ->
         for check in checks:
             if check.note:
                 print(f"{check.entry.path}: {check.note}")
+        for fault in faults[1:]:
+            print(fault)
     if faults:
         raise faults[0]
     return 0

@@ -59,6 +59,10 @@ class EdgeEngine:
         outputs = self.engine.invoke({self._tensor: fill})
         return {name: dequantise(value, self._output_specs[name]) for name, value in outputs.items()}
 
+    def reset(self) -> None:
+        """Forget what a streaming model remembers of earlier inputs."""
+        self.engine.reset()
+
     def close(self) -> None:
         self.engine.close()
 

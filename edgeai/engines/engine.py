@@ -52,6 +52,9 @@ class Engine(ABC):
                     f"input {spec.name!r} must be {spec.shape} {spec.dtype}, got {tuple(array.shape)} {array.dtype}"
                 )
 
+    def reset(self) -> None:  # noqa: B027 - most models remember nothing
+        """Forget what a streaming model remembers of earlier inputs."""
+
     def bare_call(self) -> Callable[[], object]:
         """One run of the native library on whatever its inputs hold: what this class's own cost is measured against."""
         nothing: dict[str, Fill] = {spec.name: lambda target: None for spec in self.inputs}

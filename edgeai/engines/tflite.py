@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,25 +48,26 @@ class TfliteEngine(Engine):
         self._where = Path(path).name
         _check_file(Path(path))
         self.library, interpreter_class = _load_library()
-        try:
-            with _quiet_stderr():
-                interpreter = interpreter_class(model_path=os.fspath(path), num_threads=max(1, threads))
-                interpreter.allocate_tensors()
-        except (ValueError, RuntimeError, TypeError, OSError) as error:
-            raise _open_error(self._where, self.library, str(error)) from None
-        self._interpreter: Any = interpreter
-        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-        names = _signature_names(interpreter)
+        self._new: Callable[[], Any] = partial(
+            _new_interpreter, interpreter_class, self.library, os.fspath(path), max(1, threads)
+        )
+        self._interpreter: Any = self._new()
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        names = _signature_names(self._interpreter)
         self.inputs = _specs(inputs, names, self._where)
-        self._views: dict[str, Callable[[], Array]] = {
-            spec.name: interpreter.tensor(detail["index"])
-            for spec, detail in zip(self.inputs, inputs, strict=True)
-        }
+        self._input_indices = [
+            (spec.name, int(d["index"])) for spec, d in zip(self.inputs, inputs, strict=True)
+        ]
+        self._views = self._view_calls()
+        self._output_indices: list[tuple[str, int]] = []
         if any(len(detail["shape"]) == 0 for detail in outputs):
-            outputs = self._shapes_by_running()
+            # operators such as TFLite_Detection_PostProcess size their outputs in the first run only
+            self.invoke({spec.name: lambda view: view.fill(0) for spec in self.inputs})
+            outputs = self._interpreter.get_output_details()
+            self.reset()
         self.outputs = _specs(outputs, names, self._where)
         self._output_indices = [
-            (spec.name, int(detail["index"])) for spec, detail in zip(self.outputs, outputs, strict=True)
+            (spec.name, int(d["index"])) for spec, d in zip(self.outputs, outputs, strict=True)
         ]
 
     def invoke(self, fill: Mapping[str, Fill]) -> dict[str, Array]:
@@ -87,8 +89,14 @@ class TfliteEngine(Engine):
         return call
 
     def reset(self) -> None:
-        """Set the variables of a streaming model back to their first values."""
-        self._open().reset_all_variables()
+        """Forget what a streaming model remembers, by a new interpreter: some milliseconds.
+
+        The interpreter's own reset_all_variables leaves resource variables (microWakeWord's) as they are.
+        """
+        self._open()
+        self._interpreter = None
+        self._interpreter = self._new()
+        self._views = self._view_calls()
 
     def close(self) -> None:
         self._views = {}
@@ -99,18 +107,23 @@ class TfliteEngine(Engine):
             raise EngineError(f"{self._where}: the engine is closed")
         return self._interpreter
 
-    def _shapes_by_running(self) -> list[dict[str, Any]]:
-        # operators such as TFLite_Detection_PostProcess size their outputs in the first run only
-        self.invoke({spec.name: lambda view: view.fill(0) for spec in self.inputs})
-        with contextlib.suppress(RuntimeError, ValueError):
-            self._interpreter.reset_all_variables()
-        details: list[dict[str, Any]] = self._interpreter.get_output_details()
-        return details
+    def _view_calls(self) -> dict[str, Callable[[], Array]]:
+        return {name: self._interpreter.tensor(index) for name, index in self._input_indices}
 
 
 def tflite_library() -> str:
     """The name of the interpreter that would be used. Raises EngineUnavailableError where there is none."""
     return _load_library()[0]
+
+
+def _new_interpreter(interpreter_class: Any, library: str, path: str, threads: int) -> Any:
+    try:
+        with _quiet_stderr():
+            interpreter = interpreter_class(model_path=path, num_threads=threads)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError, TypeError, OSError) as error:
+        raise _open_error(Path(path).name, library, str(error)) from None
+    return interpreter
 
 
 def _load_library() -> tuple[str, Any]:

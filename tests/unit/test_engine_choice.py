@@ -85,7 +85,7 @@ def test_without_any_library_all_is_listed(bundle, monkeypatch):
 def test_tflite_runtime_needs_numpy_1(monkeypatch):
     monkeypatch.setattr(tflite, "find_spec", lambda name: object() if name == "tflite_runtime" else None)
     monkeypatch.setattr(tflite.np, "__version__", "2.1.0")
-    with pytest.raises(EngineUnavailableError, match="built for numpy 1.*pip install 'numpy<2'"):
+    with pytest.raises(EngineUnavailableError, match=r"built for numpy 1.*pip install 'numpy<2'"):
         TfliteEngine(MODELS / "keyword_int8.tflite")
 
 
@@ -104,7 +104,8 @@ class OldInterpreter:
 def test_an_interpreter_too_old_for_the_model(monkeypatch, bundle):
     monkeypatch.setattr(tflite, "_load_library", lambda: ("tflite_runtime", OldInterpreter))
     with pytest.raises(
-        EngineUnavailableError, match="tflite_runtime lacks .*'FULLY_CONNECTED' version '12'.*pip install ai-"
+        EngineUnavailableError,
+        match=r"tflite_runtime lacks .*'FULLY_CONNECTED' version '12'.*pip install ai-",
     ) as e:
         TfliteEngine(MODELS / "keyword_dynamic.tflite")
     assert "\n" not in str(e.value)
