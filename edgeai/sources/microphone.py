@@ -89,6 +89,7 @@ class Microphone(Source[Chunk]):
         self.lost_samples = 0
         self.nonfinite_samples = 0
         self._recorded = 0
+        self._told = False
         self._blocks: queue.SimpleQueue[tuple[int, NDArray[np.float32]] | None] = queue.SimpleQueue()
         self._port: Any = None
 
@@ -122,19 +123,17 @@ class Microphone(Source[Chunk]):
             raise SourceError("the microphone is not open", next_step="use it in a with block")
         resampler = Resampler(self.device_rate_hz, self.sample_rate_hz)
         begun_s, given, expected = 0.0, 0, 0
-        told_lost, told_overruns = 0, 0
         while (block := self._next_block()) is not None:
             first, data = block
             if first != expected:
                 resampler.reset()
                 begun_s, given = first / self.device_rate_hz, 0
             expected = first + len(data)
-            if self.lost_samples > told_lost or self.overruns > told_overruns:
-                if not told_lost + told_overruns:
-                    _log.warning(
-                        "microphone %s: audio was lost, the reader or the machine is too slow", self.stream
-                    )
-                told_lost, told_overruns = self.lost_samples, self.overruns
+            if not self._told and self.lost_samples + self.overruns:
+                self._told = True  # the counters tell the rest
+                _log.warning(
+                    "microphone %s: audio was lost, the reader or the machine is too slow", self.stream
+                )
             samples, bad, _ = bound_samples(mix_to_mono(data))
             self.nonfinite_samples += bad
             samples = np.clip(resampler.push(samples), -1, 1)

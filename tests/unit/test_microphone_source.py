@@ -41,7 +41,7 @@ class FakePortAudio(ModuleType):
     def query_devices(self) -> list[dict[str, Any]]:
         return self.rows
 
-    def InputStream(self, **wanted: Any) -> FakeStream:  # noqa: N802
+    def InputStream(self, **wanted: Any) -> FakeStream:
         if wanted["samplerate"] not in self.rates:
             raise self.PortAudioError("Invalid sample rate [PaErrorCode -9997]")
         self.streams.append(FakeStream(self, **wanted))
@@ -276,5 +276,5 @@ def test_a_missing_library_names_the_line_that_installs_it(
 def test_it_must_be_open_to_be_read() -> None:
     with pytest.raises(SourceError, match="the microphone is not open"):
         next(iter(Microphone(stream="s")))
-    with pytest.raises(UsageError, match="block_s must be 0.005 to 2 seconds, got 0"):
+    with pytest.raises(UsageError, match=r"block_s must be 0.005 to 2 seconds, got 0"):
         Microphone(stream="s", block_s=0)
