@@ -65,18 +65,19 @@ class MessageTable:
             raise
 
     def _prepare(self, *, in_memory: bool) -> None:
+        # the file is asked whose it is before anything changes it: journal_mode already would
+        tables = self._scalar("SELECT COUNT(*) FROM sqlite_master")
+        if tables and self._scalar("PRAGMA application_id") != APPLICATION_ID:
+            raise ForeignFileError("it is another program's database")
+        if tables and (version := self._scalar("PRAGMA user_version")) != SCHEMA:
+            raise ForeignFileError(f"it has schema {version}, known is {SCHEMA}")
         if not in_memory:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA journal_size_limit=4194304")
         self._db.execute("PRAGMA synchronous=FULL")
         self._durable = True
-        tables = self._scalar("SELECT COUNT(*) FROM sqlite_master")
         if not tables:
             self._db.executescript("BEGIN IMMEDIATE;" + _CREATE + "COMMIT;")
-        elif self._scalar("PRAGMA application_id") != APPLICATION_ID:
-            raise ForeignFileError("it is another program's database")
-        elif (version := self._scalar("PRAGMA user_version")) != SCHEMA:
-            raise ForeignFileError(f"it has schema {version}, known is {SCHEMA}")
         verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise sqlite3.DatabaseError(str(verdict).splitlines()[-1])
