@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from edgeai.bundle.manifest import Settings
 from edgeai.errors import StageError
 from edgeai.stages.letterbox import Placement
 from edgeai.types import Array, Detections
-
-S = TypeVar("S", bound=Settings)
 
 
 class BoxDecoder(ABC):
@@ -34,23 +28,6 @@ class BoxDecoder(ABC):
         outputs: real values (dequantised) by the engine's names. Raises StageError where an output is missing or
         has another shape than the parameters promise.
         """
-
-
-def read_params(model: type[S], params: Mapping[str, Any], *, decoder: str) -> S:
-    """`params` as `model`, or StageError naming the parameter (the nearest one where it is unknown)."""
-    try:
-        return model.model_validate(dict(params))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = [field.alias or name for name, field in model.model_fields.items()]
-            near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise StageError(f"decoder {decoder!r} has no parameter {key!r}", next_step=hint) from None
-        where = f"parameter {key!r} of decoder {decoder!r}" if key else f"decoder {decoder!r}"
-        given = f", got {first['input']!r}" if key and first["type"] != "missing" else ""
-        raise StageError(f"{where}: {first['msg'].removeprefix('Value error, ')}{given}") from None
 
 
 def take_output(outputs: Mapping[str, Array], name: str, *, decoder: str) -> NDArray[np.float32]:

@@ -14,8 +14,9 @@ from pydantic import ConfigDict, Field, model_validator
 from edgeai.bundle.manifest import Settings
 from edgeai.errors import StageError
 from edgeai.stages.boxes import nms
-from edgeai.stages.decoders.decoder import BoxDecoder, class_map, on_frame, read_params, take_output
+from edgeai.stages.decoders.decoder import BoxDecoder, class_map, on_frame, take_output
 from edgeai.stages.letterbox import Placement
+from edgeai.stages.params import read_params
 from edgeai.types import Array, Detections
 
 MAX_CANDIDATES = 1000

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from edgeai.bundle.manifest import Settings
 from edgeai.errors import StageError
-from edgeai.stages.decoders.decoder import BoxDecoder, class_map, on_frame, read_params, take_output
+from edgeai.stages.decoders.decoder import BoxDecoder, class_map, on_frame, take_output
 from edgeai.stages.letterbox import Placement
+from edgeai.stages.params import read_params
 from edgeai.types import Array, Detections
 
 
