@@ -29,7 +29,7 @@ print("\n".join(sorted(rows)))
 PY
 for version in 3.11 3.12 3.13; do
   echo "lock: checking Python $version" >&2
-  resolve "$work/$version.json" --python-version "$version" -c "$work/constraints.txt"
+  resolve "$work/$version.json" --python-version "$version" --target "$work/unused" -c "$work/constraints.txt"
 done
 cp "$work/constraints.txt" .ci/constraints.txt
 echo "lock: $(grep -c == .ci/constraints.txt) packages in .ci/constraints.txt" >&2
