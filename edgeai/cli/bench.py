@@ -11,7 +11,7 @@ from edgeai.bundle import Bundle, load_bundle
 from edgeai.bundle.golden import read_golden
 from edgeai.bundle.manifest import FileEntry
 from edgeai.console import print_json, print_note, print_table
-from edgeai.engines import EdgeEngine, engine_order, open_file
+from edgeai.engines import EdgeEngine, engine_order, open_file, skipped_line
 from edgeai.errors import EngineUnavailableError, UsageError
 from edgeai.metrics import Measurement, bench_report, summarize
 from edgeai.types import Array
@@ -36,7 +36,7 @@ def bench_engines(
         try:
             engine = open_file(bundle, entry, threads=threads)
         except EngineUnavailableError as error:
-            skipped.append(f"{entry.path}: {error}")
+            skipped.append(skipped_line(entry, error))
             continue
         with engine:
             total, overhead = measure_overhead(

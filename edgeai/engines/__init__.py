@@ -15,7 +15,15 @@ from edgeai.errors import EngineError, EngineUnavailableError
 if TYPE_CHECKING:
     from edgeai.profile import Profile
 
-__all__ = ["EdgeEngine", "Engine", "engine_order", "open_engine", "open_file", "open_model_file"]
+__all__ = [
+    "EdgeEngine",
+    "Engine",
+    "engine_order",
+    "open_engine",
+    "open_file",
+    "open_model_file",
+    "skipped_line",
+]
 
 
 def _open_tflite(path: Path, threads: int) -> Engine:
@@ -78,7 +86,7 @@ def open_engine(
         try:
             return open_file(bundle, entry, threads=threads)
         except EngineUnavailableError as error:
-            tried.append(f"{entry.path}: {error}")
+            tried.append(skipped_line(entry, error))
     raise EngineUnavailableError(f"bundle {bundle.name}: no engine file can be run here: {' | '.join(tried)}")
 
 
@@ -92,6 +100,12 @@ def engine_order(bundle: Bundle, *, file: str | None = None) -> list[FileEntry]:
         there = ", ".join(f"{entry.path} ({entry.format}/{entry.precision})" for entry in entries)
         raise EngineError(f"bundle {bundle.name} has no engine file {file!r}", next_step=f"there are {there}")
     return chosen
+
+
+def skipped_line(entry: FileEntry, error: EngineUnavailableError) -> str:
+    """Why a file was passed over, with its name once."""
+    name = Path(entry.path).name
+    return str(error) if str(error).startswith(name) else f"{entry.path}: {error}"
 
 
 def open_file(bundle: Bundle, entry: FileEntry, *, threads: int = 1) -> EdgeEngine:
