@@ -166,12 +166,18 @@ class VideoFile(Source[Frame]):
 
         if not self.path.is_file():
             raise SourceMissingError(f"there is no video file {self.path}")
+        # FFmpeg alone where it is there: the others that OpenCV would try next take fewer files and talk more
+        ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
-            capture = cv2.VideoCapture(str(self.path))
+            capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG if ffmpeg else cv2.CAP_ANY)
             opened = capture.isOpened()
         except cv2.error as error:
             why = " ".join(str(error).split())
             raise SourceFormatError(f"{self.path} is not a video that can be read: {why}") from None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
         if not opened:
             capture.release()
             raise SourceFormatError(f"{self.path} is not a video that can be read")

@@ -32,7 +32,7 @@ def scene(points, *, time_s=0.0, ids=None, classes=None, started=(), ended=(), s
     feet = np.array(points, np.float32).reshape(-1, 2) * np.array(size, np.float32)
     n = len(feet)
     tracks = Detections(
-        np.hstack([feet - (2, 8), feet + (2, 0)]).astype(np.float32),
+        (np.hstack([feet, feet]) + np.array([-2, -8, 2, 0])).astype(np.float32),
         np.full(n, 0.8, np.float32),
         np.array([0] * n if classes is None else classes, np.int32),
         np.array(range(1, n + 1) if ids is None else ids, np.int64),
