@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_bundle import write_keyword_bundle
+
+from edgeai.bundle.bundle import load_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,3 +81,14 @@ def test_a_broken_zoo_stops_the_build(zoo, tmp_path):
 def test_the_zoo_of_this_repository_can_be_packed(zoo, tmp_path):
     files = zoo.zoo_files(ROOT / "models", tmp_path / "written")
     assert all(Path(source).is_file() for source in files)
+
+
+def test_what_was_packed_verifies(zoo, tmp_path):
+    models = tmp_path / "models"
+    write_keyword_bundle(models / "keyword")
+    for source, target in zoo.zoo_files(models, tmp_path / "written").items():
+        place = tmp_path / "wheel" / target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(Path(source).read_bytes())
+    packed = load_bundle(tmp_path / "wheel/keyword")
+    assert [(entry.format, entry.precision) for entry in packed.manifest.engine_files] == [("tflite", "int8")]
