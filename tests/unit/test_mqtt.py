@@ -1,0 +1,245 @@
+"""The MQTT transport against peers that are no broker, or a bad one; the real ones are in tests/system."""
+
+import contextlib
+import socket
+import threading
+
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeai.errors import ConfigError, EdgeError
+from edgeai.sinks import MqttSettings, open_reporting
+from edgeai.sinks.credentials import read_password, tls_context
+from edgeai.sinks.mqtt import MqttTransport
+from edgeai.sinks.settings import TlsSettings
+from edgeai.sinks.topics import TopicTree
+from edgeai.sinks.transport import TransportError, TransportRefusedError
+
+TREE = TopicTree("t", "s", "d")
+
+
+def transport_to(port, **changes):
+    given_ = {"host": "127.0.0.1", "port": port, "connect_timeout_s": 0.3} | changes
+    return MqttTransport(MqttSettings(**given_), topics=TREE, boot_id="boot-1")
+
+
+@contextlib.contextmanager
+def server(answer, *, hold=False):
+    """Accepts, reads the CONNECT, writes `answer(version byte of it)`, closes unless `hold`; yields port, versions."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    versions = []
+    kept = []
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = listener.accept()
+                kept.append(peer)
+                packet = peer.recv(4096)
+                versions.append(packet[8] if len(packet) > 8 else 0)
+                with contextlib.suppress(OSError):
+                    peer.sendall(answer(versions[-1]))
+                if not hold:
+                    peer.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], versions
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+        for peer in kept:
+            peer.close()
+
+
+def connack(code, version=5):
+    return bytes([0x20, 3, 0, code, 0]) if version == 5 else bytes([0x20, 2, 0, code])
+
+
+def test_nobody_there_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with pytest.raises(TransportError, match=r"cannot connect: .*refused"):
+        transport_to(port).connect()
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 200])
+def test_a_host_that_is_none_is_told(host):
+    with pytest.raises(TransportError, match="cannot connect"):
+        transport_to(1883, host=host).connect()
+
+
+def test_a_peer_that_closes_at_once_is_told_after_both_versions():
+    with server(lambda version: b"") as (port, versions):
+        with pytest.raises(TransportError, match=r"closed the connection without an answer; .*set mqtt\.tls"):
+            transport_to(port).connect()
+        assert versions == [5, 4]
+
+
+def test_a_peer_that_says_nothing_is_told():
+    with server(lambda version: b"", hold=True) as (port, versions):
+        with pytest.raises(TransportError, match=r"no answer to CONNECT within 0\.3 s"):
+            transport_to(port).connect()
+        assert versions == [5, 4]
+
+
+def test_a_broker_that_refuses_version_5_is_not_asked_again():
+    with server(lambda version: connack(1, 4) if version == 5 else connack(5, 4)) as (port, versions):
+        transport = transport_to(port)
+        for _ in range(2):
+            with pytest.raises(TransportRefusedError, match="not authorised"):
+                transport.connect()
+        assert versions == [5, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "lasting"),
+    [
+        (0x86, "bad user name or password", True),
+        (0x87, "not authorised", True),
+        (0x88, "server unavailable", False),
+        (0x89, "server busy", False),
+        (0x85, "client id is not accepted", True),
+        (0x8A, "banned", True),
+        (0x83, "Implementation specific error", False),
+    ],
+)
+def test_a_refusal_is_told_as_what_it_is(code, text, lasting):
+    with (
+        server(lambda version: connack(code)) as (port, _),
+        pytest.raises(TransportRefusedError, match=f"refused us: .*{text}") as caught,
+    ):
+        transport_to(port).connect()
+    assert caught.value.lasting == lasting
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(2, "client id"), (3, "server unavailable"), (4, "bad user name"), (5, "not auth")]
+)
+def test_refusals_of_the_older_version_are_told_alike(code, text):
+    with (
+        server(lambda version: connack(1, 4) if version == 5 else connack(code, 4)) as (port, _),
+        pytest.raises(TransportRefusedError, match=text),
+    ):
+        transport_to(port).connect()
+
+
+def test_a_birth_that_is_never_acknowledged_is_told():
+    with (
+        server(lambda version: connack(0), hold=True) as (port, _),
+        pytest.raises(TransportError, match="no acknowledgement of the birth"),
+    ):
+        transport_to(port).connect()
+
+
+@settings(max_examples=60, deadline=None)
+@given(answer=st.binary(max_size=60), accept=st.booleans())
+def test_whatever_a_peer_says_only_our_errors_come_out(answer, accept):
+    with (
+        server(lambda version: (connack(0) if accept else b"") + answer) as (port, _),
+        pytest.raises(TransportError),
+    ):
+        transport = transport_to(port, connect_timeout_s=0.1)
+        transport.connect()
+        for _ in range(10):
+            transport.poll(0.05)
+
+
+def test_unconnected_it_says_so_and_closing_is_safe():
+    transport = transport_to(1883)
+    with pytest.raises(TransportError, match="not connected"):
+        transport.poll(0)
+    transport.wake()
+    transport.abort()
+    transport.close()
+    transport.close()
+
+
+# ---- settings and secrets ----
+
+
+def test_the_port_follows_tls():
+    assert MqttSettings(host="h").port == 1883
+    assert MqttSettings(host="h", tls={}).port == 8883
+    assert MqttSettings(host="h", tls={}, port=1884).port == 1884
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"host": ""}, {"host": "mqtt://h"}, {"host": "h h"}, {"port": 0}, {"port": 70000}, {"tenant": "a/b"}, {"site": "#"},
+        {"device": "+"}, {"device": ""}, {"password_file": "p"}, {"tls": {"certificate": "c"}}, {"tls": {"insecure": True}},
+        {"password": "secret"}, {"in_flight": 0}, {"keepalive_s": 0}, {"connect_timeout_s": float("inf")}, {"username": ""},
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(pydantic.ValidationError):
+        MqttSettings(**({"host": "h"} | wrong))
+
+
+def test_settings_are_frozen():
+    with pytest.raises(pydantic.ValidationError):
+        MqttSettings(host="h").host = "other"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "no first line"),
+        (b"\nsecond", "no first line"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"x" * 5000, "more than 4096"),
+    ],
+)
+def test_a_password_file_that_cannot_be_used_is_told_without_its_content(tmp_path, content, problem):
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    with pytest.raises(TransportRefusedError, match=problem):
+        read_password(file)
+    with pytest.raises(TransportRefusedError, match="No such file"):
+        read_password(tmp_path / "absent")
+    with pytest.raises(TransportRefusedError, match="Is a directory"):
+        read_password(tmp_path)
+
+
+def test_the_password_is_the_first_line(tmp_path):
+    (tmp_path / "p").write_bytes("gehäim \r\nsecond".encode())
+    assert read_password(tmp_path / "p") == "gehäim "
+
+
+def test_tls_files_that_cannot_be_used_are_told(tmp_path):
+    (tmp_path / "bad.pem").write_text("not a certificate")
+    for tls in (
+        TlsSettings(ca=tmp_path / "absent.pem"),
+        TlsSettings(ca=tmp_path / "bad.pem"),
+        TlsSettings(certificate=tmp_path / "bad.pem", key=tmp_path / "bad.pem"),
+    ):
+        with pytest.raises(TransportRefusedError, match=r"TLS files cannot be used .*\.pem"):
+            tls_context(tls)
+
+
+def test_missing_files_are_a_config_error_before_anything_starts(tmp_path):
+    settings_ = MqttSettings(host="h", username="u", password_file=tmp_path / "absent")
+    with pytest.raises(ConfigError, match="absent: No such file"):
+        open_reporting(settings_, tmp_path / "o.db")
+    settings_ = MqttSettings(host="h", tls={"ca": tmp_path / "absent.pem"})
+    with pytest.raises(ConfigError, match=r"absent\.pem"):
+        open_reporting(settings_, tmp_path / "o.db")
+
+
+def test_a_device_name_that_is_no_topic_level_is_told(tmp_path):
+    with pytest.raises(EdgeError, match="device"):
+        open_reporting(MqttSettings(host="h"), tmp_path / "o.db", device="a/b")
+
+
+def test_the_settings_name_the_device_else_the_caller_else_the_host(tmp_path):
+    def topic(settings_, **given_):
+        return open_reporting(settings_, tmp_path / "o.db", **given_)._transport._topics.device
+
+    assert topic(MqttSettings(host="h", device="mine"), device="theirs") == "mine"
+    assert topic(MqttSettings(host="h"), device="theirs") == "theirs"
+    assert topic(MqttSettings(host="h")) == socket.gethostname()
