@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from edgeai.engines.engine import Engine, Fill
 from edgeai.errors import EngineError, EngineUnavailableError
 from edgeai.types import Array, TensorSpec
 
-# (package, module with Interpreter), best first: on int8 models tflite-runtime 2.14 is some 22 times slower than LiteRT
+# (package, module, its interpreter), best first: on int8 models tflite-runtime 2.14 is some 22 times slower than LiteRT
 _LIBRARIES = (
-    ("ai_edge_litert", "ai_edge_litert.interpreter"),
-    ("tflite_runtime", "tflite_runtime.interpreter"),
-    ("tensorflow", "tensorflow.lite"),
+    ("ai_edge_litert", "ai_edge_litert.interpreter", "Interpreter"),
+    ("tflite_runtime", "tflite_runtime.interpreter", "Interpreter"),
+    ("tensorflow", "tensorflow", "lite.Interpreter"),
 )
 _INSTALL = "pip install ai-edge-litert"
 _IDENTIFIER = b"TFL3"  # file_identifier of tensorflow/lite/schema/schema.fbs, bytes 4 to 8 of the file
@@ -128,7 +129,7 @@ def _new_interpreter(interpreter_class: Any, library: str, path: str, threads: i
 
 def _load_library() -> tuple[str, Any]:
     tried = []
-    for package, module in _LIBRARIES:
+    for package, module, name in _LIBRARIES:
         if find_spec(package) is None:
             continue
         if package == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
@@ -136,7 +137,7 @@ def _load_library() -> tuple[str, Any]:
             tried.append("tflite_runtime is built for numpy 1 (pip install 'numpy<2')")
             continue
         try:
-            return package, importlib.import_module(module).Interpreter
+            return package, attrgetter(name)(importlib.import_module(module))
         except Exception as error:  # a broken wheel raises anything, and the next library may work
             tried.append(f"{package} cannot be imported ({_one_line(str(error))})")
     reason = "; ".join(tried) or "none of ai-edge-litert, tflite-runtime, tensorflow is installed"

@@ -115,12 +115,28 @@ def test_an_interpreter_too_old_for_the_model(monkeypatch, bundle):
 
 def test_a_broken_library_gives_way_to_the_next(monkeypatch):
     monkeypatch.setitem(sys.modules, "broken_litert", None)
-    libraries = (("broken_litert", "broken_litert.interpreter"), *tflite._LIBRARIES)
+    libraries = (("broken_litert", "broken_litert.interpreter", "Interpreter"), *tflite._LIBRARIES)
     monkeypatch.setattr(tflite, "_LIBRARIES", libraries)
     real = tflite.find_spec
     monkeypatch.setattr(tflite, "find_spec", lambda name: object() if name == "broken_litert" else real(name))
     with TfliteEngine(MODELS / "keyword_int8.tflite") as engine:
         assert engine.library == "ai_edge_litert"
+
+
+@pytest.mark.compress
+@pytest.mark.filterwarnings("ignore:[\\s\\S]*Interpreter is deprecated:UserWarning")
+@pytest.mark.parametrize("name", ["keyword_int8.tflite", "keyword_dynamic.tflite", "picture_float32.tflite"])
+def test_tensorflow_is_the_last_resort(monkeypatch, name):
+    with TfliteEngine(MODELS / name) as engine:
+        spec = engine.inputs[0]
+        array = np.random.default_rng(0).random(spec.shape).astype(spec.dtype)
+        wanted = engine.run({spec.name: array})
+    without(monkeypatch, "ai_edge_litert", "tflite_runtime")
+    with TfliteEngine(MODELS / name) as engine:
+        assert engine.library == "tensorflow"
+        got = engine.run({spec.name: array})
+    for key, value in wanted.items():
+        np.testing.assert_allclose(got[key], value, atol=1e-5)
 
 
 def test_plans_and_unknown_files_are_told(tmp_path):
