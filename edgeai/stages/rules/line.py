@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import model_validator
 
-from edgeai.stages.geometry import Anchor, Float, Fraction, Point, position_along, signed_distance
+from edgeai.stages.geometry import Anchor, Fraction, Point, position_along, signed_distance
 from edgeai.stages.rules.rule import Rule, RuleSettings, Scene, Seen
 from edgeai.types import Event, JsonValue
 
@@ -40,9 +40,13 @@ class LineSettings(RuleSettings):
 
 @dataclass(slots=True)
 class _LineMemory:
-    """side: -1 or 1, the last that was believed, 0 before the first. net: crossings of a-b since, with direction."""
+    """Of the track's last point: distance from the line, right of it positive, and place along it, a 0 to b 1.
 
-    point: tuple[float, float]
+    side: -1 or 1, the last that was believed, 0 before the first. net: passages through a-b since, with direction.
+    """
+
+    distance: float
+    place: float
     side: int
     net: int = 0
 
@@ -73,9 +77,9 @@ class LineRule(Rule):
             stretch = np.array((scene.aspect, 1.0))
             a, b = np.array(self.settings.a) * stretch, np.array(self.settings.b) * stretch
             points = np.array([one.point for one in seen]) * stretch
-            distances = signed_distance(points, a, b).tolist()
-            for one, distance in zip(seen, distances, strict=True):
-                direction = self._move(one, distance, a, b, stretch)
+            distances, places = signed_distance(points, a, b).tolist(), position_along(points, a, b).tolist()
+            for one, distance, place in zip(seen, distances, places, strict=True):
+                direction = self._move(one.track_id, distance, place)
                 if direction:
                     events.append(self._count(scene, one, direction))
         for track_id in scene.ended:
@@ -86,16 +90,16 @@ class LineRule(Rule):
         by_class: dict[str, JsonValue] = {label: dict(counts) for label, counts in self._by_class.items()}
         return {**self._counts, "by_class": by_class}
 
-    def _move(self, one: Seen, distance: float, a: Float, b: Float, stretch: Float) -> str:
+    def _move(self, track_id: int, distance: float, place: float) -> str:
         """Take the track's next point; the direction it has now crossed in, or ""."""
         clear = abs(distance) > self.settings.hysteresis
         side = 1 if distance > 0.0 else -1
-        memory = self._memory.get(one.track_id)
+        memory = self._memory.get(track_id)
         if memory is None:
-            self._memory[one.track_id] = _LineMemory(one.point, side if clear else 0)
+            self._memory[track_id] = _LineMemory(distance, place, side if clear else 0)
             return ""
-        memory.net += _passage(np.array([memory.point, one.point]) * stretch, a, b)
-        memory.point = one.point
+        memory.net += _passage(memory.distance, memory.place, distance, place)
+        memory.distance, memory.place = distance, place
         if not clear:
             return ""
         crossed = memory.side == -side and memory.net * side > 0
@@ -118,17 +122,15 @@ class LineRule(Rule):
         return self._event("line_crossed", scene, data, one.row)
 
 
-def _passage(path: Float, a: Float, b: Float) -> int:
-    """1 or -1 where the step path[0] -> path[1] passes through a-b to its right or left, else 0.
+def _passage(before: float, from_place: float, after: float, to_place: float) -> int:
+    """1 or -1 where a step from distance `before` to `after` passes through a-b to its right or left, else 0.
 
     A point on the line belongs to its left, always: coming to the line and going on are one passage together,
     coming and going back are none.
     """
-    before, after = signed_distance(path, a, b).tolist()
     if (before > 0.0) == (after > 0.0):
         return 0
-    share = before / (before - after)
-    place = float(position_along(path[:1] + share * (path[1:] - path[:1]), a, b)[0])
+    place = from_place + before / (before - after) * (to_place - from_place)
     if not 0.0 <= place <= 1.0:
         return 0
     return 1 if after > 0.0 else -1
