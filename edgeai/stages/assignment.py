@@ -65,10 +65,11 @@ class _Matching:
         self._column_price: dict[int, float] = {}
 
     def add_row(self, start: int) -> None:
-        price = self._column_price
-        cheapest, nearest = min(
-            (cost - price.get(column, 0.0), column) for column, cost in self._edges[start]
-        )
+        price, cheapest, nearest = self._column_price, math.inf, 0
+        for column, cost in self._edges[start]:
+            reduced = cost - price[column] if column in price else cost
+            if reduced < cheapest:
+                cheapest, nearest = reduced, column
         if nearest not in self.row_of:  # the usual case, and the shortest path there is
             self._row_price[start] = cheapest
             self.row_of[nearest] = start
