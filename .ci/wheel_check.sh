@@ -19,8 +19,8 @@ cd /
 export PATH="$work/venv/bin:$PATH"
 unset PYTHONPATH
 edgeai --version
-for config in "$root"/examples/*.toml; do
-  [ -e "$config" ] || { echo "wheel-check: no example configuration in examples/" >&2; exit 1; }
+for config in "$root"/firmware_configs/examples/*.toml; do
+  [ -e "$config" ] || { echo "wheel-check: no example configuration in firmware_configs/examples/" >&2; exit 1; }
   edgeai check "$config"
 done
 edgeai-devices list

@@ -169,13 +169,17 @@ class Recipe(Settings):
     def _passes_follow(self) -> Recipe:
         kinds = [p.kind for p in self.passes]
         if kinds[0] != "train":
-            raise ValueError(f"the first pass must be train, not {kinds[0]}: there is no trained network before it")
+            raise ValueError(
+                f"the first pass must be train, not {kinds[0]}: there is no trained network before it"
+            )
         if "quantize" not in kinds and "export" not in kinds:
             raise ValueError("no pass writes an engine file: end with quantize or export")
         done = False
         for kind in kinds:
             if done and kind not in ("quantize", "export"):
-                raise ValueError(f"{kind} after quantize or export: engine files would be of an older network")
+                raise ValueError(
+                    f"{kind} after quantize or export: engine files would be of an older network"
+                )
             done = done or kind in ("quantize", "export")
         speech = self.task == "keyword"
         for source in self.data.train:
@@ -220,6 +224,27 @@ def _one_line(error: ValidationError) -> str:
 
 
 def _known_keys() -> set[str]:
-    models = (Recipe, Data, CocoData, VideoData, SpeechData, Teacher, Network, Budget, TrainPass, PrunePass, DistillPass)
-    more = (QuantizePass, ExportPass, FitSettings, PictureAugment, SoundAugment, ImageInput, LogMelInput, Decoder)
+    models = (
+        Recipe,
+        Data,
+        CocoData,
+        VideoData,
+        SpeechData,
+        Teacher,
+        Network,
+        Budget,
+        TrainPass,
+        PrunePass,
+        DistillPass,
+    )
+    more = (
+        QuantizePass,
+        ExportPass,
+        FitSettings,
+        PictureAugment,
+        SoundAugment,
+        ImageInput,
+        LogMelInput,
+        Decoder,
+    )
     return {key for model in models + more for key in model.model_fields}

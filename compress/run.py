@@ -142,7 +142,9 @@ def _open_bench(recipe: Recipe, data_root: Path, work: Path) -> Bench:
         noises = load_noises(data_root / recipe.data.noises if recipe.data.noises else None)
         task = KeywordTask(spoken, recipe.input, noises, recipe.data.sounds, recipe.seed)
     if not len(validation):
-        raise DataError(f"recipe {recipe.name}: nothing is left to validate on", next_step="raise data.validation")
+        raise DataError(
+            f"recipe {recipe.name}: nothing is left to validate on", next_step="raise data.validation"
+        )
     return Bench(recipe, task, validation, work)
 
 
@@ -162,7 +164,9 @@ def _label_video(recipe: Recipe, source: VideoData, data_root: Path, work: Path)
     video = data_root / source.file
     folder = work / "frames" / video.stem
     paths = extract_frames(video, folder, start=source.start, stop=source.stop, every=source.every)
-    with TeacherDetector(recipe.teacher, recipe.labels, data_root=data_root, threads=os.cpu_count() or 1) as teacher:
+    with TeacherDetector(
+        recipe.teacher, recipe.labels, data_root=data_root, threads=os.cpu_count() or 1
+    ) as teacher:
         labelled = label_pictures(paths, folder, teacher=teacher, labels=recipe.labels)
     return soften(labelled, floor=recipe.teacher.min_score, full=CERTAIN_SCORE)
 
@@ -171,7 +175,9 @@ def _load_clips(recipe: Recipe, data_root: Path) -> SpeechSet:
     assert not isinstance(recipe.input, ImageInput)  # noqa: S101  called for speech only
     (source, *more) = recipe.data.train
     if more or not isinstance(source, SpeechData):
-        raise DataError(f"recipe {recipe.name}: one speech folder is expected in data.train, there are {1 + len(more)}")
+        raise DataError(
+            f"recipe {recipe.name}: one speech folder is expected in data.train, there are {1 + len(more)}"
+        )
     return load_speech(
         data_root / source.folder,
         source.split,

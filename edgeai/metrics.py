@@ -54,7 +54,11 @@ def measure_calls_ms(call: Callable[[], object], *, n: int, warm_up: int = 5) ->
 
 
 def bench_report(
-    bench: str, results: Sequence[Measurement], *, device: dict[str, JsonValue], versions: dict[str, JsonValue]
+    bench: str,
+    results: Sequence[Measurement],
+    *,
+    device: dict[str, JsonValue],
+    versions: dict[str, JsonValue],
 ) -> dict[str, JsonValue]:
     """The object that every benchmark prints with --json."""
     return {

@@ -86,7 +86,10 @@ class Detections:
     @staticmethod
     def empty() -> Detections:
         return Detections(
-            np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), np.empty(0, np.int64)
+            np.empty((0, 4), np.float32),
+            np.empty(0, np.float32),
+            np.empty(0, np.int32),
+            np.empty(0, np.int64),
         )
 
 

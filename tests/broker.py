@@ -75,7 +75,8 @@ class Mosquitto:
             "persistence true",
             f"persistence_location {folder}/",
             *(("autosave_on_changes true", "autosave_interval 1") if durable else ()),
-            "max_queued_messages 0",
+            # not 0 for "unlimited": mosquitto 2.0.11 then hangs up at each message that its ACL denies
+            "max_queued_messages 100000",
             f"log_dest file {self.log}",
             *user,
             *config,

@@ -69,11 +69,16 @@ def load_coco(folder: Path, split: str, labels: Sequence[str]) -> DetectionSet:
         names = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
         missing = [label for label in labels if label not in names.values()]
         if missing:
-            raise DataError(f"{path} has no category {missing[0]!r}; it has {', '.join(sorted(names.values())[:12])}")
+            raise DataError(
+                f"{path} has no category {missing[0]!r}; it has {', '.join(sorted(names.values())[:12])}"
+            )
         boxes: dict[int, list[dict[str, Any]]] = {}
         for annotation in coco["annotations"]:
             boxes.setdefault(int(annotation["image_id"]), []).append(annotation)
-        pictures = [_labelled(folder, image, boxes.get(int(image["id"]), []), names, labels) for image in coco["images"]]
+        pictures = [
+            _labelled(folder, image, boxes.get(int(image["id"]), []), names, labels)
+            for image in coco["images"]
+        ]
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -102,7 +107,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _labelled(
-    folder: Path, image: dict[str, Any], annotations: list[dict[str, Any]], names: dict[int, str], labels: Sequence[str]
+    folder: Path,
+    image: dict[str, Any],
+    annotations: list[dict[str, Any]],
+    names: dict[int, str],
+    labels: Sequence[str],
 ) -> LabelledPicture:
     kept: list[tuple[list[float], int, float]] = []
     crowds: list[list[float]] = []
@@ -130,7 +139,9 @@ def write_coco(folder: Path, split: str, labelled: DetectionSet) -> Path:
     """Write `instances_<split>.json` for pictures that are in `folder`/images; scores go along as "score"."""
     images, annotations = [], []
     for number, picture in enumerate(labelled.pictures, 1):
-        images.append({"id": number, "file_name": picture.path.name, "width": picture.width, "height": picture.height})
+        images.append(
+            {"id": number, "file_name": picture.path.name, "width": picture.width, "height": picture.height}
+        )
         for box, class_id, score in zip(picture.xyxy_px, picture.class_ids, picture.scores, strict=True):
             x1, y1, x2, y2 = (round(float(v), 2) for v in box)
             annotations.append(
@@ -163,7 +174,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 class PictureCache:
     """Keeps decoded pictures up to `max_bytes`; past that they are read from disk each time."""
 
-    def __init__(self, *, max_bytes: int = 1 << 30, read: Callable[[Path], NDArray[np.uint8]] = read_picture) -> None:
+    def __init__(
+        self, *, max_bytes: int = 1 << 30, read: Callable[[Path], NDArray[np.uint8]] = read_picture
+    ) -> None:
         self._read = read
         self._left_bytes = max_bytes
         self._kept: dict[Path, NDArray[np.uint8]] = {}

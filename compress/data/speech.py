@@ -61,7 +61,9 @@ def load_speech(
         raise DataError(f"{path} lists no clips")
     column = next((c for c in LABEL_COLUMNS if c in rows[0]), None)
     if column is None or "file" not in rows[0]:
-        raise DataError(f"{path} must have the column file and one of {', '.join(LABEL_COLUMNS)}; it has {', '.join(rows[0])}")
+        raise DataError(
+            f"{path} must have the column file and one of {', '.join(LABEL_COLUMNS)}; it has {', '.join(rows[0])}"
+        )
     if len(rows) > MAX_CLIPS:
         raise DataError(f"{path} lists {len(rows)} clips, more than {MAX_CLIPS}")
     clips = np.zeros((len(rows), samples), np.float32)
@@ -70,7 +72,9 @@ def load_speech(
     with progress_bar(f"clips of {path.name}", len(rows)) as advance:
         for number, row in enumerate(rows):
             if row[column] not in labels:
-                raise DataError(f"{path}, line {number + 2}: label {row[column]!r} is not among {', '.join(labels)}")
+                raise DataError(
+                    f"{path}, line {number + 2}: label {row[column]!r} is not among {', '.join(labels)}"
+                )
             clip = read_clip(folder / row["file"], sample_rate_hz=sample_rate_hz)[:samples]
             clips[number, : len(clip)] = clip
             class_ids[number] = labels.index(row[column])

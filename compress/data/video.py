@@ -10,7 +10,13 @@ from edgeai.sources.video_file import VideoFile
 
 
 def extract_frames(
-    video: Path, folder: Path, *, start: float = 0.0, stop: float = 0.5, every: int = 5, max_side_px: int = 640
+    video: Path,
+    folder: Path,
+    *,
+    start: float = 0.0,
+    stop: float = 0.5,
+    every: int = 5,
+    max_side_px: int = 640,
 ) -> list[Path]:
     """Write every `every`-th frame of the fraction [start, stop) of a video as JPEG into `folder`/images.
 
@@ -22,7 +28,10 @@ def extract_frames(
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    with VideoFile(str(video), stream=video.stem, start=start, stop=stop) as source, progress_bar(f"frames of {video.name}", None) as advance:
+    with (
+        VideoFile(str(video), stream=video.stem, start=start, stop=stop) as source,
+        progress_bar(f"frames of {video.name}", None) as advance,
+    ):
         for count, frame in enumerate(source):
             if count % every:
                 continue
@@ -30,7 +39,9 @@ def extract_frames(
             scale = min(1.0, max_side_px / max(height, width))
             picture = frame.image
             if scale < 1:
-                picture = cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+                picture = cv2.resize(
+                    picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA
+                )  # type: ignore[assignment]
             path = images / f"{video.stem}-{frame.index:06d}.jpg"
             cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
             written.append(path)

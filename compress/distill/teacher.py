@@ -76,11 +76,21 @@ def _open(teacher: Teacher, labels: Sequence[str], data_root: Path, threads: int
     path = data_root / str(teacher.file)
     if not path.is_file():
         raise DataMissingError(f"no teacher at {path}", next_step="name another in the recipe's [teacher]")
-    return EdgeEngine(open_model_file(path, threads=threads), teacher.input), path, teacher.input, teacher.decoder
+    return (
+        EdgeEngine(open_model_file(path, threads=threads), teacher.input),
+        path,
+        teacher.input,
+        teacher.decoder,
+    )
 
 
 def label_pictures(
-    paths: Sequence[Path], folder: Path, *, teacher: TeacherDetector, labels: Sequence[str], split: str = "train"
+    paths: Sequence[Path],
+    folder: Path,
+    *,
+    teacher: TeacherDetector,
+    labels: Sequence[str],
+    split: str = "train",
 ) -> DetectionSet:
     """Let the teacher label pictures that are in `folder`/images; kept there as COCO JSON with scores."""
     labelled: list[LabelledPicture] = []

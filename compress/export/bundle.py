@@ -58,7 +58,10 @@ def write_candidate(
                 "value": last["value"],
                 "ci95": last["ci95"],
                 "n": last["n"],
-                "file": next((f.path.name for f in candidate.files if f.precision == "int8"), candidate.files[0].path.name),
+                "file": next(
+                    (f.path.name for f in candidate.files if f.precision == "int8"),
+                    candidate.files[0].path.name,
+                ),
                 "data": "held-out part of the training data",
                 "device": platform.processor() or platform.machine(),
                 "date": date,

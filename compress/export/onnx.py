@@ -37,7 +37,9 @@ def export_onnx(network: Any, path: Path) -> None:
         onnx.checker.check_model(proto)
         path.write_bytes(proto.SerializeToString())
     except Exception as error:
-        raise PassError(f"the ONNX exporter failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}") from error
+        raise PassError(
+            f"the ONNX exporter failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        ) from error
 
 
 def _rename_outputs(proto: Any, names: list[str]) -> None:

@@ -27,7 +27,9 @@ def measure_cost(engine: EdgeEngine, path: Path, *, calls: int = 100) -> Cost:
     """Run `engine`, opened from `path` with one thread, on a fixed random input."""
     spec = engine.inputs[0]
     rng = np.random.default_rng(0)
-    array = rng.integers(0, 256, spec.shape).astype(np.uint8) if spec.dtype == "uint8" else rng.random(spec.shape)
+    array = (
+        rng.integers(0, 256, spec.shape).astype(np.uint8) if spec.dtype == "uint8" else rng.random(spec.shape)
+    )
     given = {spec.name: array.astype(spec.dtype)}
     times = summarize("ms", "ms", measure_calls_ms(lambda: engine.run(given), n=calls, warm_up=10))
     content = path.read_bytes()

@@ -38,7 +38,9 @@ class BundleDetector:
         score_threshold: float | None = None,
     ) -> None:
         if score_threshold is not None:
-            decoder = decoder.model_copy(update={"params": {**decoder.params, "score_threshold": score_threshold}})
+            decoder = decoder.model_copy(
+                update={"params": {**decoder.params, "score_threshold": score_threshold}}
+            )
         self._engine = engine
         self._spec = spec
         self._decoder = open_decoder(decoder, labels=labels)
@@ -57,9 +59,7 @@ def measure_detector(detect: BundleDetector, data: DetectionSet, *, interval: bo
         for picture in data.pictures:
             found.append(detect(read_picture(picture.path)))
             advance(1)
-    truth = [
-        (p.xyxy_px, p.class_ids, p.crowd_px, p.width, p.height) for p in data.pictures
-    ]
+    truth = [(p.xyxy_px, p.class_ids, p.crowd_px, p.width, p.height) for p in data.pictures]
     return average_precision(truth, found, labels=data.labels, interval=interval)
 
 
@@ -88,21 +88,34 @@ def average_precision(
     return Metric(f"AP{round(100 * iou)}", value, ci95, n)
 
 
-def _evaluate(truth: list[Any], found: Sequence[Detections], labels: Sequence[str], iou: float) -> tuple[Any, int]:
+def _evaluate(
+    truth: list[Any], found: Sequence[Detections], labels: Sequence[str], iou: float
+) -> tuple[Any, int]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     images, annotations, results = [], [], []
-    for number, ((xyxy, class_ids, crowds, width, height), boxes) in enumerate(zip(truth, found, strict=True), 1):
+    for number, ((xyxy, class_ids, crowds, width, height), boxes) in enumerate(
+        zip(truth, found, strict=True), 1
+    ):
         images.append({"id": number, "width": width, "height": height})
         for box, class_id in zip(xyxy, class_ids, strict=True):
             annotations.append(_annotation(len(annotations) + 1, number, int(class_id), box, crowd=0))
         for box in crowds:
-            annotations.extend(_annotation(len(annotations) + 1 + k, number, k, box, crowd=1) for k in range(len(labels)))
+            annotations.extend(
+                _annotation(len(annotations) + 1 + k, number, k, box, crowd=1) for k in range(len(labels))
+            )
         best = np.argsort(-boxes.scores, kind="stable")[:MAX_DETECTIONS]
-        for box, score, class_id in zip(boxes.xyxy_px[best], boxes.scores[best], boxes.class_ids[best], strict=True):
+        for box, score, class_id in zip(
+            boxes.xyxy_px[best], boxes.scores[best], boxes.class_ids[best], strict=True
+        ):
             results.append(
-                {"image_id": number, "category_id": int(class_id) + 1, "bbox": _xywh(box), "score": float(score)}
+                {
+                    "image_id": number,
+                    "category_id": int(class_id) + 1,
+                    "bbox": _xywh(box),
+                    "score": float(score),
+                }
             )
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
@@ -141,7 +154,9 @@ def _accumulate(evaluation: Any, indices: NDArray[np.intp]) -> float:
     return float(np.mean(seen)) if seen else float("nan")
 
 
-def _annotation(number: int, image: int, class_id: int, box: NDArray[np.float32], *, crowd: int) -> dict[str, Any]:
+def _annotation(
+    number: int, image: int, class_id: int, box: NDArray[np.float32], *, crowd: int
+) -> dict[str, Any]:
     xywh = _xywh(box)
     return {
         "id": number,

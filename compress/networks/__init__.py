@@ -47,7 +47,10 @@ def _yolox_onnx(recipe: Recipe, data_root: Path) -> Any:
     if recipe.network.init is None:
         raise RecipeError("network 'yolox-onnx' needs init: the ONNX file to start from")
     return yolox_from_onnx(
-        data_root / recipe.network.init, height=recipe.input.height, width=recipe.input.width, **recipe.network.params
+        data_root / recipe.network.init,
+        height=recipe.input.height,
+        width=recipe.input.width,
+        **recipe.network.params,
     )
 
 

@@ -14,7 +14,9 @@ def round_channels(channels: float, *, to: int = 8) -> int:
     return max(to, int(channels / to + 0.5) * to)
 
 
-def conv_norm(x: Any, channels: int, *, kernel: int | tuple[int, int], stride: int = 1, activation: str | None = "relu6") -> Any:
+def conv_norm(
+    x: Any, channels: int, *, kernel: int | tuple[int, int], stride: int = 1, activation: str | None = "relu6"
+) -> Any:
     import keras
 
     x = keras.layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False)(x)
@@ -22,7 +24,11 @@ def conv_norm(x: Any, channels: int, *, kernel: int | tuple[int, int], stride: i
 
 
 def depthwise_norm(
-    x: Any, *, kernel: int | tuple[int, int] = 3, stride: int | tuple[int, int] = 1, activation: str | None = "relu6"
+    x: Any,
+    *,
+    kernel: int | tuple[int, int] = 3,
+    stride: int | tuple[int, int] = 1,
+    activation: str | None = "relu6",
 ) -> Any:
     import keras
 

@@ -7,7 +7,9 @@ from typing import Any
 from compress.networks.blocks import conv_norm, depthwise_norm, round_channels
 
 
-def ds_tc_resnet(*, frames: int, mels: int, classes: int, multiplier: float = 1.0, dropout: float = 0.2) -> Any:
+def ds_tc_resnet(
+    *, frames: int, mels: int, classes: int, multiplier: float = 1.0, dropout: float = 0.2
+) -> Any:
     """A temporal ResNet of depthwise-separable blocks, mel bands as channels (after TC-ResNet, Choi et al. 2019).
 
     From (frames, mels, 1) features to (classes,) logits. Convolutions are 2-D of size (k, 1), which every converter and
@@ -18,7 +20,14 @@ def ds_tc_resnet(*, frames: int, mels: int, classes: int, multiplier: float = 1.
     features = keras.Input((frames, mels, 1), name="features")
     x = keras.layers.Reshape((frames, 1, mels))(features)
     x = conv_norm(x, round_channels(96 * multiplier), kernel=(5, 1))
-    for channels, kernel, stride in ((96, 9, 2), (96, 9, 1), (128, 9, 2), (128, 9, 1), (160, 9, 1), (160, 9, 1)):
+    for channels, kernel, stride in (
+        (96, 9, 2),
+        (96, 9, 1),
+        (128, 9, 2),
+        (128, 9, 1),
+        (160, 9, 1),
+        (160, 9, 1),
+    ):
         x = _temporal_block(x, round_channels(channels * multiplier), kernel=kernel, stride=stride)
     x = keras.layers.GlobalAveragePooling2D()(x)
     x = keras.layers.Dropout(dropout)(x)

@@ -87,7 +87,9 @@ class OnnxGraph:
         for node in self._needed({cut.tensor for cut in cuts}):
             convert = _CONVERTERS.get(node.op_type)
             if convert is None:
-                raise DataError(f"{self._path.name}: node {node.output[0]!r} is a {node.op_type}, which is not known")
+                raise DataError(
+                    f"{self._path.name}: node {node.output[0]!r} is a {node.op_type}, which is not known"
+                )
             tensors[node.output[0]] = convert(self, node, tensors)
         return keras.Model(picture, {cut.name: tensors[cut.tensor] for cut in cuts})
 
@@ -116,7 +118,9 @@ def _conv(graph: OnnxGraph, node: Any, tensors: Mapping[str, Any]) -> Any:
 
     given = _attributes(node)
     kernel: Weights = graph.constant(node.input[1])
-    bias: Weights = graph.constant(node.input[2]) if len(node.input) > 2 else np.zeros(len(kernel), np.float32)
+    bias: Weights = (
+        graph.constant(node.input[2]) if len(node.input) > 2 else np.zeros(len(kernel), np.float32)
+    )
     x = tensors[node.input[0]]
     group = given.get("group", 1)
     stride = given.get("strides", [1, 1])[0]

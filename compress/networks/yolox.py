@@ -28,5 +28,7 @@ def yolox_from_onnx(
     for level, stride in enumerate(strides):
         for part, name in (("reg", "box"), ("obj", "object"), ("cls", "class")):
             channels = tuple(keep_classes) if part == "cls" else None
-            cuts.append(Cut(graph.conv_output(f"head.{part}_preds.{level}.weight"), f"{name}_{stride}", channels))
+            cuts.append(
+                Cut(graph.conv_output(f"head.{part}_preds.{level}.weight"), f"{name}_{stride}", channels)
+            )
     return graph.build(height=height, width=width, cuts=cuts, activation=activation)

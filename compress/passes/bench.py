@@ -56,7 +56,9 @@ class Bench:
             cost = measure_cost(engine, file.path)
         finally:
             engine.close()
-        return Measured(int(candidate.network.count_params()), model_macs(candidate.network), metric, cost, file)
+        return Measured(
+            int(candidate.network.count_params()), model_macs(candidate.network), metric, cost, file
+        )
 
 
 def measure_task(recipe: Recipe, engine: EdgeEngine, data: Any) -> Metric:

@@ -59,14 +59,18 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
 def distill(settings: DistillPass, candidate: Candidate, bench: Bench) -> Candidate:
     """Fit against the network as it was before it was pruned. Raises PassError where there is none."""
     if candidate.reference is None:
-        raise PassError("distill: there is no earlier network to distill from", next_step="put it after prune")
+        raise PassError(
+            "distill: there is no earlier network to distill from", next_step="put it after prune"
+        )
     _fit(candidate.network, candidate.reference, settings.teacher_share, settings.fit, bench, "distill")
     return replace(candidate, files=())
 
 
 def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Candidate:
     """Convert to TFLite; for int8, refuse a file in which a float tensor is left."""
-    representative = bench.task.representative_inputs(settings.calibration) if settings.precision == "int8" else None
+    representative = (
+        bench.task.representative_inputs(settings.calibration) if settings.precision == "int8" else None
+    )
     path = bench.work / f"{bench.recipe.name}-{settings.precision}.tflite"
     path.write_bytes(convert_tflite(candidate.network, settings.precision, representative))
     if settings.precision == "int8" and (left := float_tensors(path)):
@@ -92,7 +96,9 @@ def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidat
     return replace(candidate, files=tuple(files))
 
 
-def _fit(network: Any, reference: Any, share: float, settings: FitSettings, bench: Bench, description: str) -> None:
+def _fit(
+    network: Any, reference: Any, share: float, settings: FitSettings, bench: Bench, description: str
+) -> None:
     """One fit on labels, or on a mix of labels and the reference network's outputs on the same inputs."""
     task = bench.task
     if reference is None or share == 0:

@@ -39,7 +39,8 @@ def prune_channels(
         blocked = ", ".join(f"{name} ({kind})" for name, kind in list(graph.blocked.items())[:4])
         raise PassError(
             f"pruning reaches {after / before:.2f} of the multiplications at best, not {macs_ratio}",
-            next_step="raise macs_ratio or max_removed" + (f"; layers in the way: {blocked}" if blocked else ""),
+            next_step="raise macs_ratio or max_removed"
+            + (f"; layers in the way: {blocked}" if blocked else ""),
         )
     report = {
         "macs_before": before,
@@ -55,7 +56,10 @@ def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) ->
     """The model without the channel classes `removed` (roots of `graph`, which was made from this very model)."""
     import keras
 
-    keeps = {item.layer.name: (_kept(graph, item.in_ids, removed), _kept(graph, item.out_ids, removed)) for item in graph.layers}
+    keeps = {
+        item.layer.name: (_kept(graph, item.in_ids, removed), _kept(graph, item.out_ids, removed))
+        for item in graph.layers
+    }
     makers = {item.layer.name for item in graph.layers if item.kind == "dense"}
 
     def shrink(layer: Any) -> Any:
@@ -121,7 +125,12 @@ def _scores(graph: ChannelGraph, model: Any) -> Mapping[int, float]:
 
 
 def _choose(
-    graph: ChannelGraph, components: list[Ids], scores: Mapping[int, float], budget: int, round_to: int, max_removed: float
+    graph: ChannelGraph,
+    components: list[Ids],
+    scores: Mapping[int, float],
+    budget: int,
+    round_to: int,
+    max_removed: float,
 ) -> frozenset[int]:
     """The smallest cut at one importance threshold, the same for all components, that meets the budget (bisection)."""
     ordered = [sorted((int(r) for r in c), key=lambda r: scores[r]) for c in components]
@@ -133,7 +142,11 @@ def _choose(
         chosen: list[int] = []
         for component, mean in zip(ordered, means, strict=True):
             below = sum(scores[r] / mean <= level for r in component)
-            keep = max(len(component) - below, int(np.ceil(len(component) * (1 - max_removed))), min(round_to, len(component)))
+            keep = max(
+                len(component) - below,
+                int(np.ceil(len(component) * (1 - max_removed))),
+                min(round_to, len(component)),
+            )
             keep = min(len(component), int(np.ceil(keep / round_to)) * round_to)
             chosen.extend(component[: len(component) - keep])
         return frozenset(chosen)

@@ -106,20 +106,28 @@ def _area(tensor: Any) -> int:
     return int(np.prod([d for d in tensor.shape[1:-1] if d] or [1]))
 
 
-def _input(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _input(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     return graph.new_ids(int(output.shape[-1]), fixed=True)
 
 
-def _dense(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _dense(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     if getattr(layer, "groups", 1) != 1 or any(seen.layer is layer for seen in graph.layers):
         return _unknown(graph, layer, inputs, tensors, output)
     kernel = layer.kernel.shape
     out_ids = graph.new_ids(int(kernel[-1]))
-    graph.layers.append(WeightedLayer(layer, "dense", inputs[0], out_ids, _area(output) * int(np.prod(kernel[:-2]))))
+    graph.layers.append(
+        WeightedLayer(layer, "dense", inputs[0], out_ids, _area(output) * int(np.prod(kernel[:-2])))
+    )
     return out_ids
 
 
-def _depthwise(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _depthwise(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     if layer.depth_multiplier != 1 or any(seen.layer is layer for seen in graph.layers):
         return _unknown(graph, layer, inputs, tensors, output)
     macs = _area(output) * int(np.prod(layer.kernel.shape[:2]))
@@ -135,17 +143,23 @@ def _norm(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Seque
     return inputs[0]
 
 
-def _pass_on(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _pass_on(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     return inputs[0]
 
 
-def _activation(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _activation(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     # a softmax over channels mixes them: removing one would change the others
     mixes = "softmax" in str(getattr(layer.activation, "__name__", layer.activation))
     return _unknown(graph, layer, inputs, tensors, output) if mixes else inputs[0]
 
 
-def _elementwise(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _elementwise(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     widest = max(inputs, key=len)
     for ids in inputs:
         if len(ids) == len(widest):
@@ -157,7 +171,9 @@ def _elementwise(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors
     return widest
 
 
-def _concatenate(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _concatenate(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     if layer.axis in (-1, len(output.shape) - 1):
         return np.concatenate(inputs)
     for ids in inputs[1:]:
@@ -165,16 +181,22 @@ def _concatenate(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors
     return inputs[0]
 
 
-def _flatten(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _flatten(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     return np.tile(inputs[0], _area(tensors[0]))
 
 
-def _reshape(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _reshape(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     # the target shape is a constant of the layer: channels may only shrink where the last axis is inferred from it
     return _unknown(graph, layer, inputs, tensors, output)
 
 
-def _unknown(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any) -> Ids:
+def _unknown(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
     from_channels = [ids for ids in inputs if not set(graph.roots(ids).tolist()) <= graph.fixed_roots()]
     if from_channels:
         graph.blocked[layer.name] = type(layer).__name__

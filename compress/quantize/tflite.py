@@ -52,7 +52,9 @@ def convert_tflite(
         try:
             return bytes(converter.convert())
         except Exception as error:
-            raise PassError(f"the TFLite converter failed ({precision}): {str(error).strip().splitlines()[0][:200]}") from error
+            raise PassError(
+                f"the TFLite converter failed ({precision}): {str(error).strip().splitlines()[0][:200]}"
+            ) from error
 
 
 def _checked(
@@ -60,7 +62,9 @@ def _checked(
 ) -> list[NDArray[np.float32]]:
     inputs = [np.asarray(x, np.float32) for x in representative or ()]
     if not inputs:
-        raise PassError("int8 needs representative inputs, and there are none", next_step="check the recipe's [data]")
+        raise PassError(
+            "int8 needs representative inputs, and there are none", next_step="check the recipe's [data]"
+        )
     for x in inputs:
         if x.shape != shape:
             raise PassError(f"representative inputs must be {shape}, got {x.shape}")

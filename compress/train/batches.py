@@ -15,7 +15,9 @@ T = TypeVar("T")
 class Prefetch(Generic[T]):
     """Iterates `make(rng)` for ever; each batch gets a random generator of its own, spawned in order from `seed`."""
 
-    def __init__(self, make: Callable[[np.random.Generator], T], *, seed: int, threads: int = 2, ahead: int = 4) -> None:
+    def __init__(
+        self, make: Callable[[np.random.Generator], T], *, seed: int, threads: int = 2, ahead: int = 4
+    ) -> None:
         self._make = make
         self._seeds = np.random.SeedSequence(seed)
         self._threads = threads
@@ -33,4 +35,3 @@ class Prefetch(Generic[T]):
             finally:
                 for future in pending:
                     future.cancel()
-

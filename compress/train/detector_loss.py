@@ -25,7 +25,9 @@ def decode_boxes(raw: Any, stride: int) -> Any:
     import tensorflow as tf
 
     rows, columns = raw.shape[1], raw.shape[2]
-    grid_y, grid_x = tf.meshgrid(tf.range(rows, dtype=tf.float32), tf.range(columns, dtype=tf.float32), indexing="ij")
+    grid_y, grid_x = tf.meshgrid(
+        tf.range(rows, dtype=tf.float32), tf.range(columns, dtype=tf.float32), indexing="ij"
+    )
     centre = (raw[..., :2] + tf.stack([grid_x, grid_y], -1)) * stride
     half = tf.exp(tf.clip_by_value(raw[..., 2:], -MAX_LOG_SIDE, MAX_LOG_SIDE)) * (stride / 2)
     return tf.concat([centre - half, centre + half], -1)
@@ -83,6 +85,8 @@ def teacher_loss(outputs: Mapping[str, Any], teacher: Mapping[str, Any], strides
         strength = tf.reduce_max(wanted, -1)
         strength = tf.where(strength > 0.1, strength, 0.0)
         boxes = tf.stop_gradient(decode_boxes(teacher[f"box_{stride}"], stride))
-        box_loss += tf.reduce_sum((1 - giou(decode_boxes(outputs[f"box_{stride}"], stride), boxes)) * strength)
+        box_loss += tf.reduce_sum(
+            (1 - giou(decode_boxes(outputs[f"box_{stride}"], stride), boxes)) * strength
+        )
         mass += tf.reduce_sum(strength)
     return (score_loss + BOX_WEIGHT * box_loss) / mass

@@ -52,7 +52,9 @@ def fit(
     import keras
     import tensorflow as tf
 
-    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay, clipnorm=5.0)
+    optimizer = keras.optimizers.AdamW(
+        settings.learning_rate, weight_decay=settings.weight_decay, clipnorm=5.0
+    )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     variables = model.trainable_variables
     optimizer.build(variables)

@@ -89,14 +89,17 @@ def _place(
     y = free_y * _place_fraction(rng, free_y) + rng.uniform(-settings.move, settings.move) * height
     matrix = np.array([[scale, 0, x], [0, scale, y]], np.float32)
     image = np.asarray(
-        cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=(PAD, PAD, PAD)), np.uint8
+        cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=(PAD, PAD, PAD)),
+        np.uint8,
     )
     shift = np.array([x, y, x, y], np.float32)
     boxes = picture.xyxy_px * to_file * scale + shift
     crowds = picture.crowd_px * to_file * scale + shift
     boxes, keep = _clip(boxes, width, height)
     crowds, crowd_keep = _clip(crowds, width, height, min_visible=0.0)
-    return TrainingPicture(image, boxes[keep], picture.class_ids[keep], picture.scores[keep], crowds[crowd_keep])
+    return TrainingPicture(
+        image, boxes[keep], picture.class_ids[keep], picture.scores[keep], crowds[crowd_keep]
+    )
 
 
 def _place_fraction(rng: np.random.Generator, free: float) -> float:
@@ -129,7 +132,9 @@ def _mosaic(
         canvas[top:bottom, left:right] = part.image
         shift = np.array([left, top, left, top], np.float32)
         parts.append(
-            TrainingPicture(part.image, part.xyxy_px + shift, part.class_ids, part.scores, part.crowd_px + shift)
+            TrainingPicture(
+                part.image, part.xyxy_px + shift, part.class_ids, part.scores, part.crowd_px + shift
+            )
         )
     return TrainingPicture(
         canvas,
@@ -159,7 +164,9 @@ def _mirror(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     return mirrored
 
 
-def _recolour(image: NDArray[np.uint8], settings: PictureAugment, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _recolour(
+    image: NDArray[np.uint8], settings: PictureAugment, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     import cv2
 
     if not (settings.hue or settings.saturation or settings.value):

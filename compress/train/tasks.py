@@ -133,7 +133,9 @@ class KeywordTask(TrainingTask):
             wanted = np.full((settings.batch, classes), self.smoothing / classes, np.float32)
             wanted[np.arange(settings.batch), class_ids] += 1 - self.smoothing
             if self.augmentation.mix:
-                share = rng.beta(self.augmentation.mix, self.augmentation.mix, settings.batch).astype(np.float32)[:, None]
+                share = rng.beta(self.augmentation.mix, self.augmentation.mix, settings.batch).astype(
+                    np.float32
+                )[:, None]
                 share = np.maximum(share, 1 - share)
                 clips = share * clips + (1 - share) * clips[::-1]
                 wanted = share * wanted + (1 - share) * wanted[::-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import threading
 from collections import deque
@@ -20,6 +21,10 @@ IDLE_POLL_S: Final = 1.0
 ACK_TIMEOUT_S: Final = 15.0  # a black hole keeps the connection and answers nothing
 ACK_EVERY_S: Final = 0.02  # acknowledgements are deleted together: one commit for many
 RETRY_REFUSED_S: Final = 60.0
+STEADY_S: Final = 5.0  # a connection that has carried nothing yet counts as back when it has lasted so long
+SUSPECT_LOSSES: Final = (
+    3  # connections lost in a row at the same message: then one at a time; twice that: set aside
+)
 
 
 class Backoff:
@@ -46,9 +51,9 @@ class Backoff:
 class Drain:
     """The loop's body, without the thread: `step` again and again, from one thread.
 
-    A message that the destination refuses (no permission, too large) stays in the outbox, is said once a reason, and
-    is offered again on the next connection or after a minute, so that it neither blocks the others nor is lost while
-    somebody mends the cause.
+    A message that the destination refuses (no permission, too large), or loses the connection over again and again,
+    stays in the outbox, is told, and is offered again a minute later: so it neither blocks the others for ever nor is
+    lost while somebody mends the cause.
     """
 
     def __init__(
@@ -73,9 +78,17 @@ class Drain:
         self._ahead: deque[Message] = deque()  # read from the outbox, not yet published
         self._open: set[int] = set()  # published, not acknowledged
         self._acked: set[int] = set()  # acknowledged, not deleted
-        self._acked_since_s = self._moved_s = self._rewound_s = 0.0
-        self._refused: set[int] = set()
+        self._acked_since_s = self._moved_s = 0.0
+        self._refused: set[int] = set()  # not offered before _offer_at_s
+        self._offer_at_s = math.inf
+        self._suspect = (
+            0,
+            0,
+        )  # a message, and how many connections in a row ended with it as the first one open
         self._told = ""
+        self._connected_s = 0.0
+        self._proven = False
+        self._found_waiting = 0
         self.connected = False
         self.idle = False
         """True while `poll` waits for news: a put must then wake the transport."""
@@ -114,16 +127,28 @@ class Drain:
             return
         self.connected = True
         self.connections += 1
+        self.problem = ""
+        self._proven = False
+        self._connected_s = self._clock.monotonic_s()
+        self._found_waiting = self._outbox.pending
         self._rewind()
+        if not self._told:
+            _log.info("%s: connected, %d messages wait", self._transport.name, self._found_waiting)
+
+    def _prove(self) -> None:
+        """The connection works: it carried something, or lasted. One that only comes and goes is not told each time."""
+        self._proven = True
+        self._backoff.reset()
+        self._refused_backoff.reset()
         if self._told:
-            _log.warning("%s: connected again, %d messages wait", self._transport.name, self._outbox.pending)
-        else:
-            _log.info("%s: connected, %d messages wait", self._transport.name, self._outbox.pending)
-        self._told = self.problem = ""
+            self._told = ""
+            _log.warning("%s: connected again, %d messages waited", self._transport.name, self._found_waiting)
 
     def _lost(self, error: TransportError) -> None:
         self.connected = False
         self._delete_acked()
+        if self._open:
+            self._suspect_first(min(self._open))
         self._open.clear()
         self._transport.abort()
         self._tell(error)
@@ -141,22 +166,28 @@ class Drain:
         self._cursor = 0
         self._ahead.clear()
         self._rewinds = self._outbox.rewinds
-        self._refused.clear()
-        self._rewound_s = self._moved_s = self._clock.monotonic_s()
+        self._moved_s = self._clock.monotonic_s()
 
     def _publish(self) -> None:
-        if self._outbox.rewinds != self._rewinds or (
-            self._refused and self._clock.monotonic_s() - self._rewound_s >= RETRY_REFUSED_S
-        ):
+        if self._clock.monotonic_s() >= self._offer_at_s:
+            self._refused.clear()
+            self._offer_at_s = math.inf
+            self._rewind()
+        elif self._outbox.rewinds != self._rewinds:
             self._rewind()
         if not self._open:
             self._moved_s = self._clock.monotonic_s()
         # one by one as acknowledgements come: a window that is filled up in bursts meets Nagle's algorithm at the
         # broker and delayed acknowledgement here, 40 ms each time
-        while len(self._open) < self._transport.window and self._has_more():
+        window = 1 if self._suspect[1] >= SUSPECT_LOSSES else self._transport.window
+        while len(self._open) < window and self._has_more():
             message = self._ahead.popleft()
             self._cursor = message.seq
-            if message.seq not in self._open and message.seq not in self._acked:
+            if (
+                message.seq not in self._open
+                and message.seq not in self._acked
+                and message.seq not in self._refused
+            ):
                 self._open.add(message.seq)
                 self._transport.publish(message)
                 self.published += 1
@@ -174,7 +205,7 @@ class Drain:
     def _poll(self) -> None:
         self.idle = True  # before the question below: a put after it wakes us
         try:
-            if self._outbox.newest_seq > self._cursor and len(self._open) < self._transport.window:
+            if self._outbox.newest_seq > self._cursor and not self._open:
                 timeout_s = 0.0
             else:
                 timeout_s = ACK_EVERY_S if self._acked else IDLE_POLL_S
@@ -184,9 +215,11 @@ class Drain:
         now_s = self._clock.monotonic_s()
         if progress.acked or progress.refused:
             self._moved_s = now_s
-            self._backoff.reset()
-            self._refused_backoff.reset()
+        if not self._proven and (progress.acked or now_s - self._connected_s >= STEADY_S):
+            self._prove()
         if progress.acked:
+            if self._suspect[0] in progress.acked:
+                self._suspect = (0, 0)
             if not self._acked:
                 self._acked_since_s = now_s
             self._acked.update(seq for seq in progress.acked if seq in self._open)
@@ -200,13 +233,21 @@ class Drain:
 
     def _refuse(self, seq: int, reason: str) -> None:
         if not self._refused:
-            self._rewound_s = self._clock.monotonic_s()
+            self._offer_at_s = self._clock.monotonic_s() + RETRY_REFUSED_S
             _log.warning(
                 "%s: refused message %d: %s; it is kept and offered again", self._transport.name, seq, reason
             )
         self._open.discard(seq)
         self._refused.add(seq)
         self.refusals += 1
+
+    def _suspect_first(self, seq: int) -> None:
+        """Some brokers answer a message that they will not take by hanging up: find it, and let the others pass."""
+        losses = self._suspect[1] + 1 if self._suspect[0] == seq else 1
+        self._suspect = (seq, losses)
+        if losses >= 2 * SUSPECT_LOSSES:
+            self._suspect = (0, 0)
+            self._refuse(seq, f"the connection was lost {losses} times when it was sent")
 
     def _delete_acked(self) -> None:
         if self._acked:

@@ -137,7 +137,12 @@ class MqttTransport(Transport):
 
     def poll(self, timeout_s: float) -> Progress:
         link = self._linked()
-        link.move(0.0 if link.refused else timeout_s)
+        try:
+            link.move(0.0 if link.refused else timeout_s)
+        except TransportError:
+            # acknowledgements that came with the end are told first, and the end by the next poll
+            if not link.acked and not link.refused:
+                raise
         if not link.acked and not link.refused:
             return NOTHING
         progress = Progress(tuple(link.acked), tuple(link.refused))

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from edgeai.errors import ConfigError, EdgeError
 from edgeai.sinks import MqttSettings, open_reporting
 from edgeai.sinks.credentials import read_password, tls_context
+from edgeai.sinks.message import Message
 from edgeai.sinks.mqtt import MqttTransport
 from edgeai.sinks.settings import TlsSettings
 from edgeai.sinks.topics import TopicTree
-from edgeai.sinks.transport import TransportError, TransportRefusedError
+from edgeai.sinks.transport import Progress, TransportError, TransportRefusedError
 
 TREE = TopicTree("t", "s", "d")
 
@@ -26,8 +27,9 @@ def transport_to(port, **changes):
 
 
 @contextlib.contextmanager
-def server(answer, *, hold=False):
-    """Accepts, reads the CONNECT, writes `answer(version byte of it)`, closes unless `hold`; yields port, versions."""
+def server(answer, *, hold=False, then=()):
+    """Accepts, reads the CONNECT, writes `answer(version byte of it)`, answers what it reads by each of `then`, closes
+    unless `hold`; yields port, versions."""
     listener = socket.create_server(("127.0.0.1", 0))
     versions = []
     kept = []
@@ -41,6 +43,9 @@ def server(answer, *, hold=False):
                 versions.append(packet[8] if len(packet) > 8 else 0)
                 with contextlib.suppress(OSError):
                     peer.sendall(answer(versions[-1]))
+                    for more in then:
+                        peer.recv(4096)
+                        peer.sendall(more)
                 if not hold:
                     peer.close()
 
@@ -134,6 +139,30 @@ def test_a_birth_that_is_never_acknowledged_is_told():
         pytest.raises(TransportError, match="no acknowledgement of the birth"),
     ):
         transport_to(port).connect()
+
+
+PUBACK_1 = bytes([0x40, 2, 0, 1])  # of the birth
+
+
+def test_the_brokers_own_goodbye_is_told():
+    with server(lambda version: connack(0), then=(PUBACK_1 + bytes([0xE0, 2, 0x8E, 0]),)) as (port, _):
+        transport = transport_to(port)
+        transport.connect()
+        with pytest.raises(TransportError, match="the broker disconnected us: Session taken over"):
+            transport.poll(5)
+
+
+def test_acknowledgements_that_come_with_the_end_count():
+    with server(lambda version: connack(0), then=(PUBACK_1, bytes([0x40, 2, 0, 2]))) as (port, _):
+        transport = transport_to(port)
+        transport.connect()
+        transport.publish(Message(77, "t", b"x", 1, False, "event", "s", 0.0, 0.0))
+        progress = Progress()
+        while not progress.acked:
+            progress = transport.poll(5)
+        assert progress.acked == (77,)
+        with pytest.raises(TransportError, match="connection lost"):
+            transport.poll(5)
 
 
 @settings(max_examples=60, deadline=None)

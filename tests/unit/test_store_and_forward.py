@@ -105,7 +105,7 @@ def test_being_away_is_said_once_and_so_is_being_back(drain, transport, outbox, 
     assert drain.problem == ""
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "events wait in the outbox" in caplog.records[0].message
-    assert "connected again, 3 messages wait" in caplog.records[1].message
+    assert "connected again, 3 messages waited" in caplog.records[1].message
 
 
 def test_a_refusal_is_said_by_its_reason_and_again_where_that_changes(drain, transport, clock, caplog):
@@ -169,6 +169,47 @@ def test_a_refused_message_blocks_nobody_and_is_offered_again(drain, transport, 
     drain.step()
     assert outbox.pending == 0
     assert transport.attempts == 1
+
+
+def test_a_connection_that_only_comes_and_goes_is_said_to_be_lost_once(drain, transport, clock, caplog):
+    for _ in range(20):
+        transport.wake()
+        drain.step()
+        transport.lose()
+        drain.step()
+    assert [record.message for record in caplog.records] == [
+        "fake://here: connection lost; events wait in the outbox"
+    ]
+    assert clock.monotonic_s() > 20  # asked less and less often
+    for _ in range(3):
+        transport.wake()
+        drain.step()
+        clock.advance(3)
+    assert "connected again" in caplog.records[-1].message
+
+
+def test_a_message_that_kills_each_connection_is_found_and_passed_over(
+    drain, transport, outbox, clock, caplog
+):
+    put(outbox, 9)
+
+    def poison(message):
+        if message.seq == 6:
+            transport.lose()
+            raise TransportError("connection lost")
+
+    publish = transport.publish
+    transport.publish = lambda message: (poison(message), publish(message))
+    for _ in range(60):
+        transport.wake()
+        drain.step()
+    assert [message.seq for message in outbox.peek(9)] == [6]
+    assert "refused message 6: the connection was lost 6 times when it was sent" in caplog.text
+    transport.publish = publish
+    clock.advance(RETRY_REFUSED_S)
+    transport.wake()
+    drain.step()
+    assert outbox.pending == 0
 
 
 def test_messages_dropped_before_they_were_sent_are_passed_over(tmp_path, transport, clock):

@@ -1,0 +1,44 @@
+"""`edgeai listen`: keywords in a recording or from a microphone."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from edgeai.bundle import load_bundle
+from edgeai.console import print_json, print_note
+from edgeai.pipeline import VoicePipeline, padded
+from edgeai.sources.audio import open_audio
+
+PAD_S = 0.5
+
+
+def listen_to(
+    source: str, model: str, *, engine: str | None, threshold: float | None, json_output: bool
+) -> int:
+    """Print every keyword as it fires; a file is padded with silence so that words at its edges count."""
+    heard = 0
+    with ExitStack() as stack:
+        pipeline = stack.enter_context(VoicePipeline(load_bundle(model), engine=engine, threshold=threshold))
+        opened = stack.enter_context(
+            open_audio(source, stream="audio", sample_rate_hz=pipeline.spec.sample_rate_hz)
+        )
+        live = source == "mic" or source.startswith("mic:")
+        if live and not json_output:
+            print_note("listening; Ctrl-C ends")
+        for chunk in iter(opened) if live else padded(iter(opened), PAD_S):
+            for keyword in pipeline.process(chunk):
+                heard += 1
+                if json_output:
+                    print_json(
+                        {
+                            "keyword": keyword.label,
+                            "score": round(keyword.score, 4),
+                            "time_s": round(keyword.time_s, 3),
+                            "start_s": round(keyword.start_s, 3),
+                        }
+                    )
+                else:
+                    print(f"{keyword.time_s:8.2f} s  {keyword.label:<12} {keyword.score:.2f}", flush=True)
+    if not heard and not json_output:
+        print_note("no keyword was heard")
+    return 0
