@@ -6,8 +6,11 @@ import socket
 from pathlib import Path
 
 from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.settings import MqttSettings
-from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.sinks.settings import MqttSettings, TlsSettings
+from edgeai.sinks.sink import Sink
+from edgeai.sinks.store_and_forward import Counters, StoreAndForward
+
+__all__ = ["Counters", "MqttSettings", "Outbox", "Sink", "StoreAndForward", "TlsSettings", "open_reporting"]
 
 
 def open_reporting(

@@ -25,7 +25,7 @@ _JOIN_S = 10.0  # longer than the slowest step of a drain: one attempt to connec
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Since opening, but for `pending`: what waits now. sent counts repetitions, acked counts messages once.
+    """Since opening, but for `pending`: what waits now (0 in a closed sink: its file is not looked into). sent counts repetitions, acked counts messages once.
 
     refused: answers of the destination that it will not take a message. problem: why there is no connection, "" while
     there is one. on_disk False: the disk fails and messages wait in memory.
@@ -95,7 +95,11 @@ class StoreAndForward(Sink):
             self._transport.wake()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything is delivered, `timeout_s` at most; True where nothing waits any more."""
+        """Wait until everything is delivered, `timeout_s` at most; True where nothing waits any more, False where
+        something does or the sink is not open.
+        """
+        if self._drain is None:
+            return False
         deadline_s = time.monotonic() + timeout_s
         with self._drained:
             while self._outbox.pending:
@@ -129,6 +133,10 @@ class StoreAndForward(Sink):
         thread.join(_JOIN_S)
         self._drain = None
         self._outbox.close()
+
+    def __enter__(self) -> StoreAndForward:
+        self.open()
+        return self
 
     def _run(self, drain: Drain) -> None:
         delivered = 0

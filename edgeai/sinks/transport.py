@@ -61,8 +61,8 @@ class Transport(ABC):
     def poll(self, timeout_s: float) -> Progress:
         """Move bytes; back at the first news, on `wake`, or after `timeout_s`. Raises TransportError."""
 
-    def wake(self) -> None:  # noqa: B027 (a transport whose poll never waits has nothing to wake)
-        """Make a running `poll` come back at once. Called from any thread, at any time."""
+    def wake(self) -> None:
+        """Make a running `poll` come back at once, if it ever waits. Called from any thread, at any time."""
 
     @abstractmethod
     def abort(self) -> None:

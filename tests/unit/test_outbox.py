@@ -331,6 +331,24 @@ def test_a_full_disk_means_memory_and_back(path, clock, caplog):
         assert seqs(outbox) == [2, 4, 5, 6]
 
 
+def test_a_disk_that_becomes_read_only_is_opened_anew(path, clock, caplog):
+    with Outbox(path, clock=clock, retry_disk_s=5) as outbox:
+        outbox.put_many([draft(), draft()])
+        outbox._store._disk._db.execute("PRAGMA query_only = 1")  # of this connection only
+        outbox.put(draft())
+        assert outbox.ack([1]) == 1
+        clock.advance(5)
+        outbox.put(draft())
+        assert (outbox.on_disk, outbox.pending) == (False, 3)
+        assert outbox.ack([2]) == 1  # in a file that is closed by now
+        assert outbox.pending == 2
+        clock.advance(5)
+        assert seqs(outbox) == [3, 4]
+        assert (outbox.on_disk, outbox.pending) == (True, 2)
+    assert "readonly" in caplog.records[0].message
+    assert len(caplog.records) == 2
+
+
 def test_memory_is_bounded_too(path, clock):
     with Outbox(path, clock=clock, memory_bytes=5 * SIZE) as outbox:
         limit(outbox, 1)

@@ -328,7 +328,7 @@ def test_a_closed_sink_says_so(transport, tmp_path):
     with pytest.raises(SinkError, match="not open"):
         sink.send(event())
     assert sink.counters.problem == "not open"
-    assert sink.flush(0)
+    assert not sink.flush(0)
 
 
 def test_an_outbox_that_cannot_be_used_is_told_at_opening(transport, tmp_path):
