@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from edgeai.types import Event
 
@@ -14,6 +15,14 @@ class Sink(ABC):
     @abstractmethod
     def send(self, event: Event) -> None:
         """Hand the event over. Raises SinkError where it could not be; the caller keeps the event then."""
+
+    def send_many(self, events: Sequence[Event]) -> None:
+        """Hand over events that belong together, those of one frame. A sink that stores them does it at one stroke.
+
+        Raises as `send` does; those before the one at fault may have been handed over.
+        """
+        for event in events:
+            self.send(event)
 
     def open(self) -> None:
         """Acquire what is needed."""

@@ -103,6 +103,15 @@ def test_an_event_that_cannot_travel_is_refused_and_the_next_one_goes(made, bad)
         assert [decode(payload)["seq"] for payload in arrived()] == [1]
 
 
+def test_events_that_belong_together_arrive_in_order(made):
+    sink, arrived = made
+    events = [event(number) for number in range(7)]
+    with sink:
+        sink.send_many(events)
+        sink.send_many([])
+        assert [decode(payload)["id"] for payload in arrived()] == [one.id for one in events]
+
+
 def test_threads_may_send_at_once(made):
     sink, arrived = made
     with sink:
