@@ -1,0 +1,142 @@
+"""The commands of `edgeai-compress`, their options and examples; what they do is in the module of each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from edgeai import __version__
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train, prune, distill and quantize models, measure them, and pack them for devices.",
+)
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Machine-readable output: one JSON line on standard output.")
+]
+BundleName = Annotated[str, typer.Argument(help="A bundle's folder, or the name of a zoo model.")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"edgeai-compress {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, TOML.")],
+    data: Annotated[
+        Optional[Path],  # noqa: UP045  typer reads the annotation on Python 3.10 too
+        typer.Option(
+            "--data",
+            envvar="EDGEAI_DATA",
+            help="Where the recipe's data folders are; ../shared/data beside the repository, else ./data.",
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--out", help="The bundle's folder; the recipe's own where it is models/<name>/, else out/<name>."
+        ),
+    ] = None,
+    work: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--work", help="Working files, kept for a look; out/work/<name> where not given."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check recipe, data, network and passes; train nothing.")
+    ] = False,
+    json_output: Json = False,
+) -> int:
+    """Make the bundle that a recipe describes, and a report of it.
+
+    Example: edgeai-compress run models/commands/recipe.toml --data ../shared/data
+    """
+    from compress.cli.run import run_file
+
+    return run_file(recipe, data=data, out=out, work=work, dry_run=dry_run, json_output=json_output)
+
+
+@app.command("eval")
+def evaluate(
+    bundle: BundleName,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="A folder with instances_<split>.json and images/, or <split>.csv and clips/."
+        ),
+    ],
+    split: Annotated[str, typer.Option("--split", help="Which file of the folder, for example test.")],
+    engine: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--engine", help='Which engine file: "tflite/int8" (the default), "onnx/float32", its path.'
+        ),
+    ] = None,
+    json_output: Json = False,
+) -> int:
+    """Measure a bundle on labelled data: AP50 or accuracy with its interval, bytes, milliseconds.
+
+    Example: edgeai-compress eval person-detector --data ../shared/data/coco_people --split test --json
+    """
+    from compress.cli.evaluate import evaluate_bundle
+
+    return evaluate_bundle(bundle, data=data, split=split, engine=engine, json_output=json_output)
+
+
+@app.command()
+def report(
+    bundle: BundleName,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The HTML file; out/reports/<name>.html where not given."),
+    ] = None,
+    json_output: Json = False,
+) -> int:
+    """Write one self-contained HTML page about a bundle.
+
+    Example: edgeai-compress report person-detector --out person-detector.html
+    """
+    from compress.cli.report import report_bundle
+
+    return report_bundle(bundle, out=out, json_output=json_output)
+
+
+@app.command()
+def demo(
+    video: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--video", help="A video of a fixed camera with people in it."),
+    ] = None,
+    audio: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--audio", help="Recorded keywords, WAV or FLAC; may be given more than once."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path("out/demo"),
+    json_output: Json = False,
+) -> int:
+    """Distill a camera's own footage into a tiny model, run it, and report over MQTT: the whole job, in small.
+
+    Example: edgeai-compress demo --video entrance.mp4
+    """
+    from compress.quiet import start_tensorflow
+
+    start_tensorflow()
+    from compress.demo import run_demo
+
+    return run_demo(video=video, audio=audio or (), out=out, json_output=json_output)
+
+
+if __name__ == "__main__":
+    from edgeai.console import run_app
+
+    sys.exit(run_app(app, program="edgeai-compress"))

@@ -1,0 +1,112 @@
+"""`edgeai-compress run`: from a recipe to a bundle and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress.cli.report import default_report
+from edgeai.console import print_json, print_table
+from edgeai.data import data_root
+from edgeai.errors import DataMissingError
+
+if TYPE_CHECKING:
+    from compress.recipe import Recipe
+    from compress.run import PassRecord
+
+
+def run_file(
+    path: Path,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    work: Path | None = None,
+    dry_run: bool = False,
+    json_output: bool = False,
+) -> int:
+    """Run the recipe at `path`, or with `dry_run` only check it. Raises what run_recipe raises."""
+    from compress.quiet import start_tensorflow
+
+    start_tensorflow()
+    from compress.recipe import load_recipe
+
+    recipe = load_recipe(path)
+    data = find_data_root(data)
+    out = out or _default_out(path, recipe.name)
+    work = work or Path("out/work") / recipe.name
+    if dry_run:
+        return _plan(recipe, data, out, json_output)
+    from compress.report.bundle import write_bundle_report
+    from compress.run import run_recipe
+
+    result = run_recipe(recipe, data_root=data, out=out, work=work)
+    report = write_bundle_report(result.bundle, default_report(recipe.name))
+    if json_output:
+        print_json(
+            {
+                "bundle": str(result.bundle.folder),
+                "report": str(report),
+                "seconds": round(result.seconds, 1),
+                "passes": [record.to_json() for record in result.records],
+            }
+        )
+    else:
+        print_records(result.records, title=f"{recipe.name} in {result.seconds:.0f} s")
+        print(f"bundle: {result.bundle.folder}\nreport: {report}")
+    return 0
+
+
+def find_data_root(given: Path | None) -> Path:
+    """The folder that holds a recipe's data: `given`, ../shared/data beside the repository, or ./data.
+
+    Raises DataMissingError that says where was looked.
+    """
+    places = [given] if given is not None else [data_root().parent / "shared" / "data", Path("data")]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise DataMissingError(
+        f"no data folder at {' or '.join(str(place) for place in places)}", next_step="give one with --data"
+    )
+
+
+def _default_out(path: Path, name: str) -> Path:
+    folder = path.resolve().parent
+    return folder if folder.name == name and folder.parent.name == "models" else Path("out") / name
+
+
+def _plan(recipe: Recipe, data: Path, out: Path, json_output: bool) -> int:
+    from compress.plan import check_recipe
+
+    plan = check_recipe(recipe, data_root=data, out=out)
+    if json_output:
+        print_json(plan.to_json())
+        return 0
+    rows = [
+        [number, step.kind, f"{step.macs / 1e6:.1f} M", step.note]
+        for number, step in enumerate(plan.steps, 1)
+    ]
+    print_table(
+        ["", "pass", "MACs", ""], rows, title=f"{recipe.name}: {plan.parameters:,} parameters to start with"
+    )
+    print(f"would write {out}")
+    return 0
+
+
+def print_records(records: Sequence[PassRecord], *, title: str) -> None:
+    """The table of passes for people."""
+    rows = [
+        [
+            record.kind + ("" if record.kept else " (undone)"),
+            f"{record.measured.metric.value:.3f}",
+            f"{record.measured.parameters:,}",
+            f"{record.measured.macs / 1e6:.1f} M",
+            f"{record.measured.cost.bytes:,}",
+            f"{record.measured.cost.ms_p50:.2f}",
+            f"{record.seconds:.0f} s",
+        ]
+        for record in records
+    ]
+    metric = records[0].measured.metric.name
+    print_table(["pass", metric, "parameters", "MACs", "bytes", "ms", "took"], rows, title=title)
