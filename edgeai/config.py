@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from edgeai.bundle.manifest import Settings
 from edgeai.errors import ConfigError
+from edgeai.settings_file import load_settings
 from edgeai.sinks.settings import MqttSettings
+from edgeai.sources.audio import is_microphone
 from edgeai.stages.rules import AnyRuleSettings
 from edgeai.stages.tracker import TrackerSettings
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-MAX_CONFIG_BYTES = 1 << 20
 StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Address = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 
 
 class CameraSettings(Settings):
-    """One camera. source: a video file or a folder of pictures. model: a bundle's folder or a zoo name.
+    """One camera. source: a video, a picture or a folder of pictures. model: a bundle's folder or a zoo name.
 
-    realtime: a video plays at its own speed and frames that come too fast are dropped and counted; otherwise every
-    frame is processed, as fast as the engine goes. score_threshold overrides the bundle's.
+    realtime: a video plays at its own speed, and frames that come while the engine is busy are dropped and counted;
+    else every frame is processed, as fast as the engine goes. Pictures have no speed: every one is processed.
+    engine: an engine file of the bundle ("onnx", "tflite/float16" or its path), the best one where absent.
+    score_threshold overrides the bundle's.
     """
 
     name: StreamName
-    source: Annotated[str, Field(min_length=1)]
-    model: Annotated[str, Field(min_length=1)]
+    source: Address
+    model: Address
     engine: str | None = None
     realtime: bool = True
     score_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -43,16 +41,20 @@ class CameraSettings(Settings):
 
     @field_validator("rules")
     @classmethod
-    def _rules_have_names(cls, rules: tuple[Any, ...]) -> tuple[Any, ...]:
-        return _unique(rules, "rule")
+    def _rules_differ(cls, rules: tuple[AnyRuleSettings, ...]) -> tuple[AnyRuleSettings, ...]:
+        _check_names(((rule.name, (number,)) for number, rule in enumerate(rules)), "rule of a camera")
+        return rules
 
 
 class MicrophoneSettings(Settings):
-    """One microphone. source: "mic", "mic:<index or name>", or a sound file. model: a bundle's folder or a zoo name."""
+    """One microphone. source: "mic", "mic:<index or name>", or a sound file. model: a bundle's folder or a zoo name.
+
+    engine is as for a camera. threshold overrides the bundle's.
+    """
 
     name: StreamName
-    source: Annotated[str, Field(min_length=1)] = "mic"
-    model: Annotated[str, Field(min_length=1)]
+    source: Address = "mic"
+    model: Address
     engine: str | None = None
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None
 
@@ -81,131 +83,74 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _streams_differ(self) -> Config:
-        _unique((*self.cameras, *self.microphones), "camera or microphone")
         if not self.cameras and not self.microphones:
             raise ValueError("there is neither a camera nor a microphone: add [[cameras]] or [[microphones]]")
+        names = [(camera.name, ("cameras", number)) for number, camera in enumerate(self.cameras)]
+        names += [(each.name, ("microphones", number)) for number, each in enumerate(self.microphones)]
+        _check_names(names, "camera or microphone")
         return self
 
 
-def _unique(named: tuple[Any, ...], what: str) -> tuple[Any, ...]:
-    names = [item.name for item in named]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"two of the name {twice!r}: each {what} needs its own")
-    return named
+def _check_names(named: Iterable[tuple[str, tuple[str | int, ...]]], what: str) -> None:
+    """Raise for the second of two equal names, with its place, which becomes the line in the file."""
+    seen: set[str] = set()
+    for name, place in named:
+        if name in seen:
+            raise PydanticCustomError(
+                "edgeai_name",
+                "{name} is given twice, each {what} needs a name of its own",
+                {"name": repr(name), "what": what, "below": (*place, "name")},
+            )
+        seen.add(name)
 
 
 def load_config(path: Path) -> Config:
-    """Read and check a configuration; paths in it come out resolved against its folder.
+    """Read and check a configuration; relative paths in it come out absolute, from its folder.
 
     Raises ConfigError with file, line, key, and the nearest known key for an unknown one.
     """
-    if not path.is_file():
-        raise ConfigError(
-            f"no configuration at {path}", next_step="examples are in firmware_configs/examples"
-        )
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES >> 20} MiB; that is no configuration")
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML that can be read: {error}") from None
-    try:
-        config = Config.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(_fault(path, text, error)) from None
-    return _resolved(config, path.resolve().parent)
-
-
-def _resolved(config: Config, folder: Path) -> Config:
-    """Paths of the file's own folder; what is not there (zoo names, devices) stays as it is."""
-
-    def place(where: str) -> str:
-        return str(folder / where) if "://" not in where and (folder / where).exists() else where
-
-    cameras = tuple(
-        camera.model_copy(update={"source": place(camera.source), "model": place(camera.model)})
-        for camera in config.cameras
+    config = load_settings(
+        path, Config, error=ConfigError, next_step="examples are in firmware_configs/examples"
     )
-    microphones = tuple(
-        microphone.model_copy(update={"source": place(microphone.source), "model": place(microphone.model)})
-        for microphone in config.microphones
-    )
-    update: dict[str, Any] = {
-        "cameras": cameras,
-        "microphones": microphones,
-        "state_dir": folder / config.state_dir,
-    }
+    try:
+        return _placed(config, path.resolve().parent)
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long for a file
+        raise ConfigError(f"{path}: a path in it cannot be used: {error}") from None
+
+
+def _placed(config: Config, folder: Path) -> Config:
     mqtt = config.mqtt
     if mqtt is not None:
-        changes: dict[str, Any] = {}
-        if mqtt.password_file is not None:
-            changes["password_file"] = folder / mqtt.password_file
-        if mqtt.tls is not None:
-            files = {
-                k: folder / v for k in ("ca", "certificate", "key") if (v := getattr(mqtt.tls, k)) is not None
-            }
-            changes["tls"] = mqtt.tls.model_copy(update=files)
-        update["mqtt"] = mqtt.model_copy(update=changes)
+        tls = mqtt.tls and _with_files(mqtt.tls, ("ca", "certificate", "key"), folder)
+        mqtt = _with_files(mqtt, ("password_file",), folder).model_copy(update={"tls": tls})
+    update = {
+        "cameras": tuple(_with_addresses(camera, folder) for camera in config.cameras),
+        "microphones": tuple(_with_addresses(each, folder) for each in config.microphones),
+        "state_dir": folder / config.state_dir,
+        "mqtt": mqtt,
+    }
     return config.model_copy(update=update)
 
 
-def _fault(path: Path, text: str, error: ValidationError) -> str:
-    """One line of the first fault: file, line, key, what is wrong, the nearest key."""
-    first = error.errors()[0]
-    # discriminator values (cameras.0.rules.0.line.a) are no keys of the file
-    loc = [part for i, part in enumerate(first["loc"]) if not (part in ("line", "zone", "track") and i)]
-    line = _line_of(text, loc)
-    where = f"{path}:{line}" if line else str(path)
-    key = ".".join(str(part) for part in loc)
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(loc[-1]), _keys(Config), n=1)
-        return f"{where}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+S = TypeVar("S", CameraSettings, MicrophoneSettings)
 
 
-def _keys(model: type[BaseModel], seen: set[type] | None = None) -> set[str]:
-    """Every key that may stand anywhere in the file."""
-    seen = seen if seen is not None else set()
-    seen.add(model)
-    keys = set(model.model_fields)
-    pending: list[Any] = [field.annotation for field in model.model_fields.values()]
-    while pending:
-        kind = pending.pop()
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            if kind not in seen:
-                keys |= _keys(kind, seen)
-        else:
-            pending.extend(getattr(kind, "__args__", ()))
-    return keys
+def _with_addresses(stream: S, folder: Path) -> S:
+    source, model = stream.source, stream.model
+    device = isinstance(stream, MicrophoneSettings) and is_microphone(source)
+    if not device and "://" not in source:
+        source = str(folder / source)
+    # a plain name is the zoo's, unless the file's folder holds such a bundle
+    if not model.startswith("~") and ("/" in model or (folder / model).exists()):
+        model = str(folder / model)
+    return stream.model_copy(update={"source": source, "model": model})
 
 
-def _line_of(text: str, loc: list[Any]) -> int:
-    """The line of a key, by its tables' headers; 0 where it cannot be told (a key in an inline table, a missing one)."""
-    names = [str(part) for part in loc if isinstance(part, str)]
-    indices = {str(loc[i - 1]): int(part) for i, part in enumerate(loc) if isinstance(part, int) and i}
-    if not names:
-        return 0
-    seen: dict[str, int] = {}
-    table: list[str] = []
-    header_line, best = 0, 0
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[{1,2}([^\]]+)\]{1,2}", line)
-        if header:
-            table = [part.strip().strip('"') for part in header.group(1).split(".")]
-            if line.lstrip().startswith("[["):
-                seen[table[-1]] = seen.get(table[-1], -1) + 1
-                if table[-1] == "cameras":
-                    seen.pop("rules", None)
-            here = all(seen.get(name, 0) == index for name, index in indices.items() if name in table)
-            if here and names[: len(table)] == table:
-                header_line = number
-            continue
-        key = re.match(r'\s*"?([A-Za-z0-9_-]+)"?\s*=', line)
-        if not key or not all(seen.get(name, 0) == index for name, index in indices.items() if name in table):
-            continue
-        if [*table, key.group(1)] == names[: len(table) + 1]:
-            best = number
-    return best or header_line
+F = TypeVar("F", bound=Any)
+
+
+def _with_files(settings: F, names: tuple[str, ...], folder: Path) -> F:
+    """Paths among the fields, made absolute; those that are None stay so."""
+    files = {name: folder / value for name in names if (value := getattr(settings, name)) is not None}
+    placed: F = settings.model_copy(update=files)
+    return placed

@@ -6,20 +6,15 @@ Code branches on these fields, never on a device's name.
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgeai.data import find_data
 from edgeai.errors import ProfileError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgeai.settings_file import parse_settings
 
 Mark = Literal["confirmed", "third-party", "unconfirmed"]
 Family = Literal["jetson", "raspberry-pi", "coral", "x86"]
@@ -265,23 +260,4 @@ def _read(path: Path) -> Profile:
         raise ProfileError(f"{path}: cannot be read: {error.strerror}", next_step="check the path") from error
     if len(content) > MAX_PROFILE_BYTES:
         raise ProfileError(f"{path}: more than {MAX_PROFILE_BYTES} bytes, which no device profile has")
-    try:
-        table = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProfileError(f"{path}: not TOML: {error}") from error
-    try:
-        return Profile.model_validate(table)
-    except ValidationError as error:
-        raise ProfileError(f"{path}: {_first_problem(error)}") from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        last = str(problem["loc"][-1])
-        known = list(Profile.model_fields) if len(problem["loc"]) == 1 else list(Fact.model_fields)
-        near = difflib.get_close_matches(last, known, n=1)
-        return f"unknown key {where!r}" + (f", did you mean {near[0]!r}?" if near else "")
-    text = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {text}" if where else text
+    return parse_settings(content, Profile, where=str(path), error=ProfileError)

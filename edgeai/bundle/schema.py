@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from edgeai.bundle.manifest import (
-    MANIFEST_NAME,
-    MAX_MANIFEST_BYTES,
-    SCHEMA,
-    Decoder,
-    FileEntry,
-    ImageInput,
-    LogMelInput,
-    Manifest,
-    Measured,
-)
+from edgeai.bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SCHEMA, Manifest
 from edgeai.errors import BundleManifestError
+from edgeai.faults import describe_fault, shown
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 # {n: what turns a manifest of schema n into one of n + 1}; pure, and never edited once released.
 UPGRADES: dict[int, Upgrade] = {}
 
-_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
-    (): Manifest,
-    ("input", "image"): ImageInput,
-    ("input", "logmel"): LogMelInput,
-    ("decoder",): Decoder,
-    ("files",): FileEntry,
-    ("measured",): Measured,
-}
 _SHOWN_FAULTS = 3
 _LINE_FEED = b"\n"
 
@@ -84,7 +69,7 @@ def upgrade_manifest(
     """
     schema = raw.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool):
-        raise BundleManifestError(f"{where}: the key 'schema' must be a whole number, is {_shown(schema)}")
+        raise BundleManifestError(f"{where}: the key 'schema' must be a whole number, is {shown(schema)}")
     if schema > to:
         raise BundleManifestError(
             f"{where}: schema {schema} is newer than this edgeai reads ({to})",
@@ -127,33 +112,14 @@ def _no_constant(text: str) -> NoReturn:
 
 
 def _faults(error: ValidationError, text: bytes) -> str:
-    faults = [_fault(dict(fault), text) for fault in error.errors(include_url=False, include_context=False)]
+    faults = [_fault(fault, text) for fault in error.errors(include_url=False)]
     more = f", and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
     return ", ".join(faults[:_SHOWN_FAULTS]) + more
 
 
-def _fault(fault: dict[str, Any], text: bytes) -> str:
-    loc = tuple(fault["loc"])
-    key = ".".join(str(part) for part in loc) or "the whole"
-    line = _line_of(loc, text)
-    if fault["type"] == "extra_forbidden":
-        return f"{line}unknown key {key!r}{_nearest(loc)}"
-    if fault["type"] == "missing":
-        return f"key {key!r} is missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    if loc and fault["type"] != "value_error":
-        message += f", is {_shown(fault['input'])}"
-    return f"{line}{key!r}: {message}"
-
-
-def _nearest(loc: tuple[int | str, ...]) -> str:
-    parent = tuple(part for part in loc[:-1] if isinstance(part, str))
-    model = _MODELS.get(parent)
-    if model is None:
-        return ""
-    known = sorted(field.alias or name for name, field in model.model_fields.items())
-    near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
-    return f", nearest is {near[0]!r}" if near else f", known are {', '.join(known)}"
+def _fault(fault: ErrorDetails, text: bytes) -> str:
+    path, what = describe_fault(fault, Manifest)
+    return _line_of(path, text) + what
 
 
 def _line_of(loc: tuple[int | str, ...], text: bytes) -> str:
@@ -163,8 +129,3 @@ def _line_of(loc: tuple[int | str, ...], text: bytes) -> str:
         return ""
     found = list(re.finditer(rb'"%s"\s*:' % re.escape(names[-1].encode("utf-8", "replace")), text))
     return f"line {text.count(_LINE_FEED, 0, found[0].start()) + 1}: " if len(found) == 1 else ""
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."

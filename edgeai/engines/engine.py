@@ -52,7 +52,7 @@ class Engine(ABC):
                     f"input {spec.name!r} must be {spec.shape} {spec.dtype}, got {tuple(array.shape)} {array.dtype}"
                 )
 
-    def reset(self) -> None:  # noqa: B027 - most models remember nothing
+    def reset(self) -> None:
         """Forget what a streaming model remembers of earlier inputs."""
 
     def bare_call(self) -> Callable[[], object]:
@@ -60,7 +60,7 @@ class Engine(ABC):
         nothing: dict[str, Fill] = {spec.name: lambda target: None for spec in self.inputs}
         return lambda: self.invoke(nothing)
 
-    def close(self) -> None:  # noqa: B027 - most engines have something to free, not all
+    def close(self) -> None:
         """Free what the engine holds; safe to call twice."""
 
     def __enter__(self) -> Engine:

@@ -40,6 +40,15 @@ FILES: Mapping[str, Callable[[str, str, int], Source[Chunk]]] = {
 }
 
 
+def is_microphone(uri: str) -> bool:
+    """Whether `uri` names a live device, which has no end, and no file.
+
+    >>> is_microphone("mic:2"), is_microphone("./mic")
+    (True, False)
+    """
+    return uri.partition(":")[0] in DEVICES
+
+
 def open_audio(uri: str, *, stream: str, sample_rate_hz: int = 16_000) -> Source[Chunk]:
     """The source of mono chunks at sample_rate_hz that `uri` names, not yet opened: `with` does that.
 
@@ -47,7 +56,7 @@ def open_audio(uri: str, *, stream: str, sample_rate_hz: int = 16_000) -> Source
     ./mic. Raises SourceMissingError for a file that is not there, SourceFormatError for an unknown suffix.
     """
     kind, _, where = uri.partition(":")
-    if kind in DEVICES:
+    if is_microphone(uri):
         return DEVICES[kind](where, stream, sample_rate_hz)
     path = unquote(urlparse(uri).path) if uri.startswith("file://") else uri
     suffix = Path(path).suffix.lower()

@@ -175,7 +175,7 @@ class Microphone(Source[Chunk]):
                         callback=self._recorder(rate_hz),
                         finished_callback=lambda: blocks.put(None),
                     )
-                except (portaudio.PortAudioError, ValueError) as error:  # noqa: PERF203 (a device is opened)
+                except (portaudio.PortAudioError, ValueError) as error:
                     reason = _reason(error)
                 else:
                     return port, rate_hz

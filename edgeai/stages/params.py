@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from edgeai.bundle.manifest import Settings
 from edgeai.errors import StageError
+from edgeai.faults import nearest_hint, trace
 
 S = TypeVar("S", bound=Settings)
 
@@ -22,9 +22,8 @@ def read_params(model: type[S], params: Mapping[str, Any], *, decoder: str) -> S
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = [field.alias or name for name, field in model.model_fields.items()]
-            near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            _, known = trace(model, first["loc"])
+            hint = nearest_hint(str(first["loc"][-1]), known)
             raise StageError(f"decoder {decoder!r} has no parameter {key!r}", next_step=hint) from None
         where = f"parameter {key!r} of decoder {decoder!r}" if key else f"decoder {decoder!r}"
         given = f", got {first['input']!r}" if key and first["type"] != "missing" else ""

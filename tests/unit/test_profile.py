@@ -35,7 +35,7 @@ def test_a_file_of_ones_own_loads(tmp_path):
 @pytest.mark.parametrize(
     ("facts", "family", "says"),
     [
-        (MINIMAL | {"precision": '["int8"]'}, "x86", "unknown key 'precision', did you mean 'precisions'?"),
+        (MINIMAL | {"precision": '["int8"]'}, "x86", "unknown key 'precision'; did you mean 'precisions'?"),
         (MINIMAL | {"cpu_cores": "0"}, "x86", "cpu_cores.value"),
         (MINIMAL | {"cpu_cores": '"four"'}, "x86", "cpu_cores.value"),
         (MINIMAL | {"precisions": "[]"}, "x86", "precisions.value"),
@@ -58,7 +58,7 @@ def test_a_file_of_ones_own_loads(tmp_path):
     ],
 )
 def test_wrong_facts_are_named(tmp_path, facts, family, says):
-    with pytest.raises(ProfileError, match=r"mine\.toml: ") as caught:
+    with pytest.raises(ProfileError, match=r"mine\.toml:") as caught:
         load_profile(write(tmp_path, facts, family=family))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
