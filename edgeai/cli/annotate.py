@@ -6,6 +6,8 @@ import types
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeai.errors import EdgeError
 from edgeai.pipeline import CameraPipeline, Seen
@@ -20,7 +22,8 @@ class AnnotatedVideo:
         self._fps = fps
         self._writer: cv2.VideoWriter | None = None
 
-    def write(self, seen: Seen, pipeline: CameraPipeline, notes: tuple[str, ...] = ()) -> None:
+    def write(self, seen: Seen, pipeline: CameraPipeline, notes: tuple[str, ...] = ()) -> NDArray[np.uint8]:
+        """Draw on the frame in place, write it, and return it."""
         image = seen.frame.image
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +35,7 @@ class AnnotatedVideo:
                 )
         drawn = draw_overlay(image, seen.tracks, labels=pipeline.labels, rules=pipeline.rules, notes=notes)
         self._writer.write(drawn)
+        return drawn
 
     def __enter__(self) -> AnnotatedVideo:
         return self
