@@ -18,23 +18,33 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """One JSON value on one line of standard output, flushed, so that a pipe sees it at once."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")) + "\n")
+    text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal that is not UTF-8, or a file name that is no text
+        text = json.dumps(value, separators=(", ", ": "))
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
-    """A table for people, at most 80 columns wide on a narrow terminal."""
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", to_stderr: bool = False
+) -> None:
+    """A table for people, as wide as the terminal, 80 columns where there is none."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(
+        title=escape(title) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False
+    )
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 80
-    Console(width=width).print(table)
+        table.add_row(*(escape(str(cell)) for cell in row))
+    out = sys.stderr if to_stderr else sys.stdout
+    Console(file=out, width=None if out.isatty() else 80).print(table)
 
 
 def print_note(text: str) -> None:
@@ -100,12 +110,17 @@ def run_app(app: typer.Typer, *, program: str) -> int:
     """
     import typer
 
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # a test's stand-in, or closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # Newer typers carry a click of their own, older ones need the package: BadParameter's bases,
     # UsageError and ClickException, are the right classes for both.
     click_error: Any = typer.BadParameter.__mro__[2]
     try:
-        code = app(prog_name=program, standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        code = _call(app, program)
+        with contextlib.suppress(AttributeError):
+            sys.stdout.flush()  # what cannot be written shows here, and not in a traceback at the very end
+        return code
     except typer.Abort:
         print_note(f"{program}: stopped")
         return 130
@@ -115,17 +130,45 @@ def run_app(app: typer.Typer, *, program: str) -> int:
             return 2
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context is not None else ""
-        print_note(f"{program}: error: {' '.join(error.format_message().split())}{hint}")
-        return 2
-    except EdgeError as error:
-        if os.environ.get("EDGEAI_TRACEBACK") == "1":
-            raise
-        print_note(f"{program}: error: {error}")
-        return error.exit_code
+        return _fail(program, error.format_message() + hint, 2)
     except KeyboardInterrupt:
         print_note(f"{program}: stopped")
         return 130
     except BrokenPipeError:
-        # the reader (head, less) went away: no fault of ours, and nothing more can be written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()  # the reader (head, less) went away: no fault of ours, and nothing more can be written
         return 0
+    except Exception as error:
+        if os.environ.get("EDGEAI_TRACEBACK") == "1":
+            raise
+        if isinstance(error, EdgeError):
+            return _fail(program, str(error), error.exit_code)
+        if isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename else ""
+            return _fail(program, f"{where}{error.strerror or error}", 1)
+        what = f"a fault of this program, {type(error).__name__}: {error}"
+        return _fail(program, f"{what}; please report it, with what EDGEAI_TRACEBACK=1 shows", 70)
+
+
+def _call(app: typer.Typer, program: str) -> int:
+    try:
+        code = app(prog_name=program, standalone_mode=False)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # click's own answer to a closed pipe
+            raise BrokenPipeError from None
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _fail(program: str, message: str, code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk
+        _silence_stdout()
+    print_note(f"{program}: error: {' '.join(message.split())}")
+    return code
+
+
+def _silence_stdout() -> None:
+    """Let the interpreter's last flush go nowhere."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

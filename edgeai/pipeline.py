@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput
-from edgeai.engines import EdgeEngine, open_engine
+from edgeai.engines import EdgeEngine, engine_order, open_engine
 from edgeai.errors import BundleError
 from edgeai.stages.audio.smoothing import Keyword, KeywordSmoother, SmootherSettings
 from edgeai.stages.audio.window import FeatureWindow
-from edgeai.stages.decoders import open_decoder
+from edgeai.stages.decoders import BoxDecoder, open_decoder
 from edgeai.stages.letterbox import letterbox
 from edgeai.stages.rules import AnyRuleSettings, Rule, Scene, open_rule
 from edgeai.stages.tracker import Tracker, TrackerSettings
-from edgeai.types import Chunk, Detections, Event, Frame
+from edgeai.types import Chunk, Detections, Event, Frame, JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,10 @@ class Seen:
 
 
 class CameraPipeline:
-    """Letterbox, engine, decoder, tracker and rules of one camera. One thread at a time; holds an engine of its own."""
+    """Letterbox, engine, decoder, tracker and rules of one camera. One thread at a time; holds an engine of its own.
+
+    labels: of the model. rules: opened, with their totals. engine: for measuring beside it.
+    """
 
     def __init__(
         self,
@@ -46,22 +49,13 @@ class CameraPipeline:
         score_threshold: float | None = None,
     ) -> None:
         """Raises BundleError for a bundle of another task, EngineError, StageError for rules that do not fit."""
-        spec = bundle.manifest.input
-        if bundle.manifest.task != "detect" or not isinstance(spec, ImageInput):
-            raise BundleError(
-                f"bundle {bundle.name} is for task {bundle.manifest.task!r}, a camera needs 'detect'",
-                next_step="name a detector, for example person-detector",
-            )
+        self._spec, self._decoder, self.rules = _camera_parts(bundle, rules, score_threshold)
         self.labels = bundle.labels
-        self._spec = spec
-        self._decoder = open_decoder(
-            _with_param(bundle.manifest.decoder, "score_threshold", score_threshold), labels=bundle.labels
-        )
-        self.rules: tuple[Rule, ...] = tuple(open_rule(rule, labels=bundle.labels) for rule in rules)
         self._tracker = Tracker(tracker)
+        self._scene: Scene | None = None
+        self._picture = np.empty((self._spec.height, self._spec.width, 3), np.uint8)
         self.engine: EdgeEngine = open_engine(bundle, file=engine, threads=threads)
         self._input = self.engine.inputs[0].name
-        self._picture = np.empty((spec.height, spec.width, 3), np.uint8)
 
     def detect(self, frame: Frame) -> Detections:
         """Objects on the frame, in its pixels."""
@@ -70,10 +64,12 @@ class CameraPipeline:
         return self._decoder.decode(outputs, placement)
 
     def process(self, frame: Frame) -> Seen:
-        """The whole way of one frame; frames come in order of time."""
+        """The whole way of one frame. One that is earlier than the one before begins the stream anew: all tracks end."""
+        restarted = self._scene is not None and frame.time_s < self._scene.time_s
+        events = self.flush() if restarted else ()
         found = self.detect(frame)
         tracks = self._tracker.update(found, frame.time_s)
-        scene = Scene(
+        self._scene = scene = Scene(
             tracks,
             frame.image.shape[1],
             frame.image.shape[0],
@@ -82,8 +78,20 @@ class CameraPipeline:
             self._tracker.started,
             self._tracker.ended,
         )
-        events = tuple(event for rule in self.rules for event in rule.update(scene))
+        events += self._apply_rules(scene)
         return Seen(frame, found, tracks, events)
+
+    def flush(self) -> tuple[Event, ...]:
+        """End every track, as at the stream's end: what the rules say to that, at the time of the last frame."""
+        last, self._scene = self._scene, None
+        if last is None:
+            return ()
+        self._tracker.reset()
+        ended = self._tracker.ended
+        return self._apply_rules(replace(last, tracks=Detections.empty(), started=(), ended=ended))
+
+    def _apply_rules(self, scene: Scene) -> tuple[Event, ...]:
+        return tuple(event for rule in self.rules for event in rule.update(scene))
 
     def close(self) -> None:
         self.engine.close()
@@ -98,30 +106,43 @@ class CameraPipeline:
 
 
 class VoicePipeline:
-    """Log-mel window, engine and smoothing of one microphone."""
+    """Log-mel window, engine and smoothing of one microphone. One thread at a time; holds an engine of its own.
+
+    spec: the front end; its sample_rate_hz is what chunks must have.
+    """
 
     def __init__(
         self, bundle: Bundle, *, engine: str | None = None, threads: int = 1, threshold: float | None = None
     ) -> None:
         """Raises BundleError for a bundle of another task, EngineError, StageError for settings that do not fit."""
-        spec = bundle.manifest.input
-        if bundle.manifest.task != "keyword" or not isinstance(spec, LogMelInput):
-            raise BundleError(
-                f"bundle {bundle.name} is for task {bundle.manifest.task!r}, a microphone needs 'keyword'",
-                next_step="name a keyword model, for example commands",
-            )
-        self.spec = spec
-        decoder = _with_param(bundle.manifest.decoder, "threshold", threshold)
-        settings = SmootherSettings.from_params(decoder.params)
-        self._window = FeatureWindow(spec, settings.step_frames(spec))
-        self._smoother = KeywordSmoother(settings, bundle.labels)
+        self.spec, settings, self._smoother = _voice_parts(bundle, threshold)
+        self._window = FeatureWindow(self.spec, settings.step_frames(self.spec))
         self.engine: EdgeEngine = open_engine(bundle, file=engine, threads=threads)
         self._input = self.engine.inputs[0]
+        shapes = [output.shape for output in self.engine.outputs]
+        if len(shapes) != 1 or math.prod(shapes[0]) != len(bundle.labels):
+            self.close()
+            raise BundleError(
+                f"bundle {bundle.name}: a keyword model gives one output with one score for each of its "
+                f"{len(bundle.labels)} labels, this one gives {', '.join(map(str, shapes))}",
+                next_step="check the manifest's labels, or export the model with one output",
+            )
+
+    @property
+    def window_s(self) -> float:
+        """How much sound the model sees at once, in seconds."""
+        spec = self.spec
+        return ((spec.frames - 1) * spec.hop_samples + spec.window_samples) / spec.sample_rate_hz
 
     def process(self, chunk: Chunk) -> list[Keyword]:
-        """Keywords that fire within this chunk; chunks follow each other without gaps."""
+        """Keywords that fire within this chunk. A chunk that does not follow the one before begins anew."""
+        gaps = self._window.gaps
+        windows = self._window.push(chunk)
+        if self._window.gaps != gaps:
+            self._smoother.reset()
+            self.engine.reset()
         heard = []
-        for time_s, features in self._window.push(chunk):
+        for time_s, features in windows:
             (scores,) = self.engine.run({self._input.name: features.reshape(self._input.shape)}).values()
             keyword = self._smoother.update(scores.reshape(-1), time_s)
             if keyword is not None:
@@ -140,31 +161,85 @@ class VoicePipeline:
         self.close()
 
 
+def check_camera(
+    bundle: Bundle,
+    *,
+    rules: Sequence[AnyRuleSettings] = (),
+    engine: str | None = None,
+    score_threshold: float | None = None,
+) -> None:
+    """Raise what CameraPipeline would, as far as that shows without opening an engine."""
+    _camera_parts(bundle, rules, score_threshold)
+    engine_order(bundle, file=engine)
+
+
+def check_voice(bundle: Bundle, *, engine: str | None = None, threshold: float | None = None) -> None:
+    """Raise what VoicePipeline would, as far as that shows without opening an engine."""
+    _voice_parts(bundle, threshold)
+    engine_order(bundle, file=engine)
+
+
+def _camera_parts(
+    bundle: Bundle, rules: Sequence[AnyRuleSettings], score_threshold: float | None
+) -> tuple[ImageInput, BoxDecoder, tuple[Rule, ...]]:
+    spec = bundle.manifest.input
+    if bundle.manifest.task != "detect" or not isinstance(spec, ImageInput):
+        raise BundleError(
+            f"bundle {bundle.name} is for task {bundle.manifest.task!r}, a camera needs 'detect'",
+            next_step="name a detector, for example person-detector",
+        )
+    decoder = _with_param(bundle.manifest.decoder, "score_threshold", score_threshold)
+    opened = tuple(open_rule(rule, labels=bundle.labels) for rule in rules)
+    return spec, open_decoder(decoder, labels=bundle.labels), opened
+
+
+def _voice_parts(
+    bundle: Bundle, threshold: float | None
+) -> tuple[LogMelInput, SmootherSettings, KeywordSmoother]:
+    spec = bundle.manifest.input
+    if bundle.manifest.task != "keyword" or not isinstance(spec, LogMelInput):
+        raise BundleError(
+            f"bundle {bundle.name} is for task {bundle.manifest.task!r}, a microphone needs 'keyword'",
+            next_step="name a keyword model, for example commands",
+        )
+    decoder = _with_param(bundle.manifest.decoder, "threshold", threshold)
+    if decoder.name != "keyword":
+        raise BundleError(
+            f"bundle {bundle.name} has the decoder {decoder.name!r}, a keyword model needs 'keyword'"
+        )
+    settings = SmootherSettings.from_params(decoder.params)
+    return spec, settings, KeywordSmoother(settings, bundle.labels)
+
+
 def padded(chunks: Iterator[Chunk], seconds: float) -> Iterator[Chunk]:
     """A finite recording with silence before and after it, so that words at its edges get their whole window."""
     last: Chunk | None = None
     for chunk in chunks:
         if last is None:
-            yield Chunk(_silence(chunk, seconds), chunk.sample_rate_hz, chunk.start_s - seconds, chunk.stream)
+            yield _silence(chunk, seconds, chunk.start_s - seconds)
         yield chunk
         last = chunk
     if last is not None:
-        end_s = last.start_s + len(last.samples) / last.sample_rate_hz
-        yield Chunk(_silence(last, seconds), last.sample_rate_hz, end_s, last.stream)
+        yield _silence(last, seconds, last.start_s + len(last.samples) / last.sample_rate_hz)
 
 
-def _silence(like: Chunk, seconds: float) -> Any:
-    return np.zeros(round(seconds * like.sample_rate_hz), np.float32)
+def _silence(like: Chunk, seconds: float, start_s: float) -> Chunk:
+    samples = np.zeros(round(seconds * like.sample_rate_hz), np.float32)
+    return Chunk(samples, like.sample_rate_hz, start_s, like.stream)
+
+
+def keyword_facts(keyword: Keyword) -> dict[str, JsonValue]:
+    """What a heard keyword tells: score 0..1, start_s on the stream's clock, 0 where it begins in the padding."""
+    return {
+        "keyword": keyword.label,
+        "score": round(keyword.score, 4),
+        "start_s": round(max(0.0, keyword.start_s), 3),
+    }
 
 
 def keyword_event(keyword: Keyword, stream: str) -> Event:
     """The event that a heard keyword becomes."""
-    return Event(
-        "keyword",
-        stream,
-        keyword.time_s,
-        {"keyword": keyword.label, "score": round(keyword.score, 4), "start_s": round(keyword.start_s, 3)},
-    )
+    return Event("keyword", stream, keyword.time_s, keyword_facts(keyword))
 
 
 def _with_param(decoder: Decoder, name: str, value: float | None) -> Decoder:

@@ -2,152 +2,159 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeVar
+import time
+import types
+from collections.abc import Sequence
 
-from edgeai.bundle import load_bundle
-from edgeai.config import CameraSettings, Config, MicrophoneSettings
-from edgeai.errors import EdgeError, SinkError
-from edgeai.pipeline import CameraPipeline, VoicePipeline, keyword_event
+from edgeai.config import Config
+from edgeai.errors import EdgeError, SinkError, SourceError
 from edgeai.sinks.sink import Sink
-from edgeai.sources import open_camera
-from edgeai.sources.latest import Latest
+from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.stream import CameraStream, MicrophoneStream, Stream, StreamReport, naming
 from edgeai.types import Event
 
 log = logging.getLogger("edgeai")
+
 JOIN_S = 5.0
-T = TypeVar("T")
-
-
-@dataclass
-class StreamReport:
-    """What one stream did. failed: why it ended, "" where its source came to its end or it was stopped."""
-
-    name: str
-    frames: int = 0
-    dropped: int = 0
-    events: int = 0
-    refused: int = 0
-    failed: str = ""
-    totals: dict[str, object] = field(default_factory=dict)
+_POLL_S = 0.1  # bounded, so that signals are handled in between
 
 
 class Runtime:
-    """Runs a configuration until its sources end or `stop` is called. One stream's failure leaves the others alone."""
+    """Runs a configuration until its sources end or `stop` is called. One stream's failure leaves the others alone.
+
+    `with` loads every model, and closes what no thread uses any more: an engine is only ever closed after the last
+    call into it, by the thread that made it.
+    """
 
     def __init__(self, config: Config, sink: Sink) -> None:
         self._config = config
         self._sink = sink
-        self._stop = threading.Event()
-        names = [camera.name for camera in config.cameras] + [each.name for each in config.microphones]
-        self.reports = [StreamReport(name) for name in names]
+        # a plain flag, no Event: a signal handler that sets one can meet its lock held by the code it interrupted
+        self._stopped = False
+        self._streams: list[Stream] = []
+        self._threads: dict[str, threading.Thread] = {}
+        self.reader_gone = False
+        """Whether the run was ended because nobody reads standard output any more."""
 
-    def stop(self) -> None:
-        """Ask every stream to end after what it is doing now; safe from a signal handler."""
-        self._stop.set()
+    def open(self) -> None:
+        """Load every model. Raises BundleError, EngineError, StageError or SourceFormatError with the stream's name."""
+        threads = self._config.threads
+        try:
+            for camera in self._config.cameras:
+                with naming(f"camera {camera.name}"):
+                    self._streams.append(CameraStream(camera, threads=threads))
+            for microphone in self._config.microphones:
+                with naming(f"microphone {microphone.name}"):
+                    self._streams.append(MicrophoneStream(microphone, threads=threads))
+        except BaseException:
+            self.close()
+            raise
 
     def run(self) -> list[StreamReport]:
-        """Work until the end; raises EdgeError where a model or source cannot be opened at the start."""
-        with contextlib.ExitStack() as stack:
-            reports = iter(self.reports)
-            work = [self._camera(stack, camera, next(reports)) for camera in self._config.cameras]
-            work += [self._microphone(stack, each, next(reports)) for each in self._config.microphones]
-            threads = [
-                threading.Thread(target=self._guard, args=(task, report), name=report.name, daemon=True)
-                for task, report in zip(work, self.reports, strict=True)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    # a bounded wait, so that signals are handled in between
-                    thread.join(0.2)
-                    if self._stop.is_set():
-                        thread.join(JOIN_S)
-                        break
-        return self.reports
+        """Work until the end, once.
 
-    def _camera(
-        self, stack: contextlib.ExitStack, settings: CameraSettings, report: StreamReport
-    ) -> Callable[[], None]:
-        pipeline = stack.enter_context(
-            CameraPipeline(
-                load_bundle(settings.model),
-                rules=settings.rules,
-                tracker=settings.tracker,
-                engine=settings.engine,
-                threads=self._config.threads,
-                score_threshold=settings.score_threshold,
-            )
-        )
-        source = open_camera(settings.source, stream=settings.name, realtime=settings.realtime)
-        latest = Latest(source) if settings.realtime else None
-        frames = stack.enter_context(latest or source)
-
-        def work() -> None:
+        A source that cannot be opened is told in its report; raises its EdgeError where that leaves nothing to do.
+        """
+        failures: list[EdgeError] = []
+        for stream in self._streams:
             try:
-                for frame in self._until_stopped(iter(frames)):
-                    seen = pipeline.process(frame)
-                    report.frames += 1
-                    self._send(seen.events, report)
+                with naming(stream.label):
+                    stream.open_source()
+            except EdgeError as error:
+                stream.report.failed = str(error)
+                failures.append(error)
+            else:
+                thread = threading.Thread(
+                    target=self._work, args=(stream,), name=stream.report.name, daemon=True
+                )
+                self._threads[stream.report.name] = thread
+                thread.start()
+        if failures and not self._threads:
+            raise failures[0]
+        for failure in failures:
+            log.error("%s", failure)
+        self._wait()
+        return [stream.report for stream in self._streams]
+
+    def stop(self) -> None:
+        """Ask every stream to end after what it is doing now; safe from a signal handler and any thread."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Let everything go that no thread is using; safe to call twice."""
+        for stream in self._streams:
+            if not self._alive(stream):
+                stream.close()
+
+    def __enter__(self) -> Runtime:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _alive(self, stream: Stream) -> bool:
+        thread = self._threads.get(stream.report.name)
+        return thread is not None and thread.is_alive()
+
+    def _wait(self) -> None:
+        while not self._stopped and any(thread.is_alive() for thread in self._threads.values()):
+            for thread in self._threads.values():
+                if thread.is_alive():
+                    thread.join(_POLL_S)
+                    break
+        deadline_s = time.monotonic() + JOIN_S
+        alive = [stream for stream in self._streams if self._alive(stream)]
+        for stream in alive:
+            stream.interrupt()
+        for stream in alive:
+            self._threads[stream.report.name].join(max(0.0, deadline_s - time.monotonic()))
+            if self._alive(stream):
+                # a native call that hangs cannot be ended: it is left behind, with its engine, and goes with the process
+                stream.report.failed = f"did not stop within {JOIN_S:g} s"
+                log.error("%s %s", stream.label, stream.report.failed)
+
+    def _work(self, stream: Stream) -> None:
+        report = stream.report
+        try:
+            try:
+                stream.work(self._deliver, lambda: self._stopped)
             finally:
-                report.dropped = latest.dropped if latest else 0
-                report.totals = {rule.settings.name: rule.totals() for rule in pipeline.rules}
-
-        return work
-
-    def _microphone(
-        self, stack: contextlib.ExitStack, settings: MicrophoneSettings, report: StreamReport
-    ) -> Callable[[], None]:
-        from edgeai.sources.audio import open_audio
-
-        pipeline = stack.enter_context(
-            VoicePipeline(
-                load_bundle(settings.model),
-                engine=settings.engine,
-                threads=self._config.threads,
-                threshold=settings.threshold,
-            )
-        )
-        source = open_audio(
-            settings.source, stream=settings.name, sample_rate_hz=pipeline.spec.sample_rate_hz
-        )
-        chunks = stack.enter_context(source)
-
-        def work() -> None:
-            for chunk in self._until_stopped(iter(chunks)):
-                heard = pipeline.process(chunk)
-                report.frames += 1
-                self._send([keyword_event(keyword, settings.name) for keyword in heard], report)
-
-        return work
-
-    def _until_stopped(self, items: Iterator[T]) -> Iterator[T]:
-        for item in items:
-            if self._stop.is_set():
+                stream.close()
+        except EdgeError as error:
+            if self._stopped and isinstance(
+                error, SourceError
+            ):  # closing the source under it is how it was woken
+                log.debug("%s at its end: %s", stream.label, error)
                 return
-            yield item
+            report.failed = str(error)
+            log.error("%s ended: %s", stream.label, error)
+        except Exception as error:
+            report.failed = f"{type(error).__name__}: {error}"
+            log.exception("%s ended by a fault of the program", stream.label)
 
-    def _send(self, events: tuple[Event, ...] | list[Event], report: StreamReport) -> None:
+    def _deliver(self, events: Sequence[Event], report: StreamReport) -> None:
+        if len(events) > 1 and isinstance(self._sink, StoreAndForward):
+            try:
+                self._sink.send_many(events)  # one commit for all of a frame
+            except SinkError:
+                pass  # all or none: one is at fault, and the others shall not suffer for it
+            else:
+                report.events += len(events)
+                return
         for event in events:
             try:
                 self._sink.send(event)
                 report.events += 1
             except SinkError as error:
+                if isinstance(error.__cause__, BrokenPipeError):
+                    self.reader_gone = True
+                    self.stop()
+                    return
                 if not report.refused:
                     log.error("%s: an event could not be stored: %s", report.name, error)
                 report.refused += 1
-
-    def _guard(self, work: Callable[[], None], report: StreamReport) -> None:
-        try:
-            work()
-        except EdgeError as error:
-            report.failed = str(error)
-            log.error("%s ended: %s", report.name, error)
-        except Exception as error:
-            report.failed = f"{type(error).__name__}: {error}"
-            log.exception("%s ended by a fault of the program", report.name)

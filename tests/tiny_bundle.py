@@ -73,7 +73,7 @@ def write_keyword_bundle(folder: Path) -> Bundle:
         "name": "tiny-keyword",
         "task": "keyword",
         "input": KEYWORD_INPUT,
-        "decoder": {"name": "softmax", "params": {"threshold": 0.5}},
+        "decoder": {"name": "keyword", "params": {"threshold": 0.5, "activation": "softmax"}},
         "labels": ["yes", "no", "silence"],
         "golden": "golden.npz",
         "files": entries,

@@ -10,10 +10,11 @@ import numpy as np
 from edgeai.bundle import Bundle, load_bundle
 from edgeai.bundle.golden import read_golden
 from edgeai.bundle.manifest import FileEntry
-from edgeai.console import print_json, print_note, print_table
+from edgeai.cli.figures import print_figures
+from edgeai.console import print_note
 from edgeai.engines import EdgeEngine, engine_order, open_file, skipped_line
 from edgeai.errors import EngineUnavailableError, UsageError
-from edgeai.metrics import Measurement, bench_report, summarize
+from edgeai.metrics import Measurement, summarize
 from edgeai.types import Array
 
 _WARM_UP = 10
@@ -52,13 +53,7 @@ def bench_engines(
     results.append(Measurement("overhead_us", "us", worst.n, worst.p50, worst.p90, worst.p99))
     for line in skipped:
         print_note(f"left out: {line}")
-    if json_output:
-        from edgeai.hardware import device_facts, library_versions
-
-        print_json(bench_report("engines", results, device=device_facts(), versions=library_versions()))
-    else:
-        rows = [[r.name, r.unit, f"{r.p50:.3f}", f"{r.p90:.3f}", f"{r.p99:.3f}", r.n] for r in results]
-        print_table(["figure", "unit", "p50", "p90", "p99", "n"], rows, title=f"{threads} thread(s)")
+    print_figures("engines", results, title=f"{threads} thread(s)", json_output=json_output)
     return 0
 
 

@@ -2,59 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from edgeai.bundle import load_bundle
-from edgeai.config import load_config
-from edgeai.console import print_json, print_table
-from edgeai.errors import BundleError
-from edgeai.stages.rules import open_rule
-from edgeai.types import JsonValue
+from edgeai.config import CameraSettings, Config, MicrophoneSettings, load_config
+from edgeai.console import print_json, print_note, print_table
+from edgeai.pipeline import check_camera, check_voice
+from edgeai.sinks.credentials import check_files
+from edgeai.sources import open_camera
+from edgeai.sources.audio import is_microphone, open_audio
+from edgeai.stream import CameraStream, MicrophoneStream, Stream, naming
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    kind: str
+    bundle: str
+    note: str
+    warning: str = ""
 
 
 def check_config(path: Path, *, probe: bool, json_output: bool) -> int:
-    """Raise the first fault, or print what would run. With `probe` engines and sources are opened too."""
+    """Raise the first fault, or print what would run.
+
+    A source that is not there now is a warning: it may be plugged in later. With `probe` every model and source is
+    opened, and an absent source is a fault.
+    """
     config = load_config(path)
-    rows: list[tuple[str, str, str, str]] = []
-    for camera in config.cameras:
-        bundle = load_bundle(camera.model)
-        if bundle.manifest.task != "detect":
-            raise BundleError(
-                f"camera {camera.name}: {bundle.name} is for task {bundle.manifest.task!r}, not 'detect'"
-            )
-        for rule in camera.rules:
-            open_rule(rule, labels=bundle.labels)
-        rows.append((camera.name, "camera", bundle.name, f"{len(camera.rules)} rules"))
-        if probe:
-            from edgeai.pipeline import CameraPipeline
-            from edgeai.sources import open_camera
-
-            with CameraPipeline(bundle, engine=camera.engine), open_camera(camera.source, stream=camera.name):
-                pass
-    for microphone in config.microphones:
-        bundle = load_bundle(microphone.model)
-        if bundle.manifest.task != "keyword":
-            raise BundleError(
-                f"microphone {microphone.name}: {bundle.name} is for task {bundle.manifest.task!r}, not 'keyword'"
-            )
-        rows.append((microphone.name, "microphone", bundle.name, f"{len(bundle.labels)} labels"))
-        if probe:
-            from edgeai.pipeline import VoicePipeline
-            from edgeai.sources.audio import open_audio
-
-            with (
-                VoicePipeline(bundle, engine=microphone.engine) as pipeline,
-                open_audio(
-                    microphone.source, stream=microphone.name, sample_rate_hz=pipeline.spec.sample_rate_hz
-                ),
-            ):
-                pass
+    if config.mqtt is not None:
+        check_files(config.mqtt)
+    rows = [_check_camera(camera) for camera in config.cameras]
+    rows += [_check_microphone(microphone) for microphone in config.microphones]
+    if probe:
+        _probe(config)
     broker = f"{config.mqtt.host}:{config.mqtt.port}" if config.mqtt else "standard output"
+    warnings = [f"{row.kind} {row.name}: {row.warning}" for row in rows if row.warning]
     if json_output:
-        streams: list[JsonValue] = [
-            {"name": name, "kind": kind, "bundle": bundle, "note": note} for name, kind, bundle, note in rows
-        ]
-        print_json({"config": str(path), "ok": True, "reports_to": broker, "streams": streams})
-    else:
-        print_table(["stream", "kind", "bundle", ""], rows, title=f"{path}: good; reports to {broker}")
+        streams = [{"name": r.name, "kind": r.kind, "bundle": r.bundle, "note": r.note} for r in rows]
+        facts = {"ok": True, "probed": probe, "reports_to": broker, "streams": streams, "warnings": warnings}
+        print_json({"config": str(path), **facts})
+        return 0
+    for warning in warnings:
+        print_note(f"edgeai: warning: {warning}")
+    cells = [(row.name, row.kind, row.bundle, row.note) for row in rows]
+    print_table(["stream", "kind", "bundle", ""], cells, title=f"{path}: good; reports to {broker}")
     return 0
+
+
+def _check_camera(camera: CameraSettings) -> _Row:
+    with naming(f"camera {camera.name}"):
+        bundle = load_bundle(camera.model)
+        check_camera(bundle, rules=camera.rules, engine=camera.engine, score_threshold=camera.score_threshold)
+        open_camera(camera.source, stream=camera.name)
+    note = f"{len(camera.rules)} rules"
+    return _Row(camera.name, "camera", bundle.name, note, _absent(camera.source))
+
+
+def _check_microphone(microphone: MicrophoneSettings) -> _Row:
+    live = is_microphone(microphone.source)
+    warning = "" if live else _absent(microphone.source)
+    with naming(f"microphone {microphone.name}"):
+        bundle = load_bundle(microphone.model)
+        check_voice(bundle, engine=microphone.engine, threshold=microphone.threshold)
+        if not warning:
+            open_audio(microphone.source, stream=microphone.name)
+    return _Row(microphone.name, "microphone", bundle.name, f"{len(bundle.labels)} labels", warning)
+
+
+def _absent(source: str) -> str:
+    path = unquote(urlparse(source).path) if source.startswith("file://") else source
+    return "" if Path(path).exists() else f"there is no {path} now"
+
+
+def _probe(config: Config) -> None:
+    """Open and close everything, one stream after the other."""
+    for camera in config.cameras:
+        with naming(f"camera {camera.name}"):
+            _open(CameraStream(camera, threads=config.threads))
+    for microphone in config.microphones:
+        with naming(f"microphone {microphone.name}"):
+            _open(MicrophoneStream(microphone, threads=config.threads))
+
+
+def _open(stream: Stream) -> None:
+    try:
+        stream.open_source()
+    finally:
+        stream.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -16,16 +15,28 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Camera detection and voice recognition on this device, reported over MQTT.",
+    epilog="Example: edgeai doctor",
 )
-bench_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure this machine.")
-bundle_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a model bundle.")
+bench_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure this machine.",
+    epilog="Example: edgeai bench engines --bundle commands",
+)
+bundle_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look into a model bundle.",
+    epilog="Example: edgeai bundle show person-detector",
+)
 app.add_typer(bench_app, name="bench")
 app.add_typer(bundle_app, name="bundle")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output: JSON on standard output.")]
+# Optional, not `| None`: typer reads these annotations on Python 3.10 too
 Model = Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder, or the name of a zoo model.")]
 EngineChoice = Annotated[
-    Optional[str],  # noqa: UP045  typer reads the annotation on Python 3.10 too
+    Optional[str],  # noqa: UP045
     typer.Option("--engine", help='An engine file of the bundle: "onnx", "tflite/float16" or its path.'),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=64, help="Threads of the engine.")]
@@ -60,8 +71,9 @@ def detect(
     threads: Threads = 1,
     threshold: Annotated[Optional[float], typer.Option(min=0.01, max=0.99, help="Least score.")] = None,  # noqa: UP045
     annotated: Annotated[
-        Optional[Path], typer.Option("--annotated", help="Write an annotated video here.")
-    ] = None,  # noqa: UP045
+        Optional[Path],  # noqa: UP045
+        typer.Option("--annotated", help="Write an annotated video here, MP4."),
+    ] = None,
     json_output: Json = False,
 ) -> int:
     """Find and track objects in a video; with --json one line a frame.
@@ -174,7 +186,7 @@ def bench_pipeline(
     engine: EngineChoice = None,
     threads: Threads = 1,
     frames: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Frames, decoded before the clock starts.")
+        int, typer.Option(min=1, max=100_000, help="Frames to time, from the beginning again at its end.")
     ] = 100,
     json_output: Json = False,
 ) -> int:
@@ -187,7 +199,42 @@ def bench_pipeline(
     return measure(video, bundle, engine=engine, threads=threads, frames=frames, json_output=json_output)
 
 
-if __name__ == "__main__":
-    from edgeai.console import run_app
+@bench_app.command("audio")
+def bench_audio(
+    file: Annotated[Optional[str], typer.Argument(help="A sound file; noise where absent.")] = None,  # noqa: UP045
+    bundle: Model = "commands",
+    engine: EngineChoice = None,
+    threads: Threads = 1,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How much sound.")] = 60.0,
+    json_output: Json = False,
+) -> int:
+    """Time front end, engine and smoothing on continuous sound.
 
-    sys.exit(run_app(app, program="edgeai"))
+    Example: edgeai bench audio --seconds 30 --bundle commands
+    """
+    from edgeai.cli.bench_audio import bench_audio as measure
+
+    return measure(file, bundle, engine=engine, threads=threads, seconds=seconds, json_output=json_output)
+
+
+@bench_app.command("mqtt")
+def bench_mqtt(
+    host: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A broker; without, mosquitto is started on this machine."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 1883,
+    folder: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Where to write: the disk that the outbox shall use."),
+    ] = None,
+    messages: Annotated[int, typer.Option(min=100, max=1_000_000, help="How many.")] = 5000,
+    json_output: Json = False,
+) -> int:
+    """Time the outbox: events made durable, and delivered to a broker.
+
+    Example: edgeai bench mqtt --folder /var/lib/edgeai
+    """
+    from edgeai.cli.bench_mqtt import bench_mqtt as measure
+
+    return measure(host=host, port=port, folder=folder, messages=messages, json_output=json_output)

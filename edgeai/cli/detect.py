@@ -12,6 +12,8 @@ from edgeai.pipeline import CameraPipeline, Seen
 from edgeai.sources import open_camera
 from edgeai.types import JsonValue
 
+FPS = 10.0
+
 
 def detect_video(
     video: str,
@@ -36,7 +38,9 @@ def detect_video(
         if annotated is not None:
             from edgeai.cli.annotate import AnnotatedVideo
 
-            writer = stack.enter_context(AnnotatedVideo(annotated))
+            # files and folders of pictures both have a pace
+            fps = float(getattr(source, "fps", 0.0)) or FPS
+            writer = stack.enter_context(AnnotatedVideo(annotated, fps=fps))
         for frame in source:
             began = time.perf_counter()
             seen = pipeline.process(frame)
@@ -64,18 +68,24 @@ def detect_video(
 
 def frame_json(seen: Seen, labels: tuple[str, ...]) -> dict[str, JsonValue]:
     """One frame: boxes in pixels [x1, y1, x2, y2]; track_id only for confirmed tracks."""
+    # the tracks are detections of this frame, in its order
+    tracks = zip(seen.tracks.xyxy_px.tolist(), seen.tracks.class_ids.tolist(), strict=True)
     ids = {
-        tuple(box.tolist()): int(i) for box, i in zip(seen.tracks.xyxy_px, seen.tracks.track_ids, strict=True)
+        (tuple(box), class_id): int(i)
+        for (box, class_id), i in zip(tracks, seen.tracks.track_ids, strict=True)
     }
-    found: list[JsonValue] = []
-    for box, score, class_id in zip(seen.found.xyxy_px, seen.found.scores, seen.found.class_ids, strict=True):
+    detections: list[JsonValue] = []
+    boxes, scores, classes = (
+        each.tolist() for each in (seen.found.xyxy_px, seen.found.scores, seen.found.class_ids)
+    )
+    for box, score, class_id in zip(boxes, scores, classes, strict=True):
         row: dict[str, JsonValue] = {
             "label": labels[class_id],
-            "score": round(float(score), 4),
-            "box": [round(float(v), 1) for v in box],
+            "score": round(score, 4),
+            "box": [round(value, 1) for value in box],
         }
-        track_id = ids.get(tuple(box.tolist()))
+        track_id = ids.get((tuple(box), class_id))
         if track_id is not None:
             row["track_id"] = track_id
-        found.append(row)
-    return {"frame": seen.frame.index, "time_s": round(seen.frame.time_s, 3), "detections": found}
+        detections.append(row)
+    return {"frame": seen.frame.index, "time_s": round(seen.frame.time_s, 3), "detections": detections}

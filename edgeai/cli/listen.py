@@ -6,10 +6,8 @@ from contextlib import ExitStack
 
 from edgeai.bundle import load_bundle
 from edgeai.console import print_json, print_note
-from edgeai.pipeline import VoicePipeline, padded
-from edgeai.sources.audio import open_audio
-
-PAD_S = 0.5
+from edgeai.pipeline import VoicePipeline, keyword_facts, padded
+from edgeai.sources.audio import is_microphone, open_audio
 
 
 def listen_to(
@@ -22,21 +20,14 @@ def listen_to(
         opened = stack.enter_context(
             open_audio(source, stream="audio", sample_rate_hz=pipeline.spec.sample_rate_hz)
         )
-        live = source == "mic" or source.startswith("mic:")
+        live = is_microphone(source)
         if live and not json_output:
             print_note("listening; Ctrl-C ends")
-        for chunk in iter(opened) if live else padded(iter(opened), PAD_S):
+        for chunk in iter(opened) if live else padded(iter(opened), pipeline.window_s / 2):
             for keyword in pipeline.process(chunk):
                 heard += 1
                 if json_output:
-                    print_json(
-                        {
-                            "keyword": keyword.label,
-                            "score": round(keyword.score, 4),
-                            "time_s": round(keyword.time_s, 3),
-                            "start_s": round(keyword.start_s, 3),
-                        }
-                    )
+                    print_json({"time_s": round(keyword.time_s, 3), **keyword_facts(keyword)})
                 else:
                     print(f"{keyword.time_s:8.2f} s  {keyword.label:<12} {keyword.score:.2f}", flush=True)
     if not heard and not json_output:

@@ -5,43 +5,45 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 from edgeai.config import Config, load_config
 from edgeai.console import print_json, print_note, print_table
 from edgeai.errors import EdgeError
-from edgeai.runtime import Runtime, StreamReport
+from edgeai.runtime import Runtime
 from edgeai.sinks import open_reporting
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.stream import StreamReport
 
 FLUSH_S = 10.0
+# a broker that is not there yet gets so long before the run ends without it
+GRACE_S = 1.0
 
 
 def run_device(path: Path, *, json_output: bool) -> int:
     """Run until the sources end or a signal comes; 1 where a stream failed. A broker that is down is a warning."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     config = load_config(path)
-    with _open_sink(config) as sink:
-        runtime = Runtime(config, sink)
-        with _stop_on_signals(runtime):
-            reports = runtime.run()
-        waiting = 0
-        if isinstance(sink, StoreAndForward) and not sink.flush(FLUSH_S):
-            waiting = sink.counters.pending
-            print_note(
-                f"edgeai: warning: {waiting} messages wait in the outbox ({sink.counters.problem or 'still sending'}); "
-                "they are sent by the next run"
-            )
-    _tell(reports, waiting, json_output=json_output)
+    sink = _make_sink(config)
+    runtime = Runtime(config, sink)
+    with _stop_on_signals(runtime), runtime, sink:
+        reports = runtime.run()
+        waiting = _deliver_rest(sink) if isinstance(sink, StoreAndForward) else 0
+    if runtime.reader_gone:
+        return 0
+    _tell(reports, waiting, json_output=json_output, table_to_stderr=config.mqtt is None)
     return 1 if any(report.failed for report in reports) else 0
 
 
-def _open_sink(config: Config) -> Sink:
+def _make_sink(config: Config) -> Sink:
+    """The sink, not yet open."""
     if config.mqtt is None:
         from edgeai.sinks.jsonl import StdoutSink
         from edgeai.sinks.payload import Envelope, new_boot_id
@@ -50,11 +52,29 @@ def _open_sink(config: Config) -> Sink:
     try:
         config.state_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EdgeError(f"state_dir {config.state_dir} cannot be made: {error.strerror}") from None
+        raise EdgeError(
+            f"state_dir {config.state_dir} cannot be made: {error.strerror or error}",
+            next_step="name a folder that can be written",
+        ) from None
     outbox = Outbox(
         config.state_dir / "outbox.db", max_bytes=config.outbox.max_bytes, max_age_s=config.outbox.max_age_s
     )
     return open_reporting(config.mqtt, outbox, device=config.device or "")
+
+
+def _deliver_rest(sink: StoreAndForward) -> int:
+    """Wait for what is still on its way, FLUSH_S at most and only while there is a connection; what waits after it."""
+    began_s = time.monotonic()
+    while not sink.flush(0.2):
+        gone_s = time.monotonic() - began_s
+        if gone_s >= FLUSH_S or (gone_s >= GRACE_S and not sink.counters.connected):
+            counters = sink.counters
+            print_note(
+                f"edgeai: warning: {counters.pending} messages wait in the outbox for the next run "
+                f"({counters.problem or 'still sending'})"
+            )
+            return counters.pending
+    return 0
 
 
 @contextmanager
@@ -73,21 +93,21 @@ def _stop_on_signals(runtime: Runtime) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tell(reports: list[StreamReport], waiting: int, *, json_output: bool) -> None:
+def _tell(reports: list[StreamReport], waiting: int, *, json_output: bool, table_to_stderr: bool) -> None:
     if json_output:
-        streams = [
-            {
-                "name": r.name,
-                "frames": r.frames,
-                "dropped": r.dropped,
-                "events": r.events,
-                "refused": r.refused,
-                "failed": r.failed,
-                "totals": r.totals,
-            }
-            for r in reports
-        ]
-        print_json({"streams": streams, "waiting": waiting})
+        print_json({"streams": [asdict(report) for report in reports], "waiting": waiting})
         return
-    rows = [[r.name, r.frames, r.dropped, r.events, r.failed or "ended"] for r in reports]
-    print_table(["stream", "frames", "dropped", "events", "state"], rows)
+    rows = [
+        [
+            each.name,
+            each.frames,
+            each.dropped,
+            each.events,
+            each.refused,
+            "failed" if each.failed else "ended",
+        ]
+        for each in reports
+    ]
+    print_table(
+        ["stream", "frames", "dropped", "events", "refused", "state"], rows, to_stderr=table_to_stderr
+    )

@@ -53,9 +53,9 @@ class Latest(Source[Frame]):
             self._ended = True
             self._slot = None
             self._changed.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(self._join_s)
-        self._thread = None
+        thread, self._thread = self._thread, None  # two threads may close at once
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(self._join_s)
 
     def __iter__(self) -> Iterator[Frame]:
         if self._thread is None:
