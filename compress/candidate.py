@@ -20,7 +20,7 @@ class EngineFile:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """network: a Keras model. reference: the network to distill from (before any pruning), once there is one.
+    """network: a Keras model. reference: the network as it was before the first pruning, once there was one.
 
     files: engine files of `network` as it stands. notes: what passes want told in the report, by pass number.
     """

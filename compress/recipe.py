@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +12,12 @@ from compress.train.picture_augment import PictureAugment
 from compress.train.sound_augment import SoundAugment
 from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput, Settings
 from edgeai.errors import RecipeError
+from edgeai.faults import describe_fault
+from edgeai.settings_file import load_settings
 
-MAX_RECIPE_BYTES = 1 << 20
+# what write_bundle takes as a bundle's name
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class CocoData(Settings):
@@ -35,6 +37,12 @@ class VideoData(Settings):
     stop: Annotated[float, Field(gt=0, le=1)] = 0.5
     every: Annotated[int, Field(ge=1)] = 5
 
+    @model_validator(mode="after")
+    def _some_of_it(self) -> VideoData:
+        if not self.start < self.stop:
+            raise ValueError(f"start {self.start} must be before stop {self.stop}")
+        return self
+
 
 class SpeechData(Settings):
     """A folder with `<split>.csv` and its clips, below the data root."""
@@ -50,7 +58,10 @@ class Data(Settings):
     noises: a folder of background recordings for augmentation. Test data has no place in a recipe.
     """
 
-    train: tuple[Annotated[CocoData | VideoData | SpeechData, Field(discriminator="kind")], ...]
+    train: Annotated[
+        tuple[Annotated[CocoData | VideoData | SpeechData, Field(discriminator="kind")], ...],
+        Field(min_length=1),
+    ]
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     noises: str | None = None
     pictures: PictureAugment = PictureAugment()
@@ -58,10 +69,10 @@ class Data(Settings):
 
 
 class Teacher(Settings):
-    """A trained model as a black box: a bundle's folder, or an ONNX or TFLite file with its contract.
+    """A trained detector as a black box: a bundle's folder or zoo name, or an ONNX or TFLite file below the data root.
 
-    labels: what its classes mean, a text file with one name a line beside `file`'s root, or a list. Pictures are seen at
-    scales and flips of `views` and the boxes merged. min_score: fainter boxes are left out of the labels.
+    A file needs its input contract and decoder (`keep_classes` picks the classes that the recipe's labels stand for).
+    min_score: fainter boxes are left out of the labels. flip: look at each picture mirrored too, and merge the boxes.
     """
 
     bundle: str | None = None
@@ -81,7 +92,11 @@ class Teacher(Settings):
 
 
 class Network(Settings):
-    """The architecture's name in compress.networks and its parameters; init: a file to start from, where it takes one."""
+    """The architecture's name in compress.networks and its parameters.
+
+    init: a file below the data root to start from, where the architecture takes one; only then may a recipe begin with
+    another pass than train.
+    """
 
     kind: str
     init: str | None = None
@@ -89,19 +104,23 @@ class Network(Settings):
 
 
 class Budget(Settings):
-    """What the result must keep. max_drop: of the metric on the validation part, against the trained network."""
+    """What the result must keep; a pass that does not is undone.
 
-    max_drop: Annotated[float, Field(ge=0, le=1)] = 1.0
-    max_bytes: int | None = None
-    max_latency_ms: float | None = None
+    max_drop: of the metric on the validation part, against the first pass (or the network as it was loaded).
+    max_bytes, max_latency_ms: of the int8 engine file, on the machine that runs the recipe, one thread.
+    """
+
+    max_drop: Fraction = 1.0
+    max_bytes: Annotated[int, Field(ge=1)] | None = None
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
 
 
 class TrainPass(Settings):
-    """Train on labels; with teacher_share > 0 also on the untouched initial network's outputs, cell by cell."""
+    """Train on labels; with teacher_share > 0 also on what the network said before this pass, output by output."""
 
     kind: Literal["train"]
     fit: FitSettings
-    teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    teacher_share: Fraction = 0.0
 
 
 class PrunePass(Settings):
@@ -116,7 +135,7 @@ class PrunePass(Settings):
     round_to: Annotated[int, Field(ge=1)] = 8
     max_removed: Annotated[float, Field(gt=0, lt=1)] = 0.75
     fit: FitSettings
-    teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    teacher_share: Fraction = 0.5
 
 
 class DistillPass(Settings):
@@ -124,7 +143,7 @@ class DistillPass(Settings):
 
     kind: Literal["distill"]
     fit: FitSettings
-    teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.7
+    teacher_share: Fraction = 0.7
 
 
 class QuantizePass(Settings):
@@ -139,7 +158,9 @@ class ExportPass(Settings):
     """Further engine files of the network as it stands."""
 
     kind: Literal["export"]
-    formats: tuple[Literal["onnx/float32", "tflite/float16", "tflite/float32"], ...] = ("onnx/float32",)
+    formats: Annotated[
+        tuple[Literal["onnx/float32", "tflite/float16", "tflite/float32"], ...], Field(min_length=1)
+    ] = ("onnx/float32",)
 
 
 AnyPass = Annotated[
@@ -148,13 +169,13 @@ AnyPass = Annotated[
 
 
 class Recipe(Settings):
-    """The whole of a recipe file."""
+    """The whole of a recipe file. seed: of initial weights, batches and calibration pictures."""
 
-    name: str
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: str = "1.0.0"
     task: Literal["detect", "keyword"]
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
-    seed: int = 1
+    labels: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 1
     licence: str = "Apache-2.0"
     attribution: tuple[str, ...] = ()
     data: Data
@@ -167,42 +188,60 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _passes_follow(self) -> Recipe:
-        kinds = [p.kind for p in self.passes]
-        if kinds[0] != "train":
+        kinds = [settings.kind for settings in self.passes]
+        if kinds[0] != "train" and self.network.init is None:
             raise ValueError(
-                f"the first pass must be train, not {kinds[0]}: there is no trained network before it"
+                f"the first pass must be train, not {kinds[0]}: there is no trained network before it (network.init)"
             )
-        if "quantize" not in kinds and "export" not in kinds:
-            raise ValueError("no pass writes an engine file: end with quantize or export")
-        done = False
+        done = pruned = False
         for kind in kinds:
             if done and kind not in ("quantize", "export"):
                 raise ValueError(
                     f"{kind} after quantize or export: engine files would be of an older network"
                 )
+            if kind == "distill" and not pruned:
+                raise ValueError("distill needs a prune before it: it learns from the network as it was then")
             done = done or kind in ("quantize", "export")
+            pruned = pruned or kind == "prune"
+        if not done:
+            raise ValueError("no pass writes an engine file: end with quantize or export")
+        return self
+
+    @model_validator(mode="after")
+    def _files_differ(self) -> Recipe:
+        files: list[str] = []
+        for settings in self.passes:
+            if isinstance(settings, QuantizePass):
+                files.append(f"tflite/{settings.precision}")
+            elif isinstance(settings, ExportPass):
+                files.extend(settings.formats)
+        twice = next((file for file in files if files.count(file) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two passes write {twice}")
+        return self
+
+    @model_validator(mode="after")
+    def _data_fits_task(self) -> Recipe:
         speech = self.task == "keyword"
         for source in self.data.train:
             if (source.kind == "speech") != speech:
                 raise ValueError(f"data of kind {source.kind!r} does not fit task {self.task!r}")
-        if any(s.kind == "video" for s in self.data.train) and self.teacher is None:
+        if speech and len(self.data.train) > 1:
+            raise ValueError("one speech folder is expected in data.train")
+        if any(source.kind == "video" for source in self.data.train) and self.teacher is None:
             raise ValueError("videos have no labels: a [teacher] is needed")
         if (self.input.kind == "logmel") != speech:
             raise ValueError(f"input of kind {self.input.kind!r} does not fit task {self.task!r}")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("a label is given twice")
         return self
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe. Raises RecipeError with the file, the key, what is wrong and the nearest known key."""
-    if not path.is_file():
-        raise RecipeError(f"no recipe at {path}", next_step="the zoo's are models/*/recipe.toml")
-    if path.stat().st_size > MAX_RECIPE_BYTES:
-        raise RecipeError(f"{path} is larger than {MAX_RECIPE_BYTES >> 20} MiB; that is no recipe")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is no TOML: {error}") from error
-    return parse_recipe(content, where=str(path))
+    """Read a recipe. Raises RecipeError with the file, the line, the key, what is wrong and the nearest known key."""
+    return load_settings(
+        path, Recipe, error=RecipeError, what="recipe", next_step="the zoo's are models/*/recipe.toml"
+    )
 
 
 def parse_recipe(content: dict[str, Any], *, where: str) -> Recipe:
@@ -210,41 +249,5 @@ def parse_recipe(content: dict[str, Any], *, where: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {_one_line(error)}") from error
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the recipe"
-    if first["type"] == "extra_forbidden":
-        key = str(first["loc"][-1])
-        near = difflib.get_close_matches(key, _known_keys(), n=1)
-        return f"unknown key {place!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-    return f"{place}: {first['msg'].removeprefix('Value error, ')}"
-
-
-def _known_keys() -> set[str]:
-    models = (
-        Recipe,
-        Data,
-        CocoData,
-        VideoData,
-        SpeechData,
-        Teacher,
-        Network,
-        Budget,
-        TrainPass,
-        PrunePass,
-        DistillPass,
-    )
-    more = (
-        QuantizePass,
-        ExportPass,
-        FitSettings,
-        PictureAugment,
-        SoundAugment,
-        ImageInput,
-        LogMelInput,
-        Decoder,
-    )
-    return {key for model in models + more for key in model.model_fields}
+        fault = describe_fault(error.errors(include_url=False)[0], Recipe)
+        raise RecipeError(f"{where}: {fault.text}") from None

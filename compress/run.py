@@ -17,17 +17,22 @@ from compress.data.video import extract_frames
 from compress.distill.teacher import TeacherDetector, label_pictures, soften
 from compress.export.bundle import write_candidate
 from compress.measure.keywords import samples_needed
-from compress.networks import detector_strides, open_network
+from compress.networks import detector_strides
 from compress.passes import PASSES
-from compress.passes.bench import Bench, Measured
+from compress.passes.bench import Bench, Measured, chosen_file
+from compress.plan import check_recipe
+from compress.quiet import start_tensorflow
 from compress.recipe import CocoData, Recipe, SpeechData, VideoData
 from compress.train.tasks import DetectorTask, KeywordTask, TrainingTask
 from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import ImageInput
 from edgeai.console import print_note
-from edgeai.errors import DataError, EdgeError
+from edgeai.errors import DataError, EdgeError, RecipeError
 
+# a teacher's score that counts as certain; halfway to 1 where the recipe's min_score is above it
 CERTAIN_SCORE = 0.6
+# what stands in a record for the network as it was loaded, where training is not the first pass
+LOADED = "load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ class PassRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
+    """bundle: written and verified. records: one a pass, in order, and one for the network where it was loaded."""
+
     bundle: Bundle
     records: tuple[PassRecord, ...]
     seconds: float
@@ -71,37 +78,71 @@ class RunResult:
 def run_recipe(recipe: Recipe, *, data_root: Path, out: Path, work: Path) -> RunResult:
     """Make the bundle that `recipe` describes in `out`, working files in `work`.
 
-    Raises RecipeError, DataMissingError or DataError before training where they can be known, PassError during it.
-    A pass that breaks the budget is undone and told in its record.
+    Raises RecipeError, DataMissingError, DataError or BundleError before training where they can be known, PassError
+    during it. A pass that breaks the budget is undone and told in its record. Until the very end nothing is written to
+    `out`, and then all at once.
     """
+    start_tensorflow()
     import keras
 
     began = time.monotonic()
-    work.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(recipe.seed)
+    plan = check_recipe(recipe, data_root=data_root, out=out)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgeError(f"the working folder {work} cannot be made: {error.strerror or error}") from error
     bench = _open_bench(recipe, data_root, work)
-    candidate = Candidate(open_network(recipe, data_root=data_root))
-    records: list[PassRecord] = []
-    for number, settings in enumerate(recipe.passes, 1):
-        started = time.monotonic()
-        after = PASSES[settings.kind](settings, candidate, bench)
-        measured = bench.measure(after)
-        reason = _broken_budget(recipe, measured, records)
-        records.append(PassRecord(settings.kind, time.monotonic() - started, measured, not reason, reason))
-        print_note(_line(number, len(recipe.passes), records[-1]))
-        if not reason:
-            candidate = after
-            candidate.network.save(work / f"after-{number}-{settings.kind}.keras")
-            (work / "records.json").write_text(json.dumps([r.to_json() for r in records], indent=1))
+    candidate, records = _run_passes(recipe, bench, Candidate(plan.network))
     if not candidate.files:
         raise EdgeError(
             f"recipe {recipe.name}: no engine file was left, every pass that writes one broke the budget",
             next_step="loosen [budget] or the passes before",
         )
+    final = next(r for r in reversed(records) if r.kept)
     bundle = write_candidate(
-        recipe, candidate, out, records=[r.to_json() for r in records], date=datetime.date.today().isoformat()
+        recipe,
+        candidate,
+        out,
+        records=[r.to_json() for r in records],
+        final=final.measured,
+        date=datetime.date.today().isoformat(),
     )
     return RunResult(bundle, tuple(records), time.monotonic() - began)
+
+
+def _run_passes(recipe: Recipe, bench: Bench, candidate: Candidate) -> tuple[Candidate, list[PassRecord]]:
+    """Every pass in turn, measured and kept or undone."""
+    records: list[PassRecord] = []
+    if recipe.passes[0].kind != "train":
+        started = time.monotonic()
+        measured = bench.measure(candidate)
+        records.append(PassRecord(LOADED, time.monotonic() - started, measured, kept=True))
+        print_note(_line(0, len(recipe.passes), records[-1]))
+    for number, settings in enumerate(recipe.passes, 1):
+        started = time.monotonic()
+        kept = next((r for r in reversed(records) if r.kept), None)
+        if settings.kind == "distill" and candidate.reference is None and kept is not None:
+            reason = "skipped: the prune before it was undone, there is nothing to recover"
+            records.append(PassRecord(settings.kind, 0.0, kept.measured, kept=False, reason=reason))
+            print_note(_line(number, len(recipe.passes), records[-1]))
+            continue
+        after = PASSES[settings.kind](settings, candidate, bench)
+        # an export leaves network and int8 file as they are: measuring them twice would cost minutes
+        same = (
+            kept is not None
+            and after.network is candidate.network
+            and chosen_file(after) == kept.measured.file
+        )
+        measured = kept.measured if kept is not None and same else bench.measure(after)
+        reason = _broken_budget(recipe, measured, records)
+        records.append(PassRecord(settings.kind, time.monotonic() - started, measured, not reason, reason))
+        print_note(_line(number, len(recipe.passes), records[-1]))
+        if not reason:
+            candidate = after
+            candidate.network.save(bench.work / f"after-{number}-{settings.kind}.keras")
+        (bench.work / "records.json").write_text(json.dumps([r.to_json() for r in records], indent=1))
+    return candidate, records
 
 
 def _line(number: int, count: int, record: PassRecord) -> str:
@@ -130,54 +171,74 @@ def _broken_budget(recipe: Recipe, measured: Measured, records: list[PassRecord]
 
 def _open_bench(recipe: Recipe, data_root: Path, work: Path) -> Bench:
     task: TrainingTask
+    training: DetectionSet | SpeechSet
     validation: DetectionSet | SpeechSet
     if isinstance(recipe.input, ImageInput):
-        pictures = load_pictures(recipe, data_root, work)
-        training, validation = pictures.split(recipe.data.validation)
-        strides = detector_strides(recipe)
-        task = DetectorTask(training, recipe.input, strides, recipe.data.pictures, recipe.seed)
+        training, validation = load_pictures(recipe, data_root, work)
+        task = DetectorTask(
+            training, recipe.input, detector_strides(recipe), recipe.data.pictures, recipe.seed
+        )
     else:
         clips = _load_clips(recipe, data_root)
-        spoken, validation = clips.split(recipe.data.validation)
-        noises = load_noises(data_root / recipe.data.noises if recipe.data.noises else None)
-        task = KeywordTask(spoken, recipe.input, noises, recipe.data.sounds, recipe.seed)
-    if not len(validation):
+        training, validation = clips.split(recipe.data.validation)
+        noises = load_noises(
+            data_root / recipe.data.noises if recipe.data.noises else None,
+            sample_rate_hz=recipe.input.sample_rate_hz,
+        )
+        task = KeywordTask(training, recipe.input, noises, recipe.data.sounds, recipe.seed)
+    for part, what in ((training, "learn from"), (validation, "validate on")):
+        if not len(part):
+            raise DataError(
+                f"recipe {recipe.name}: nothing is left to {what}",
+                next_step="change data.validation or add data",
+            )
+    if isinstance(validation, DetectionSet) and not any(len(p.xyxy_px) for p in validation.pictures):
         raise DataError(
-            f"recipe {recipe.name}: nothing is left to validate on", next_step="raise data.validation"
+            f"recipe {recipe.name}: the {len(validation)} pictures to validate on hold no labelled box",
+            next_step="raise data.validation or add data",
         )
     return Bench(recipe, task, validation, work)
 
 
-def load_pictures(recipe: Recipe, data_root: Path, work: Path) -> DetectionSet:
-    """The recipe's labelled pictures; frames of videos are written below `work` and labelled by the teacher."""
-    sets: list[DetectionSet] = []
-    for source in recipe.data.train:
+def load_pictures(recipe: Recipe, data_root: Path, work: Path) -> tuple[DetectionSet, DetectionSet]:
+    """The recipe's labelled pictures, for training and held out; frames of videos are written below `work`.
+
+    Of a video its last part is held out, for frames beside each other are nearly the same picture.
+    """
+    training: list[DetectionSet] = []
+    held: list[DetectionSet] = []
+    for number, source in enumerate(recipe.data.train):
         if isinstance(source, CocoData):
-            sets.append(load_coco(data_root / source.folder, source.split, recipe.labels))
+            pictures = load_coco(data_root / source.folder, source.split, recipe.labels)
+            parts = pictures.split(recipe.data.validation)
         elif isinstance(source, VideoData):
-            sets.append(_label_video(recipe, source, data_root, work))
-    return join_sets(sets)
+            folder = work / "frames" / f"{number}-{Path(source.file).stem}"
+            parts = _label_video(recipe, source, data_root, folder).split_in_order(recipe.data.validation)
+        else:
+            raise RecipeError(f"recipe {recipe.name}: data of kind {source.kind!r} holds no pictures")
+        training.append(parts[0])
+        held.append(parts[1])
+    return join_sets(training), join_sets(held)
 
 
-def _label_video(recipe: Recipe, source: VideoData, data_root: Path, work: Path) -> DetectionSet:
-    assert recipe.teacher is not None  # noqa: S101  the recipe has checked it
-    video = data_root / source.file
-    folder = work / "frames" / video.stem
-    paths = extract_frames(video, folder, start=source.start, stop=source.stop, every=source.every)
-    with TeacherDetector(
-        recipe.teacher, recipe.labels, data_root=data_root, threads=os.cpu_count() or 1
-    ) as teacher:
+def _label_video(recipe: Recipe, source: VideoData, data_root: Path, folder: Path) -> DetectionSet:
+    if recipe.teacher is None:
+        raise RecipeError(f"recipe {recipe.name}: videos have no labels, a [teacher] is needed")
+    threads = os.cpu_count() or 1
+    with TeacherDetector(recipe.teacher, recipe.labels, data_root=data_root, threads=threads) as teacher:
+        paths = extract_frames(
+            data_root / source.file, folder, start=source.start, stop=source.stop, every=source.every
+        )
         labelled = label_pictures(paths, folder, teacher=teacher, labels=recipe.labels)
-    return soften(labelled, floor=recipe.teacher.min_score, full=CERTAIN_SCORE)
+    floor = recipe.teacher.min_score
+    certain = CERTAIN_SCORE if floor < CERTAIN_SCORE else (1 + floor) / 2
+    return soften(labelled, floor=floor, full=certain)
 
 
 def _load_clips(recipe: Recipe, data_root: Path) -> SpeechSet:
-    assert not isinstance(recipe.input, ImageInput)  # noqa: S101  called for speech only
-    (source, *more) = recipe.data.train
-    if more or not isinstance(source, SpeechData):
-        raise DataError(
-            f"recipe {recipe.name}: one speech folder is expected in data.train, there are {1 + len(more)}"
-        )
+    source = recipe.data.train[0]
+    if not isinstance(source, SpeechData) or isinstance(recipe.input, ImageInput):
+        raise RecipeError(f"recipe {recipe.name}: data of kind {source.kind!r} holds no speech")
     return load_speech(
         data_root / source.folder,
         source.split,

@@ -13,8 +13,6 @@ from edgeai.console import print_json, print_table
 from edgeai.engines import EdgeEngine, engine_order, open_file
 from edgeai.errors import BundleError, DataMissingError
 
-DEFAULT_ENGINE = ("tflite", "int8")
-
 
 def evaluate_bundle(
     where: str, *, data: Path, split: str, engine: str | None = None, json_output: bool = False
@@ -68,7 +66,7 @@ def _engine_file(bundle: Bundle, engine: str | None) -> FileEntry:
     if engine is not None:
         return engine_order(bundle, file=engine)[0]
     try:
-        return bundle.engine_file(*DEFAULT_ENGINE)
+        return bundle.engine_file("tflite", "int8")
     except BundleError as error:
         raise BundleError(str(error), next_step="choose one with --engine") from None
 

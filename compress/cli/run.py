@@ -87,9 +87,7 @@ def _plan(recipe: Recipe, data: Path, out: Path, json_output: bool) -> int:
         [number, step.kind, f"{step.macs / 1e6:.1f} M", step.note]
         for number, step in enumerate(plan.steps, 1)
     ]
-    print_table(
-        ["", "pass", "MACs", ""], rows, title=f"{recipe.name}: {plan.parameters:,} parameters to start with"
-    )
+    print_table(["", "pass", "MACs", ""], rows, title=f"{recipe.name}: {plan.parameters:,} parameters")
     print(f"would write {out}")
     return 0
 

@@ -36,6 +36,8 @@ class LabelledPicture:
 
 @dataclass(frozen=True, slots=True)
 class DetectionSet:
+    """Pictures whose class_ids count through `labels`."""
+
     labels: tuple[str, ...]
     pictures: tuple[LabelledPicture, ...]
 
@@ -49,6 +51,12 @@ class DetectionSet:
             replace(self, pictures=tuple(p for p, h in zip(self.pictures, held, strict=True) if not h)),
             replace(self, pictures=tuple(p for p, h in zip(self.pictures, held, strict=True) if h)),
         )
+
+    def split_in_order(self, fraction: float) -> tuple[DetectionSet, DetectionSet]:
+        """(kept, held out): the last part is held out, at least one picture where there are two. For videos."""
+        count = min(len(self) - 1, max(1, round(len(self) * fraction)))
+        cut = len(self) - max(0, count)
+        return replace(self, pictures=self.pictures[:cut]), replace(self, pictures=self.pictures[cut:])
 
 
 def join_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
@@ -79,7 +87,7 @@ def load_coco(folder: Path, split: str, labels: Sequence[str]) -> DetectionSet:
             _labelled(folder, image, boxes.get(int(image["id"]), []), names, labels)
             for image in coco["images"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is no COCO JSON: {type(error).__name__}: {error}") from error
@@ -99,7 +107,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB")
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is no COCO JSON: the top level must be an object")
@@ -118,16 +126,23 @@ def _labelled(
     for annotation in annotations:
         name = names[int(annotation["category_id"])]
         x, y, w, h = (float(v) for v in annotation["bbox"])
+        if not np.isfinite((x, y, w, h)).all():
+            raise DataError(
+                f"annotation {annotation.get('id')} has a box that is not finite: {annotation['bbox']}"
+            )
         if name not in labels or w <= 0 or h <= 0:
             continue
         if annotation.get("iscrowd"):
             crowds.append([x, y, x + w, y + h])
         else:
             kept.append(([x, y, x + w, y + h], labels.index(name), float(annotation.get("score", 1.0))))
+    width, height = int(image["width"]), int(image["height"])
+    if width < 1 or height < 1:
+        raise DataError(f"picture {image['file_name']!r} is said to be {width} x {height}")
     return LabelledPicture(
         folder / "images" / str(image["file_name"]),
-        int(image["width"]),
-        int(image["height"]),
+        width,
+        height,
         np.array([k[0] for k in kept], np.float32).reshape(-1, 4),
         np.array([k[1] for k in kept], np.int32),
         np.array([k[2] for k in kept], np.float32),
@@ -137,7 +152,8 @@ def _labelled(
 
 def write_coco(folder: Path, split: str, labelled: DetectionSet) -> Path:
     """Write `instances_<split>.json` for pictures that are in `folder`/images; scores go along as "score"."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, picture in enumerate(labelled.pictures, 1):
         images.append(
             {"id": number, "file_name": picture.path.name, "width": picture.width, "height": picture.height}

@@ -55,8 +55,11 @@ def load_speech(
     if not path.is_file():
         found = sorted(p.name for p in folder.glob("*.csv")) if folder.is_dir() else []
         raise DataMissingError(f"no {path}" + (f"; there is {', '.join(found)}" if found else ""))
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV: {error}") from error
     if not rows:
         raise DataError(f"{path} lists no clips")
     column = next((c for c in LABEL_COLUMNS if c in rows[0]), None)
@@ -71,6 +74,8 @@ def load_speech(
     groups = []
     with progress_bar(f"clips of {path.name}", len(rows)) as advance:
         for number, row in enumerate(rows):
+            if not row["file"]:
+                raise DataError(f"{path}, line {number + 2}: no file is named")
             if row[column] not in labels:
                 raise DataError(
                     f"{path}, line {number + 2}: label {row[column]!r} is not among {', '.join(labels)}"

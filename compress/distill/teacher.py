@@ -14,9 +14,10 @@ from compress.data.detection import DetectionSet, LabelledPicture, read_picture,
 from compress.measure.detection import BundleDetector
 from compress.recipe import Teacher
 from edgeai.bundle import load_bundle
+from edgeai.bundle.manifest import Decoder, ImageInput
 from edgeai.console import progress_bar
 from edgeai.engines import EdgeEngine, open_engine, open_model_file
-from edgeai.errors import DataMissingError, RecipeError
+from edgeai.errors import DataMissingError, EdgeError, EngineError, RecipeError
 from edgeai.stages.boxes import nms
 from edgeai.types import Detections
 
@@ -26,13 +27,21 @@ MERGE_IOU = 0.6
 class TeacherDetector:
     """Opens the teacher of a recipe; a call gives its boxes on a frame, of the recipe's labels.
 
-    Raises DataMissingError where its file is absent, RecipeError where its labels do not fit.
+    Raises DataMissingError where its file is absent, EngineError where it cannot be run, RecipeError where its labels,
+    its input or its outputs are not what the recipe says: it is tried on a grey picture at once.
     """
 
     def __init__(self, teacher: Teacher, labels: Sequence[str], *, data_root: Path, threads: int = 2) -> None:
         self._teacher = teacher
         self.engine, self.path, spec, decoder = _open(teacher, labels, data_root, threads)
-        self._detect = BundleDetector(self.engine, spec, decoder, labels, score_threshold=teacher.min_score)
+        try:
+            self._detect = BundleDetector(
+                self.engine, spec, decoder, labels, score_threshold=teacher.min_score
+            )
+            self._detect(np.full((spec.height, spec.width, 3), spec.pad, np.uint8))
+        except EdgeError as error:
+            self.close()
+            raise RecipeError(f"teacher {self.path.name}: {error}") from error
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Boxes of at least `min_score`, seen plain and, with `flip`, mirrored, merged by NMS."""
@@ -62,26 +71,30 @@ class TeacherDetector:
         self.close()
 
 
-def _open(teacher: Teacher, labels: Sequence[str], data_root: Path, threads: int):  # type: ignore[no-untyped-def]
+def _open(
+    teacher: Teacher, labels: Sequence[str], data_root: Path, threads: int
+) -> tuple[EdgeEngine, Path, ImageInput, Decoder]:
     if teacher.bundle is not None:
         bundle = load_bundle(teacher.bundle)
         manifest = bundle.manifest
-        if tuple(manifest.labels) != tuple(labels) or manifest.input.kind != "image":
+        if tuple(manifest.labels) != tuple(labels) or not isinstance(manifest.input, ImageInput):
             raise RecipeError(
                 f"teacher {teacher.bundle} finds {', '.join(manifest.labels)}, the recipe wants {', '.join(labels)}"
             )
         engine = open_engine(bundle, threads=threads)
         path = bundle.path(engine.file) if engine.file else bundle.folder
         return engine, path, manifest.input, manifest.decoder
+    if teacher.input is None or teacher.decoder is None:
+        raise RecipeError("a teacher file needs its input and decoder")
     path = data_root / str(teacher.file)
     if not path.is_file():
         raise DataMissingError(f"no teacher at {path}", next_step="name another in the recipe's [teacher]")
-    return (
-        EdgeEngine(open_model_file(path, threads=threads), teacher.input),
-        path,
-        teacher.input,
-        teacher.decoder,
-    )
+    model = open_model_file(path, threads=threads)
+    try:
+        return EdgeEngine(model, teacher.input), path, teacher.input, teacher.decoder
+    except EngineError as error:
+        model.close()
+        raise RecipeError(f"teacher {path.name}: {error}") from error
 
 
 def label_pictures(
@@ -117,7 +130,15 @@ def label_pictures(
 
 
 def soften(labelled: DetectionSet, *, floor: float, full: float) -> DetectionSet:
-    """A teacher's scores as training targets: `full` and above count as certain, `floor` as half; between, linear."""
+    """A teacher's scores as training targets: `full` and above count as certain, `floor` as half; between, linear.
+
+    Raises RecipeError unless 0 <= floor < full <= 1.
+    """
+    if not 0 <= floor < full <= 1:
+        raise RecipeError(
+            f"teacher scores from {floor} to {full}: the faintest must be below what counts as certain",
+            next_step="lower the teacher's min_score",
+        )
     pictures = []
     for picture in labelled.pictures:
         certain = np.clip((picture.scores - floor) / (full - floor), 0, 1)

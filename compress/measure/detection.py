@@ -94,7 +94,9 @@ def _evaluate(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    images, annotations, results = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for number, ((xyxy, class_ids, crowds, width, height), boxes) in enumerate(
         zip(truth, found, strict=True), 1
     ):

@@ -9,11 +9,17 @@ from compress.measure.metric import Metric, bootstrap_ci95
 from edgeai.bundle.manifest import LogMelInput
 from edgeai.console import progress_bar
 from edgeai.engines import EdgeEngine
+from edgeai.errors import DataError
 from edgeai.stages.audio.logmel import log_mel
 
 
 def measure_keywords(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> Metric:
-    """Top-1 accuracy; details hold the recall of each label and the accuracy without the label "silence"."""
+    """Top-1 accuracy; details hold the recall of each label and the accuracy without the label "silence".
+
+    Raises DataError where there are no clips.
+    """
+    if not len(data):
+        raise DataError("there are no clips to measure accuracy on")
     said = np.empty(len(data), np.int32)
     name, shape = engine.inputs[0].name, engine.inputs[0].shape
     with progress_bar("accuracy", len(data)) as advance:
@@ -29,8 +35,8 @@ def measure_keywords(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> 
         if (data.class_ids == k).any()
     }
     details: dict[str, object] = {"recall": recalls}
-    if "silence" in data.labels:
-        spoken = data.class_ids != data.labels.index("silence")
+    spoken = data.class_ids != (data.labels.index("silence") if "silence" in data.labels else -1)
+    if spoken.any() and not spoken.all():
         details["without_silence"] = round(float(right[spoken].mean()), 4)
     ci95 = bootstrap_ci95(len(data), lambda picks: float(right[picks].mean()))
     return Metric("accuracy", float(right.mean()), ci95, len(data), details)

@@ -53,15 +53,24 @@ def grid_detector(
         x = conv_norm(depthwise_norm(x), head, kernel=1)
         above = x
         y = conv_norm(depthwise_norm(x, kernel=5), head, kernel=1)
-        outputs[f"box_{stride}"] = keras.layers.Conv2D(4, 1, name=f"box_{stride}")(y)
-        outputs[f"class_{stride}"] = keras.layers.Conv2D(
+        outputs |= grid_outputs(y, stride, classes)
+    return keras.Model(picture, dict(sorted(outputs.items())))
+
+
+def grid_outputs(x: Any, stride: int, classes: int) -> dict[str, Any]:
+    """The two prediction layers of a stride: box_<stride> and class_<stride>."""
+    import keras
+
+    return {
+        f"box_{stride}": keras.layers.Conv2D(4, 1, name=f"box_{stride}")(x),
+        f"class_{stride}": keras.layers.Conv2D(
             classes,
             1,
             name=f"class_{stride}",
             # the focal-loss prior (Lin et al. 2017, section 4.1): training starts from "nothing here"
             bias_initializer=keras.initializers.Constant(-math.log((1 - PRIOR_SCORE) / PRIOR_SCORE)),
-        )(y)
-    return keras.Model(picture, dict(sorted(outputs.items())))
+        )(x),
+    }
 
 
 def _stage(x: Any, channels: int, *, stride: int, depth: int) -> Any:

@@ -43,8 +43,7 @@ class Bench:
 
     def measure(self, candidate: Candidate) -> Measured:
         """Through the device's own engine and decoder, on one thread; float32 TFLite where no file is made yet."""
-        file = next((f for f in candidate.files if f.precision == "int8"), None)
-        file = file or next((f for f in candidate.files if f.format == "tflite"), None)
+        file = chosen_file(candidate)
         if file is None:
             path = self.work / "measured-float32.tflite"
             path.write_bytes(convert_tflite(candidate.network, "float32"))
@@ -59,6 +58,12 @@ class Bench:
         return Measured(
             int(candidate.network.count_params()), model_macs(candidate.network), metric, cost, file
         )
+
+
+def chosen_file(candidate: Candidate) -> EngineFile | None:
+    """The engine file that speaks for a candidate: int8 where it is made, else the first TFLite file, else none."""
+    int8 = (file for file in candidate.files if file.precision == "int8")
+    return next(int8, next((file for file in candidate.files if file.format == "tflite"), None))
 
 
 def measure_task(recipe: Recipe, engine: EdgeEngine, data: Any) -> Metric:

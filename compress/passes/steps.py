@@ -9,7 +9,7 @@ from typing import Any
 from compress.candidate import Candidate, EngineFile
 from compress.export.onnx import export_onnx
 from compress.passes.bench import Bench
-from compress.prune.channels import model_macs, prune_channels
+from compress.prune.channels import model_macs, next_ratio, prune_channels
 from compress.quantize.tflite import convert_tflite, float_tensors
 from compress.recipe import DistillPass, ExportPass, PrunePass, QuantizePass, TrainPass
 from compress.train.fit import FitSettings, fit
@@ -17,28 +17,28 @@ from edgeai.errors import PassError
 
 
 def train(settings: TrainPass, candidate: Candidate, bench: Bench) -> Candidate:
-    """Fit on labels; with teacher_share also on what the network said before training (its initial weights)."""
-    import keras
-
-    reference = None
-    if settings.teacher_share:
-        reference = keras.models.clone_model(candidate.network)
-        reference.set_weights(candidate.network.get_weights())
-    _fit(candidate.network, reference, settings.teacher_share, settings.fit, bench, "train")
-    return replace(candidate, files=(), reference=reference)
+    """Fit on labels; with teacher_share also on what the network said before this pass."""
+    network = copy_network(candidate.network)
+    before = candidate.network if settings.teacher_share else None
+    _fit(network, before, settings.teacher_share, settings.fit, bench, "train")
+    return replace(candidate, network=network, files=())
 
 
 def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
-    """Remove channels in equal steps of the multiplications' logarithm, recovering after each."""
-    reference = candidate.network
+    """Remove channels in equal steps of the multiplications' logarithm, recovering after each.
+
+    Raises PassError where the ratio cannot be reached.
+    """
+    reference = candidate.reference or candidate.network
     network = candidate.network
     notes = []
     whole = model_macs(network)
     for number in range(1, settings.rounds + 1):
-        target = whole * settings.macs_ratio ** (number / settings.rounds)
         network, report = prune_channels(
             network,
-            macs_ratio=min(1.0, target / model_macs(network)),
+            macs_ratio=next_ratio(
+                network, whole=whole, macs_ratio=settings.macs_ratio, number=number, rounds=settings.rounds
+            ),
             round_to=settings.round_to,
             max_removed=settings.max_removed,
         )
@@ -51,8 +51,13 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
             bench,
             f"prune {number}/{settings.rounds}",
         )
+    earlier = candidate.notes.get("prune", [])
     return replace(
-        candidate, network=network, reference=reference, files=(), notes={**candidate.notes, "prune": notes}
+        candidate,
+        network=network,
+        reference=reference,
+        files=(),
+        notes={**candidate.notes, "prune": [*earlier, *notes]},
     )
 
 
@@ -62,8 +67,18 @@ def distill(settings: DistillPass, candidate: Candidate, bench: Bench) -> Candid
         raise PassError(
             "distill: there is no earlier network to distill from", next_step="put it after prune"
         )
-    _fit(candidate.network, candidate.reference, settings.teacher_share, settings.fit, bench, "distill")
-    return replace(candidate, files=())
+    network = copy_network(candidate.network)
+    _fit(network, candidate.reference, settings.teacher_share, settings.fit, bench, "distill")
+    return replace(candidate, network=network, files=())
+
+
+def copy_network(network: Any) -> Any:
+    """The same network with weights of its own: a pass that is undone must leave the old ones as they were."""
+    import keras
+
+    copied = keras.models.clone_model(network)
+    copied.set_weights(network.get_weights())
+    return copied
 
 
 def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Candidate:

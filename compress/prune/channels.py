@@ -15,7 +15,10 @@ Floats = NDArray[np.float64]
 
 
 def model_macs(model: Any) -> int:
-    """Multiply-accumulates of one inference: convolutions and dense layers (what MLPerf Tiny counts)."""
+    """Multiply-accumulates of one inference: convolutions and dense layers (what MLPerf Tiny counts).
+
+    Raises PassError for a model that is not functional.
+    """
     return _macs(follow_channels(model), frozenset())
 
 
@@ -26,9 +29,12 @@ def prune_channels(
 
     Importance is the L2 norm of the filters that make a channel (times the batch norm's gamma where one follows),
     relative to the mean of its layer, summed over the layers that share it (Li et al. 2017, "Pruning Filters"). Each group
-    of coupled channels keeps a multiple of `round_to` (what SIMD kernels like) and at least 1 - max_removed of itself.
+    of coupled channels keeps a multiple of `round_to` (what SIMD kernels like), and every layer at least 1 - max_removed
+    of its channels.
     Returns the new model and a report. Raises PassError where the ratio cannot be reached, naming what is in the way.
     """
+    if not 0 < macs_ratio <= 1:
+        raise PassError(f"macs_ratio must be above 0 and at most 1, is {macs_ratio}")
     graph = follow_channels(model)
     components = graph.components()
     scores = _scores(graph, model)
@@ -50,6 +56,14 @@ def prune_channels(
         "blocked": dict(graph.blocked),
     }
     return remove_channels(model, graph, removed), report
+
+
+def next_ratio(network: Any, *, whole: int, macs_ratio: float, number: int, rounds: int) -> float:
+    """The ratio for round `number` (from 1) of `rounds` equal steps of the multiplications' logarithm.
+
+    whole: multiplications before the first round. network: as the rounds before have left it.
+    """
+    return float(min(1.0, whole * macs_ratio ** (number / rounds) / model_macs(network)))
 
 
 def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:
@@ -92,7 +106,7 @@ def _kept(graph: ChannelGraph, ids: Ids, removed: frozenset[int]) -> Ids:
 
 
 def _macs(graph: ChannelGraph, removed: frozenset[int]) -> int:
-    total = 0
+    total = graph.fixed_macs
     for item in graph.layers:
         outs = len(_kept(graph, item.out_ids, removed)) if removed else len(item.out_ids)
         if item.kind == "dense":
@@ -133,21 +147,21 @@ def _choose(
     max_removed: float,
 ) -> frozenset[int]:
     """The smallest cut at one importance threshold, the same for all components, that meets the budget (bisection)."""
-    ordered = [sorted((int(r) for r in c), key=lambda r: scores[r]) for c in components]
+    if not components:
+        return frozenset()
+    protected = _protected(graph, scores, max_removed)
     # a component may reach several layers: its own mean importance makes components comparable
-    means = [float(np.mean([scores[r] for r in c])) for c in ordered]
-    levels = sorted({scores[r] / m for c, m in zip(ordered, means, strict=True) for r in c})
+    means = [float(np.mean([scores[int(r)] for r in c])) or 1.0 for c in components]
+    levels = sorted({scores[int(r)] / mean for c, mean in zip(components, means, strict=True) for r in c})
+    # faintest first, what must stay last
+    ordered = [sorted((int(r) for r in c), key=lambda r: (r in protected, scores[r])) for c in components]
 
     def cut(level: float) -> frozenset[int]:
         chosen: list[int] = []
         for component, mean in zip(ordered, means, strict=True):
-            below = sum(scores[r] / mean <= level for r in component)
-            keep = max(
-                len(component) - below,
-                int(np.ceil(len(component) * (1 - max_removed))),
-                min(round_to, len(component)),
-            )
-            keep = min(len(component), int(np.ceil(keep / round_to)) * round_to)
+            below = sum(scores[r] / mean <= level and r not in protected for r in component)
+            keep = max(len(component) - below, min(round_to, len(component)))
+            keep = min(len(component), -(-keep // round_to) * round_to)
             chosen.extend(component[: len(component) - keep])
         return frozenset(chosen)
 
@@ -159,3 +173,13 @@ def _choose(
         else:
             low = middle + 1
     return cut(levels[low])
+
+
+def _protected(graph: ChannelGraph, scores: Mapping[int, float], max_removed: float) -> set[int]:
+    """The best 1 - max_removed of every layer's channels, one at least: no layer of a component may run empty."""
+    stay: set[int] = set()
+    for item in graph.layers:
+        if item.kind == "dense":
+            roots = sorted({int(r) for r in graph.roots(item.out_ids)}, key=lambda r: -scores[r])
+            stay.update(roots[: max(1, int(np.ceil(len(roots) * (1 - max_removed) - 1e-9)))])
+    return stay

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeai.errors import PassError
+
 Ids = NDArray[np.intp]
 
 
@@ -34,10 +36,15 @@ class WeightedLayer:
 
 @dataclass
 class ChannelGraph:
-    """Identities joined into classes (`root_of`), the layers that use them, and why some cannot be removed."""
+    """Identities joined into classes, the layers that use them, and what cannot be removed.
+
+    blocked: layers that stopped channels from being removed, name to class. fixed_macs: multiplications of weighted
+    layers that are not followed (grouped, shared, transposed).
+    """
 
     layers: list[WeightedLayer] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
+    fixed_macs: int = 0
     _parents: list[int] = field(default_factory=list)
     _fixed: set[int] = field(default_factory=set)
 
@@ -85,7 +92,19 @@ class ChannelGraph:
 
 
 def follow_channels(model: Any) -> ChannelGraph:
-    """Build the graph of a functional Keras model. Unknown layers keep all their channels and are named in `blocked`."""
+    """Build the graph of a functional Keras model. Unknown layers keep all their channels and are named in `blocked`.
+
+    Raises PassError for a model that is not functional or has its channels first.
+    """
+    if not hasattr(model, "_nodes_by_depth"):
+        raise PassError(f"a functional Keras model is needed, this is a {type(model).__name__}")
+    first = next(
+        (la.name for la in model.layers if getattr(la, "data_format", None) == "channels_first"), None
+    )
+    if first is not None:
+        raise PassError(
+            f"layer {first!r} has its channels first", next_step="build the network channels_last"
+        )
     graph = ChannelGraph()
     known: dict[int, Ids] = {}
     depths = model._nodes_by_depth
@@ -118,7 +137,8 @@ def _dense(
     if getattr(layer, "groups", 1) != 1 or any(seen.layer is layer for seen in graph.layers):
         return _unknown(graph, layer, inputs, tensors, output)
     kernel = layer.kernel.shape
-    out_ids = graph.new_ids(int(kernel[-1]))
+    # an activation that mixes channels, as softmax does, is no element-wise one: all of its channels stay
+    out_ids = graph.new_ids(int(kernel[-1]), fixed=_mixes(layer))
     graph.layers.append(
         WeightedLayer(layer, "dense", inputs[0], out_ids, _area(output) * int(np.prod(kernel[:-2])))
     )
@@ -128,7 +148,7 @@ def _dense(
 def _depthwise(
     graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
 ) -> Ids:
-    if layer.depth_multiplier != 1 or any(seen.layer is layer for seen in graph.layers):
+    if layer.depth_multiplier != 1 or _mixes(layer) or any(seen.layer is layer for seen in graph.layers):
         return _unknown(graph, layer, inputs, tensors, output)
     macs = _area(output) * int(np.prod(layer.kernel.shape[:2]))
     graph.layers.append(WeightedLayer(layer, "depthwise", inputs[0], inputs[0], macs))
@@ -143,6 +163,14 @@ def _norm(graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Seque
     return inputs[0]
 
 
+def _rescaling(
+    graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
+) -> Ids:
+    # one scale a channel is a constant of the layer that would have to shrink too
+    plain = np.ndim(layer.scale) == 0 and np.ndim(layer.offset) == 0
+    return inputs[0] if plain else _unknown(graph, layer, inputs, tensors, output)
+
+
 def _pass_on(
     graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
 ) -> Ids:
@@ -152,9 +180,12 @@ def _pass_on(
 def _activation(
     graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
 ) -> Ids:
-    # a softmax over channels mixes them: removing one would change the others
-    mixes = "softmax" in str(getattr(layer.activation, "__name__", layer.activation))
-    return _unknown(graph, layer, inputs, tensors, output) if mixes else inputs[0]
+    return _unknown(graph, layer, inputs, tensors, output) if _mixes(layer) else inputs[0]
+
+
+def _mixes(layer: Any) -> bool:
+    """Whether the layer's activation looks at all channels together: removing one would change the others."""
+    return "softmax" in str(getattr(layer.activation, "__name__", layer.activation))
 
 
 def _elementwise(
@@ -197,12 +228,24 @@ def _reshape(
 def _unknown(
     graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
 ) -> Ids:
+    graph.fixed_macs += _macs_of(layer, output)
     from_channels = [ids for ids in inputs if not set(graph.roots(ids).tolist()) <= graph.fixed_roots()]
     if from_channels:
         graph.blocked[layer.name] = type(layer).__name__
     for ids in inputs:
         graph.fix(ids)
     return graph.new_ids(int(output.shape[-1] or 1), fixed=True)
+
+
+def _macs_of(layer: Any, output: Any) -> int:
+    """Multiplications of one call of a plain weighted layer, 0 for what has no kernel (or several)."""
+    kernel = getattr(layer, "kernel", None)
+    if kernel is None:
+        return 0
+    if type(layer).__name__ == "Conv2DTranspose":  # its kernel is laid at every cell of the input
+        strides = int(np.prod(layer.strides))
+        return _area(output) // strides * int(np.prod(kernel.shape))
+    return _area(output) * int(np.prod(kernel.shape))
 
 
 Handler = Callable[[ChannelGraph, Any, Sequence[Ids], Sequence[Any], Any], Ids]
@@ -224,7 +267,7 @@ _HANDLERS: dict[str, Handler] = {
     "GlobalAveragePooling2D": _pass_on,
     "GlobalMaxPooling2D": _pass_on,
     "UpSampling2D": _pass_on,
-    "Rescaling": _pass_on,
+    "Rescaling": _rescaling,
     "Add": _elementwise,
     "Subtract": _elementwise,
     "Multiply": _elementwise,

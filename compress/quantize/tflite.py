@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.quiet import quiet_stderr
 from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
 
@@ -29,7 +28,7 @@ def convert_tflite(
     import tensorflow as tf
 
     shape = (1, *network.inputs[0].shape[1:])
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet_stderr():
         # an endpoint of a fixed batch: the outputs keep their names in its signature
         archive = keras.export.ExportArchive()
         archive.track(network)
@@ -73,19 +72,6 @@ def _checked(
     if max(float(x.max()) for x in inputs) == min(float(x.min()) for x in inputs):
         raise PassError("the representative inputs are constant: they set no ranges")
     return inputs
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The converter's C++ parts log to the process's standard error, past Python; nothing of it is for users."""
-    with tempfile.TemporaryFile() as sink:
-        kept = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def float_tensors(path: Path) -> list[str]:

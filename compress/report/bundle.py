@@ -66,8 +66,10 @@ def _is_number(value: object) -> bool:
 
 def _key_figures(manifest: Manifest, rows: Sequence[Row]) -> Html:
     figures: list[tuple[str, str, str]] = []
-    for measured in manifest.measured[:2]:
-        low, high = measured.ci95 or (measured.value, measured.value)
+    for measured in manifest.measured:
+        if measured.ci95 is None:
+            continue
+        low, high = measured.ci95
         figures.append(
             (measured.metric, f"{measured.value:.3f}", f"95 %: {low:.3f} to {high:.3f}, n = {measured.n:,}")
         )

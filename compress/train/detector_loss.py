@@ -54,7 +54,7 @@ def label_loss(outputs: Mapping[str, Any], targets: Mapping[str, Any], strides: 
     """
     import tensorflow as tf
 
-    score_loss, box_loss, positives = 0.0, 0.0, 1e-3
+    score_loss, box_loss, positives = 0.0, 0.0, 0.0
     for stride in strides:
         wanted, weight = targets[f"score_{stride}"], targets[f"weight_{stride}"]
         positive = tf.reduce_max(wanted, -1)
@@ -68,14 +68,15 @@ def label_loss(outputs: Mapping[str, Any], targets: Mapping[str, Any], strides: 
         score_loss += tf.reduce_sum(entropy * importance * weight)
         box_loss += tf.reduce_sum((1 - overlap) * positive)
         positives += tf.reduce_sum(positive)
-    return (score_loss + BOX_WEIGHT * box_loss) / positives
+    # a batch without an object must not weigh a thousand times one with
+    return (score_loss + BOX_WEIGHT * box_loss) / tf.maximum(positives, 1.0)
 
 
 def teacher_loss(outputs: Mapping[str, Any], teacher: Mapping[str, Any], strides: Sequence[int]) -> Any:
     """Against a teacher with the same grid, cell by cell: quality-focal scores (Li et al. 2020) and GIoU boxes."""
     import tensorflow as tf
 
-    score_loss, box_loss, mass = 0.0, 0.0, 1e-3
+    score_loss, box_loss, mass = 0.0, 0.0, 0.0
     for stride in strides:
         wanted = tf.stop_gradient(tf.exp(score_logs(teacher, stride)[0]))
         log_p, log_not_p = score_logs(outputs, stride)
@@ -89,4 +90,4 @@ def teacher_loss(outputs: Mapping[str, Any], teacher: Mapping[str, Any], strides
             (1 - giou(decode_boxes(outputs[f"box_{stride}"], stride), boxes)) * strength
         )
         mass += tf.reduce_sum(strength)
-    return (score_loss + BOX_WEIGHT * box_loss) / mass
+    return (score_loss + BOX_WEIGHT * box_loss) / tf.maximum(mass, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from contextlib import closing
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,12 +42,11 @@ def fit(
     settings: FitSettings,
     *,
     description: str,
-    checkpoint: Path | None = None,
 ) -> list[float]:
     """Train `model` in place on `loss(outputs, batch["targets"])`; the losses, one a step.
 
-    batches yields {"inputs": array, "targets": nest of arrays}. The averaged weights are left in the model, and saved to
-    `checkpoint` where given. Raises PassError where the loss becomes NaN or infinite.
+    batches yields {"inputs": array, "targets": nest of arrays}. The averaged weights are left in the model. Raises
+    PassError where the loss becomes NaN or infinite, or the batches end too early.
     """
     import keras
     import tensorflow as tf
@@ -70,10 +69,10 @@ def fit(
         return value
 
     losses: list[float] = []
-    stream = iter(batches)
-    with progress_bar(description, settings.steps) as advance:
+    # closing the stream stops its threads on an error and on Ctrl-C too
+    with closing(_Stream(batches)) as stream, progress_bar(description, settings.steps) as advance:
         for number in range(settings.steps):
-            batch = next(stream)
+            batch = stream.take()
             optimizer.learning_rate.assign(learning_rate_at(number, settings))
             # a short memory at the start, so that the average forgets the untrained weights
             momentum = min(settings.average, (1 + number) / (10 + number))
@@ -87,7 +86,22 @@ def fit(
             advance(1, note=f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}")
     for average, variable in zip(averages, variables, strict=True):
         variable.assign(average)
-    if checkpoint is not None:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        model.save_weights(str(checkpoint))
     return losses
+
+
+class _Stream:
+    """An iterator that can be closed, whether or not it is a generator."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._iterator = iter(batches)
+
+    def take(self) -> Any:
+        batch = next(self._iterator, None)
+        if batch is None:
+            raise PassError("the batches ended before the training did", next_step="they must go on for ever")
+        return batch
+
+    def close(self) -> None:
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()

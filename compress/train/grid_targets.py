@@ -41,7 +41,12 @@ def grid_targets(
     classes: int,
     strides: Sequence[int],
 ) -> dict[str, Map]:
-    """Per stride: score_<s> (h, w, classes) 0..1, box_<s> (h, w, 4) xyxy pixels, weight_<s> (h, w, 1): 0 = ignore."""
+    """The assignment for one picture of height x width pixels.
+
+    xyxy_px: (N, 4). class_ids: (N,) below `classes`. scores: (N,) 0..1, how sure the label is. crowd_px: (M, 4) regions
+    where nothing is to be learnt. Returns per stride: score_<s> (h, w, classes) 0..1, box_<s> (h, w, 4) xyxy pixels,
+    weight_<s> (h, w, 1): 0 = ignore; h and w are height and width divided by the stride.
+    """
     targets: dict[str, Map] = {}
     sides = np.maximum(xyxy_px[:, 2] - xyxy_px[:, 0], xyxy_px[:, 3] - xyxy_px[:, 1])
     areas = (xyxy_px[:, 2] - xyxy_px[:, 0]) * (xyxy_px[:, 3] - xyxy_px[:, 1])
@@ -51,7 +56,7 @@ def grid_targets(
         box = np.zeros((rows, columns, 4), np.float32)
         weight = np.ones((rows, columns, 1), np.float32)
         for x1, y1, x2, y2 in crowd_px / stride:
-            weight[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = 0
+            weight[max(0, int(y1)) : max(0, int(np.ceil(y2))), max(0, int(x1)) : max(0, int(np.ceil(x2)))] = 0
         mine = np.flatnonzero((sides >= low) & (sides < high))
         for index in mine[np.argsort(-areas[mine], kind="stable")]:
             x1, y1, x2, y2 = (float(v) for v in xyxy_px[index] / stride)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.data.detection import LabelledPicture
 
 Read = Callable[[Path], NDArray[np.uint8]]
 PAD = 114
 MIN_VISIBLE = 0.35
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(ge=0.05, le=20)]
 
 
 class PictureAugment(BaseModel):
@@ -24,14 +27,20 @@ class PictureAugment(BaseModel):
     the picture.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    scale: tuple[float, float] = (0.5, 1.6)
-    move: float = 0.25
-    mosaic: float = 0.5
-    flip: float = 0.5
-    hue: float = 6.0
-    saturation: float = 0.4
-    value: float = 0.3
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    scale: tuple[Scale, Scale] = (0.5, 1.6)
+    move: Fraction = 0.25
+    mosaic: Fraction = 0.5
+    flip: Fraction = 0.5
+    hue: Annotated[float, Field(ge=0, le=90)] = 6.0
+    saturation: Fraction = 0.4
+    value: Fraction = 0.3
+
+    @model_validator(mode="after")
+    def _scale_rises(self) -> PictureAugment:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale must go from small to large, got {self.scale}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,9 @@ def _place(
     free_x, free_y = width - src_w * scale, height - src_h * scale
     x = free_x * _place_fraction(rng, free_x) + rng.uniform(-settings.move, settings.move) * width
     y = free_y * _place_fraction(rng, free_y) + rng.uniform(-settings.move, settings.move) * height
-    matrix = np.array([[scale, 0, x], [0, scale, y]], np.float32)
+    # warpAffine counts from the middles of pixels, boxes and the device's cv2.resize from their edges
+    middle = 0.5 * scale - 0.5
+    matrix = np.array([[scale, 0, x + middle], [0, scale, y + middle]], np.float32)
     image = np.asarray(
         cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=(PAD, PAD, PAD)),
         np.uint8,

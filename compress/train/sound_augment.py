@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Samples = NDArray[np.float32]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Speed = Annotated[float, Field(ge=0.25, le=4)]
+Decibel = Annotated[float, Field(ge=-120, le=120)]
 
 
 class SoundAugment(BaseModel):
     """Settings. speed: range of the resampling factor; shift_s: largest move either way; gain_db, noise_db (signal above
-    noise): ranges; noise, echo: probabilities; time_masks and band_masks: SpecAugment's (Park et al. 2019) largest widths
+    noise): ranges; noise, echo: probabilities; time_mask and band_mask: SpecAugment's (Park et al. 2019) largest widths
     in frames and bands, each used twice; mix: Beta parameter of mixup (Zhang et al. 2018), 0 for none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    speed: tuple[float, float] = (0.82, 1.2)
-    shift_s: float = 0.1
-    gain_db: tuple[float, float] = (-22.0, 6.0)
-    noise_db: tuple[float, float] = (0.0, 35.0)
-    noise: float = 0.7
-    echo: float = 0.3
-    time_mask: int = 10
-    band_mask: int = 6
-    mix: float = 0.2
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    speed: tuple[Speed, Speed] = (0.82, 1.2)
+    shift_s: Annotated[float, Field(ge=0, le=10)] = 0.1
+    gain_db: tuple[Decibel, Decibel] = (-22.0, 6.0)
+    noise_db: tuple[Decibel, Decibel] = (0.0, 35.0)
+    noise: Fraction = 0.7
+    echo: Fraction = 0.3
+    time_mask: Annotated[int, Field(ge=0)] = 10
+    band_mask: Annotated[int, Field(ge=0)] = 6
+    mix: Annotated[float, Field(ge=0, le=10)] = 0.2
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> SoundAugment:
+        for name in ("speed", "gain_db", "noise_db"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must go from low to high, got {low} to {high}")
+        return self
 
 
 def augment_clip(
@@ -69,7 +81,7 @@ def mask_features(features: Samples, *, settings: SoundAugment, rng: np.random.G
 
 def _speed(clip: Samples, factor: float) -> Samples:
     positions = np.arange(int(len(clip) / factor)) * factor
-    return np.interp(positions, np.arange(len(clip)), clip).astype(np.float32)
+    return np.asarray(np.interp(positions, np.arange(len(clip)), clip), np.float32)
 
 
 def _shift(clip: Samples, by: int, n: int) -> Samples:

@@ -63,6 +63,11 @@ def write_bundle(
     return load_bundle(folder)
 
 
+def check_place(folder: Path | str) -> None:
+    """Raise BundleError where write_bundle would refuse `folder`: said before hours of work go into its content."""
+    _kept_files(Path(folder).resolve())
+
+
 def _listed(fields: Mapping[str, Any], files: Mapping[str, Path | bytes]) -> dict[str, dict[str, Any]]:
     given = fields.get("files") or ()
     listed: dict[str, dict[str, Any]] = {}

@@ -1,0 +1,133 @@
+"""What can be known of a recipe before hours go into it: its files, its network, its decoder, its pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.networks import open_network
+from compress.prune.channels import model_macs, next_ratio, prune_channels
+from compress.recipe import CocoData, ExportPass, PrunePass, QuantizePass, Recipe, SpeechData
+from edgeai.bundle.manifest import ImageInput
+from edgeai.bundle.write import check_place
+from edgeai.errors import DataMissingError, PassError, RecipeError, StageError
+from edgeai.stages.audio.smoothing import KeywordSmoother, SmootherSettings
+from edgeai.stages.decoders import open_decoder
+from edgeai.stages.letterbox import place
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPass:
+    """macs: multiply-accumulates of the network after the pass. note: what else it does, for people."""
+
+    kind: str
+    macs: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a recipe will do. network: as it starts, untrained or loaded."""
+
+    network: Any
+    parameters: int
+    steps: tuple[PlannedPass, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        steps = [{"pass": step.kind, "macs": step.macs, "note": step.note} for step in self.steps]
+        return {"parameters": self.parameters, "passes": steps}
+
+
+def check_recipe(recipe: Recipe, *, data_root: Path, out: Path) -> Plan:
+    """Check everything that needs no training, in the order of cost; takes seconds.
+
+    Raises DataMissingError for a file or folder that is not there, RecipeError for a network, decoder or pruning that
+    cannot work, BundleError where `out` is no place for a bundle.
+    """
+    check_place(out)
+    _check_files(recipe, data_root)
+    network = open_network(recipe, data_root=data_root)
+    _check_decoder(recipe, network)
+    return Plan(network, int(network.count_params()), _steps(recipe, network))
+
+
+def _check_files(recipe: Recipe, data_root: Path) -> None:
+    if not data_root.is_dir():
+        raise DataMissingError(f"no data folder at {data_root}", next_step="give one with --data")
+    wanted: list[tuple[str, str]] = []
+    for source in recipe.data.train:
+        if isinstance(source, CocoData):
+            wanted.append(("pictures", f"{source.folder}/instances_{source.split}.json"))
+        elif isinstance(source, SpeechData):
+            wanted.append(("clips", f"{source.folder}/{source.split}.csv"))
+        else:
+            wanted.append(("a video", source.file))
+    if recipe.data.noises is not None:
+        wanted.append(("noises", recipe.data.noises))
+    if recipe.teacher is not None and recipe.teacher.file is not None:
+        wanted.append(("the teacher", recipe.teacher.file))
+    if recipe.network.init is not None:
+        wanted.append(("the initial network", recipe.network.init))
+    for what, name in wanted:
+        if not (data_root / name).exists():
+            raise DataMissingError(
+                f"recipe {recipe.name}: no {data_root / name}, which holds {what}",
+                next_step="give the folder that it is in with --data",
+            )
+
+
+def _check_decoder(recipe: Recipe, network: Any) -> None:
+    """Let the device's own decoder read what the network says of a grey picture."""
+    try:
+        if not isinstance(recipe.input, ImageInput):
+            if recipe.decoder.name != "keyword":
+                raise StageError(
+                    f"there is no decoder {recipe.decoder.name!r} of keywords",
+                    next_step="it is called 'keyword'",
+                )
+            KeywordSmoother(SmootherSettings.from_params(recipe.decoder.params), recipe.labels)
+            return
+        decoder = open_decoder(recipe.decoder, labels=recipe.labels)
+        grey = np.full((1, recipe.input.height, recipe.input.width, 3), 0.5, np.float32)
+        said: Mapping[str, Any] = network(grey, training=False)
+        outputs = {name: np.asarray(value) for name, value in said.items()}
+        decoder.decode(outputs, place(recipe.input.width, recipe.input.height, recipe.input))
+    except StageError as error:
+        raise RecipeError(f"recipe {recipe.name}: {error}") from error
+
+
+def _steps(recipe: Recipe, network: Any) -> tuple[PlannedPass, ...]:
+    """The passes with their multiplications; pruning is tried on the untrained weights, for only structure limits it."""
+    steps = []
+    for number, settings in enumerate(recipe.passes, 1):
+        note = ""
+        if isinstance(settings, PrunePass):
+            whole = model_macs(network)
+            try:
+                for done in range(1, settings.rounds + 1):
+                    network, _ = prune_channels(
+                        network,
+                        macs_ratio=next_ratio(
+                            network,
+                            whole=whole,
+                            macs_ratio=settings.macs_ratio,
+                            number=done,
+                            rounds=settings.rounds,
+                        ),
+                        round_to=settings.round_to,
+                        max_removed=settings.max_removed,
+                    )
+            except PassError as error:
+                raise RecipeError(f"recipe {recipe.name}, pass {number}: {error}") from error
+        elif isinstance(settings, QuantizePass):
+            note = f"tflite/{settings.precision}"
+        elif isinstance(settings, ExportPass):
+            note = ", ".join(settings.formats)
+        if not isinstance(settings, (QuantizePass, ExportPass)):
+            note = f"{settings.fit.steps} steps of {settings.fit.batch}"
+        steps.append(PlannedPass(settings.kind, model_macs(network), note))
+    return tuple(steps)
