@@ -35,6 +35,8 @@ def describe_fault(fault: ErrorDetails, model: type[BaseModel]) -> Fault:
     elif kind == "union_tag_not_found":
         path = (*path, context["discriminator"].strip("'"))
         text = f"key {_dotted(path)!r} is missing"
+    elif kind == "missing" and isinstance(path[-1], int):
+        text = f"{_dotted(path[:-1])}: needs more than {path[-1]} values"
     elif kind == "missing":
         text = f"key {_dotted(path)!r} is missing"
     elif kind == "extra_forbidden":

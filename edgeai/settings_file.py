@@ -65,7 +65,10 @@ def parse_settings(content: bytes, model: type[M], *, where: str, error: type[Ed
         document = json.dumps(table, default=lambda date: {"date": str(date)})
         return model.model_validate_json(document, strict=True)
     except ValidationError as raised:
-        fault = describe_fault(raised.errors(include_url=False)[0], model)
+        faults = raised.errors(include_url=False)
+        # a mistyped key is also a missing one: the typing error says more
+        unknown = (each for each in faults if each["type"] == "extra_forbidden")
+        fault = describe_fault(next(unknown, faults[0]), model)
         line = line_of(key_lines(text), fault.path)
         raise error(f"{where}:{line}: {fault.text}" if line else f"{where}: {fault.text}") from None
     except RecursionError:
