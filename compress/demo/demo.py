@@ -172,13 +172,13 @@ def _student_recipe(footage: Footage, work: Path) -> Recipe:
             "network": {"kind": "plain-detector"},
             "decoder": {"name": "grid", "params": params},
             "passes": [
-                {"kind": "train", "fit": {"steps": 320, "batch": 16, "learning_rate": 4e-3, "average": 0.97}},
+                {"kind": "train", "fit": {"steps": 280, "batch": 16, "learning_rate": 4e-3, "average": 0.97}},
                 {
                     "kind": "prune",
                     "macs_ratio": 0.5,
                     "rounds": 1,
                     "teacher_share": 0.5,
-                    "fit": {"steps": 100, "batch": 16, "learning_rate": 2e-3, "average": 0.95},
+                    "fit": {"steps": 80, "batch": 16, "learning_rate": 2e-3, "average": 0.95},
                 },
                 {"kind": "quantize", "precision": "int8", "calibration": 100},
                 {"kind": "export", "formats": ["onnx/float32"]},

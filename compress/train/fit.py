@@ -59,7 +59,7 @@ def fit(
     optimizer.build(variables)
     averages = [tf.Variable(v, trainable=False) for v in variables]
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
+    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
     def step(inputs: Any, targets: Any, momentum: Any) -> Any:
         with tf.GradientTape() as tape:
             value = loss(model(inputs, training=True), targets)
