@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeai.errors import EdgeError
 from edgeai.pipeline import CameraPipeline, Seen
+from edgeai.sources.video_file import is_text
 from edgeai.stages.overlay import draw_overlay
 
 
@@ -38,6 +39,8 @@ class AnnotatedVideo:
 
     def _opened(self, size: tuple[int, int]) -> cv2.VideoWriter:
         next_step = "name a .mp4 file in a folder that can be written"
+        if not is_text(self._path):
+            raise EdgeError(f"no video can be written to {str(self._path)!r}", next_step=next_step)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.open("ab").close()  # OpenCV tells that it failed, but not why

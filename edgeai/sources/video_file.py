@@ -166,6 +166,10 @@ class VideoFile(Source[Frame]):
 
         if not self.path.is_file():
             raise SourceMissingError(f"there is no video file {self.path}")
+        if not is_text(self.path):
+            raise SourceFormatError(
+                f"{str(self.path)!r} has a name that is not UTF-8 text", next_step="rename the file"
+            )
         # FFmpeg alone where it is there: the others that OpenCV would try next take fewer files and talk more
         ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
         level = cv2.utils.logging.getLogLevel()
@@ -182,6 +186,15 @@ class VideoFile(Source[Frame]):
             capture.release()
             raise SourceFormatError(f"{self.path} is not a video that can be read")
         return capture
+
+
+def is_text(path: Path) -> bool:
+    """Whether OpenCV can be given this path: one that is not UTF-8 crashes the process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _whole(value: float) -> int:
