@@ -34,10 +34,22 @@ def bench_mqtt(*, host: str | None, port: int, folder: Path | None, messages: in
         place = Path(name)
         if host is None:
             host, port = "127.0.0.1", stack.enter_context(_mosquitto(place))
+        _check(host, port)
         results = measure_puts(place, n=messages, n_single=max(8, messages // 10))
         results += measure_drain(MqttSettings(host=host, port=port), place, n=messages)
     print_figures("mqtt", results, title=f"{host}:{port}", json_output=json_output)
     return 0
+
+
+def _check(host: str, port: int) -> None:
+    """A broker that is not there is told at once, not when its time to take everything is over."""
+    try:
+        socket.create_connection((host, port), READY_S).close()
+    except OSError as error:
+        raise SinkError(
+            f"no broker answers at {host}:{port}: {error.strerror or error}",
+            next_step="check --host and --port",
+        ) from None
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import typer
 from blob_bundle import picture, write_blob_bundle, write_walk
+from broker import find_mosquitto
 from tiny_bundle import write_keyword_bundle
 from typer.main import get_command
 
@@ -171,6 +172,11 @@ def test_check_reads_the_password_file(edgeai, things):
             {"cpu_percent", "chunk_ms", "frontend_us", "engine_us"},
         ),
         (("audio", "said.wav", "--bundle", "voice", "--seconds", "4"), {"cpu_percent"}),
+        pytest.param(
+            ("mqtt", "--messages", "100"),
+            {"durable_puts_per_s", "single_puts_per_s", "drain_per_s"},
+            marks=[pytest.mark.system, pytest.mark.skipif(not find_mosquitto(), reason="no mosquitto here")],
+        ),
     ],
 )
 def test_benches_share_one_frame(edgeai, arguments, names):
@@ -247,6 +253,7 @@ def test_every_command_has_json(edgeai, path):
         (("bench", "audio", "none.wav", "-b", "voice"), 1, "no sound file"),
         (("bench", "pipeline", "none.avi", "-b", "blob"), 1, "there is no video file"),
         (("bench", "engines", "-b", "blob", "--runs", "0"), 2, "--runs"),
+        (("bench", "mqtt", "--host", "127.0.0.1", "--port", "1"), 1, "no broker answers at 127.0.0.1:1: "),
         (("bench", "mqtt", "--folder", "none"), 1, "nothing can be written in none"),
     ],
 )  # fmt: skip
@@ -262,7 +269,7 @@ def test_wrong_arguments_get_one_line(edgeai, arguments, code, says):
 @pytest.mark.parametrize("where", [(), ("bench",), ("bundle",)])
 def test_no_arguments_is_help(edgeai, where):
     code, out, err = edgeai(*where)
-    assert code == 2
+    assert code in (0, 2)  # before click 8.2 it counts as asked for
     assert "Usage: edgeai" in out + err
 
 
