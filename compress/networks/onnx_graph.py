@@ -53,22 +53,26 @@ class OnnxGraph:
 
         if not path.is_file():
             raise DataMissingError(f"no ONNX file at {path}")
+        self._path = path
+        self._constants: dict[str, Any] = {}
         try:
             graph = onnx.load(str(path)).graph
-        except Exception as error:
+            self.nodes: list[Any] = list(graph.node)
+            self._constants.update((t.name, numpy_helper.to_array(t)) for t in graph.initializer)
+            for node in self.nodes:
+                if node.op_type == "Constant":
+                    self._constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        except Exception as error:  # protobuf, onnx and numpy each have errors of their own for broken bytes
             raise DataError(f"{path} is no ONNX model: {type(error).__name__}") from error
-        self._path = path
-        self.nodes: list[Any] = list(graph.node)
-        self._constants: dict[str, Any] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        for node in self.nodes:
-            if node.op_type == "Constant":
-                self._constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-        self.input_name: str = next(i.name for i in graph.input if i.name not in self._constants)
+        inputs = [i.name for i in graph.input if i.name not in self._constants]
+        if len(inputs) != 1:
+            raise DataError(f"{path} is no ONNX model of one picture: it has {len(inputs)} inputs")
+        self.input_name: str = inputs[0]
 
     def conv_output(self, weight_name: str) -> str:
         """The output tensor of the Conv whose weight is called `weight_name`."""
         for node in self.nodes:
-            if node.op_type == "Conv" and node.input[1] == weight_name:
+            if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] == weight_name:
                 return str(node.output[0])
         raise DataError(f"{self._path.name} has no convolution with the weight {weight_name!r}")
 
@@ -90,7 +94,18 @@ class OnnxGraph:
                 raise DataError(
                     f"{self._path.name}: node {node.output[0]!r} is a {node.op_type}, which is not known"
                 )
-            tensors[node.output[0]] = convert(self, node, tensors)
+            try:
+                tensors[node.output[0]] = convert(self, node, tensors)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                if isinstance(error, DataError):
+                    raise
+                raise DataError(
+                    f"{self._path.name}: node {node.output[0]!r} ({node.op_type}) cannot be rebuilt: "
+                    f"{type(error).__name__}: {str(error)[:120]}"
+                ) from error
+        missing = next((cut.tensor for cut in cuts if cut.tensor not in tensors), None)
+        if missing is not None:
+            raise DataError(f"{self._path.name} has no tensor {missing!r} to cut at")
         return keras.Model(picture, {cut.name: tensors[cut.tensor] for cut in cuts})
 
     def constant(self, name: str) -> Any:
@@ -123,8 +138,13 @@ def _conv(graph: OnnxGraph, node: Any, tensors: Mapping[str, Any]) -> Any:
     )
     x = tensors[node.input[0]]
     group = given.get("group", 1)
-    stride = given.get("strides", [1, 1])[0]
+    strides = given.get("strides", [1, 1])
+    stride = strides[0]
     top, left, bottom, right = given.get("pads", [0, 0, 0, 0])
+    if set(strides) != {stride} or set(given.get("dilations", [1])) != {1}:
+        raise DataError(f"node {node.output[0]!r}: strides that differ and dilation are not known")
+    if given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b""):
+        raise DataError(f"node {node.output[0]!r}: padding must be given in numbers")
     if isinstance(x, _Phases):
         if group != 1 or stride != 1 or (top, left) != (1, 1):
             raise DataError(f"node {node.output[0]!r}: only a plain padded convolution may follow a Focus")
@@ -204,8 +224,8 @@ def _max_pool(graph: OnnxGraph, node: Any, tensors: Mapping[str, Any]) -> Any:
     import keras
 
     given = _attributes(node)
-    size, stride, pad = given["kernel_shape"][0], given["strides"][0], given["pads"][0]
-    if stride != 1 or pad != size // 2:
+    size, strides, pads = given["kernel_shape"][0], given.get("strides", [1, 1]), given.get("pads", [0])
+    if set(strides) != {1} or set(pads) != {size // 2} or set(given["kernel_shape"]) != {size}:
         raise DataError(f"node {node.output[0]!r}: only pooling of stride 1 that keeps the size is known")
     return keras.layers.MaxPooling2D(size, strides=1, padding="same")(tensors[node.input[0]])
 
@@ -213,7 +233,10 @@ def _max_pool(graph: OnnxGraph, node: Any, tensors: Mapping[str, Any]) -> Any:
 def _resize(graph: OnnxGraph, node: Any, tensors: Mapping[str, Any]) -> Any:
     import keras
 
-    scale = int(graph.constant(node.input[2])[-1])
+    scales = [float(scale) for scale in graph.constant(node.input[2])]
+    scale = int(scales[-1])
+    if scales != [1, 1, scale, scale] or _attributes(node).get("mode", b"nearest") != b"nearest":
+        raise DataError(f"node {node.output[0]!r}: only whole nearest-neighbour upsampling is known")
     return keras.layers.UpSampling2D(scale, interpolation="nearest")(tensors[node.input[0]])
 
 

@@ -24,36 +24,40 @@ def convert_tflite(
     activations, inputs and outputs: needs `representative` inputs (1, ...)). Raises PassError where the converter fails,
     where there is no representative input, or where one has another shape than the network.
     """
-    import keras
     import tensorflow as tf
 
     shape = (1, *network.inputs[0].shape[1:])
-    with tempfile.TemporaryDirectory() as folder, quiet_stderr():
-        # an endpoint of a fixed batch: the outputs keep their names in its signature
-        archive = keras.export.ExportArchive()
-        archive.track(network)
-        archive.add_endpoint(
-            "serving_default",
-            lambda x: network(x, training=False),
-            input_signature=[tf.TensorSpec(shape, tf.float32, name=network.inputs[0].name.split(":")[0])],
-        )
-        archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if precision != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if precision == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if precision == "int8":
-            inputs = _checked(representative, shape)
-            converter.representative_dataset = lambda: ([x] for x in inputs)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        try:
+    inputs = _checked(representative, shape) if precision == "int8" else []
+    try:
+        with tempfile.TemporaryDirectory() as folder, quiet_stderr():
+            _save(network, shape, folder)
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            if precision != "float32":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if precision == "float16":
+                converter.target_spec.supported_types = [tf.float16]
+            if precision == "int8":
+                converter.representative_dataset = lambda: ([x] for x in inputs)
+                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+                converter.inference_input_type = converter.inference_output_type = tf.int8
             return bytes(converter.convert())
-        except Exception as error:
-            raise PassError(
-                f"the TFLite converter failed ({precision}): {str(error).strip().splitlines()[0][:200]}"
-            ) from error
+    except Exception as error:  # the converter and TensorFlow raise whatever they like
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise PassError(f"the TFLite converter failed ({precision}): {first[:200]}") from error
+
+
+def _save(network: Any, shape: tuple[int, ...], folder: str) -> None:
+    """As a SavedModel with one signature of a fixed batch, in which the outputs keep their names.
+
+    A bare module, for Keras' own export writes training functions too and takes five times as long.
+    """
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.held = [variable.value for variable in network.variables]
+    spec = tf.TensorSpec(shape, tf.float32, name=network.inputs[0].name.split(":")[0])
+    module.serve = tf.function(lambda x: network(x, training=False), input_signature=[spec])
+    tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function())
 
 
 def _checked(

@@ -1,0 +1,148 @@
+"""From Keras to TFLite and ONNX: each precision runs in the device's engine and says about what the network says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeai.bundle.manifest import ImageInput, LogMelInput
+from edgeai.engines import EdgeEngine, open_model_file
+from edgeai.errors import PassError
+
+pytestmark = pytest.mark.compress
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def network():
+    """An untrained detector whose batch norms have seen pictures, so that its outputs spread."""
+    from compress.networks.grid_detector import grid_detector
+    from compress.quiet import start_tensorflow
+
+    start_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = grid_detector(
+        height=SIZE, width=SIZE, classes=2, strides=(8, 16), multiplier=0.25, depth=1, head_channels=16
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        model(rng.uniform(0, 1, (8, SIZE, SIZE, 3)).astype(np.float32), training=True)
+    return model
+
+
+@pytest.fixture(scope="module")
+def converted(network):
+    """The network in every precision: conversions take seconds, so each is made once."""
+    from compress.quantize.tflite import convert_tflite
+
+    given = [p[None] for p in pictures(16)]
+    kinds = ("float32", "float16", "dynamic", "int8")
+    return {kind: convert_tflite(network, kind, given if kind == "int8" else None) for kind in kinds}
+
+
+def pictures(count, seed=1):
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (count, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
+    return (blocks / 255).astype(np.float32)
+
+
+def run_file(path, picture):
+    """Through the edge engine: a uint8 picture in, named float32 outputs."""
+    spec = ImageInput(width=SIZE, height=SIZE, std=(255.0, 255.0, 255.0))
+    with EdgeEngine(open_model_file(path), spec) as engine:
+        return engine.run({"image": np.rint(picture * 255).astype(np.uint8)})
+
+
+@pytest.mark.parametrize(
+    "precision, allowed", [("float32", 1e-3), ("float16", 0.02), ("dynamic", 0.15), ("int8", 0.3)]
+)
+def test_each_precision_runs_on_the_device_engine(network, converted, tmp_path, precision, allowed):
+    from compress.quantize.tflite import float_tensors
+
+    path = tmp_path / "model.tflite"
+    path.write_bytes(converted[precision])
+    (picture,) = pictures(1, seed=2)
+    got, wanted = run_file(path, picture), network(picture[None], training=False)
+    assert set(got) == set(wanted)
+    for name in wanted:
+        span = float(np.ptp(wanted[name])) + 1e-6
+        assert np.abs(got[name] - np.array(wanted[name])).max() / span < allowed
+    assert (float_tensors(path) == []) == (precision == "int8")
+
+
+def test_smaller_precisions_are_smaller(converted):
+    sizes = {kind: len(content) for kind, content in converted.items()}
+    assert sizes["int8"] < sizes["float32"]
+    assert sizes["float16"] < sizes["float32"]
+
+
+@pytest.mark.parametrize(
+    "representative, told",
+    [
+        (None, "there are none"),
+        ([], "there are none"),
+        ([np.zeros((1, 8, 8, 3), np.float32)], r"must be \(1, 32, 32, 3\)"),
+        ([np.full((1, SIZE, SIZE, 3), np.nan, np.float32)], "NaN"),
+        ([np.zeros((1, SIZE, SIZE, 3), np.float32)] * 3, "constant"),
+    ],
+)
+def test_calibration_data_that_sets_no_ranges_is_refused(network, representative, told):
+    from compress.quantize.tflite import convert_tflite
+
+    with pytest.raises(PassError, match=told):
+        convert_tflite(network, "int8", representative)
+
+
+def test_what_cannot_be_int8_is_a_pass_error(tmp_path):
+    import keras
+
+    from compress.quantize.tflite import convert_tflite
+
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Lambda(lambda t: keras.ops.erf(t) if hasattr(keras.ops, "erf") else t)(image)
+    x = keras.layers.Conv2D(2, 1, name="y")(x)
+    model = keras.Model(image, {"y": x})
+    rng = np.random.default_rng(0)
+    with pytest.raises(PassError, match=r"TFLite converter failed \(int8\)"):
+        convert_tflite(model, "int8", [rng.random((1, 8, 8, 3)).astype(np.float32)])
+
+
+def test_onnx_says_what_keras_says(network, tmp_path):
+    from compress.export.onnx import export_onnx
+
+    path = tmp_path / "model.onnx"
+    export_onnx(network, path)
+    (picture,) = pictures(1, seed=3)
+    got, wanted = run_file(path, picture), network(picture[None], training=False)
+    assert set(got) == set(wanted)
+    for name in wanted:
+        np.testing.assert_allclose(got[name], wanted[name], atol=1e-3)
+
+
+def test_a_keyword_network_keeps_its_outputs_name(tmp_path):
+    from compress.export.onnx import export_onnx
+    from compress.networks.keyword import ds_cnn, ds_tc_resnet
+
+    spec = LogMelInput(mels=16, frames=12)
+    features = np.random.default_rng(0).uniform(-1, 1, (1, 12, 16, 1)).astype(np.float32)
+    for build in (ds_cnn, ds_tc_resnet):
+        model = build(frames=12, mels=16, classes=3, multiplier=0.25)
+        path = tmp_path / "model.onnx"
+        export_onnx(model, path)
+        with EdgeEngine(open_model_file(path), spec) as engine:
+            got = engine.run({"features": features})
+        np.testing.assert_allclose(got["keyword"], model(features, training=False)["keyword"], atol=1e-4)
+
+
+def test_standard_error_comes_back_after_a_conversion(network, capfd):
+    import os
+
+    from compress.quiet import quiet_stderr
+
+    with pytest.raises(PassError), quiet_stderr():
+        os.write(2, b"chatter of the converter")
+        raise PassError("told later")
+    os.write(2, b"told")
+    assert capfd.readouterr().err == "told"
