@@ -35,7 +35,7 @@ class Seen:
 class CameraPipeline:
     """Letterbox, engine, decoder, tracker and rules of one camera. One thread at a time; holds an engine of its own.
 
-    labels: of the model. rules: opened, with their totals. engine: for measuring beside it.
+    name, labels: of the bundle. rules: opened, with their totals. engine: for measuring beside it.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class CameraPipeline:
     ) -> None:
         """Raises BundleError for a bundle of another task, EngineError, StageError for rules that do not fit."""
         self._spec, self._decoder, self.rules = _camera_parts(bundle, rules, score_threshold)
+        self.name = bundle.name
         self.labels = bundle.labels
         self._tracker = Tracker(tracker)
         self._scene: Scene | None = None
@@ -108,7 +109,7 @@ class CameraPipeline:
 class VoicePipeline:
     """Log-mel window, engine and smoothing of one microphone. One thread at a time; holds an engine of its own.
 
-    spec: the front end; its sample_rate_hz is what chunks must have.
+    name: of the bundle. spec: the front end; its sample_rate_hz is what chunks must have.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class VoicePipeline:
     ) -> None:
         """Raises BundleError for a bundle of another task, EngineError, StageError for settings that do not fit."""
         self.spec, settings, self._smoother = _voice_parts(bundle, threshold)
+        self.name = bundle.name
         self._window = FeatureWindow(self.spec, settings.step_frames(self.spec))
         self.engine: EdgeEngine = open_engine(bundle, file=engine, threads=threads)
         self._input = self.engine.inputs[0]

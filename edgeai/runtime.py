@@ -70,6 +70,7 @@ class Runtime:
                     target=self._work, args=(stream,), name=stream.report.name, daemon=True
                 )
                 self._threads[stream.report.name] = thread
+                log.info("%s runs %s", stream.label, stream.model)
                 thread.start()
         if failures and not self._threads:
             raise failures[0]

@@ -51,11 +51,13 @@ Stopped: TypeAlias = Callable[[], bool]
 class Stream(ABC):
     """A model that is loaded and a source that is not yet open. `work` and `close` belong to one thread.
 
-    label: what it is and its name, as in "camera gate".
+    label: what it is and its name, as in "camera gate". model: the bundle and the engine file that runs.
     """
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, kind: str, name: str, pipeline: CameraPipeline | VoicePipeline) -> None:
         self.label = f"{kind} {name}"
+        file = pipeline.engine.file
+        self.model = f"{pipeline.name} ({file.path})" if file else pipeline.name
         self.report = StreamReport(name)
 
     @abstractmethod
@@ -93,7 +95,7 @@ class CameraStream(Stream):
             threads=threads,
             score_threshold=settings.score_threshold,
         )
-        super().__init__("camera", settings.name)
+        super().__init__("camera", settings.name, self._pipeline)
 
     def open_source(self) -> None:
         self._source.open()
@@ -144,7 +146,7 @@ class MicrophoneStream(Stream):
                 settings.source, stream=settings.name, sample_rate_hz=self._pipeline.spec.sample_rate_hz
             )
             undo.pop_all()
-        super().__init__("microphone", settings.name)
+        super().__init__("microphone", settings.name, self._pipeline)
 
     def open_source(self) -> None:
         self._source.open()
