@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgeai.bundle.manifest import Settings
 from edgeai.errors import ConfigError
+from edgeai.faults import shown
 from edgeai.settings_file import load_settings
 from edgeai.sinks.settings import MqttSettings
 from edgeai.sources.audio import is_microphone
 from edgeai.stages.rules import AnyRuleSettings
 from edgeai.stages.tracker import TrackerSettings
 
-StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Address = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ValueError(
+            f"must be 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first, is {shown(name)}"
+        )
+    return name
+
+
+# a level of MQTT topics, and a column of tables
+StreamName = Annotated[str, AfterValidator(_check_name)]
+Address = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class CameraSettings(Settings):

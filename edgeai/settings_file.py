@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgeai.errors import EdgeError
 from edgeai.faults import describe_fault
+from edgeai.toml_lines import Path as Place
 from edgeai.toml_lines import key_lines, line_of
 
 if sys.version_info >= (3, 11):
@@ -61,6 +63,10 @@ def parse_settings(content: bytes, model: type[M], *, where: str, error: type[Ed
         raise error(f"{where}:{line}: not UTF-8 text ({raised.reason})") from None
     try:
         table = tomllib.loads(text)
+        nul = next(_paths_with_nul(table), None)
+        if nul is not None:  # no path, host or name can hold one, and the system's calls raise for it
+            line = line_of(key_lines(text), nul)
+            raise error(f"{where}:{line}: {'.'.join(map(str, nul))}: holds a NUL character")
         # by way of JSON: its strict mode takes a list for a tuple and a string for a path, and nothing else for less
         document = json.dumps(table, default=lambda date: {"date": str(date)})
         return model.model_validate_json(document, strict=True)
@@ -71,6 +77,8 @@ def parse_settings(content: bytes, model: type[M], *, where: str, error: type[Ed
         fault = describe_fault(next(unknown, faults[0]), model)
         line = line_of(key_lines(text), fault.path)
         raise error(f"{where}:{line}: {fault.text}" if line else f"{where}: {fault.text}") from None
+    except EdgeError:
+        raise
     except RecursionError:
         raise error(f"{where}: nested too deeply") from None
     except ValueError as raised:  # TOMLDecodeError, and numbers of thousands of digits
@@ -78,3 +86,14 @@ def parse_settings(content: bytes, model: type[M], *, where: str, error: type[Ed
         place = _TOML_PLACE.search(message)
         at = f"{where}:{place[1]}" if place else where
         raise error(f"{at}: not TOML: {_TOML_PLACE.sub('', message)[:200]}") from None
+
+
+def _paths_with_nul(value: object, path: Place = ()) -> Iterator[Place]:
+    if isinstance(value, str) and "\0" in value:
+        yield path
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _paths_with_nul(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _paths_with_nul(inner, (*path, index))
