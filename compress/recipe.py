@@ -91,6 +91,13 @@ class Teacher(Settings):
         return self
 
 
+class SpeechTeacherSettings(Settings):
+    """A keyword model of MLPerf Tiny as a black box; share: how much of each training target is its word."""
+
+    file: str
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class Network(Settings):
     """The architecture's name in compress.networks and its parameters.
 
@@ -181,6 +188,7 @@ class Recipe(Settings):
     data: Data
     input: Annotated[ImageInput | LogMelInput, Field(discriminator="kind")]
     teacher: Teacher | None = None
+    speech_teacher: SpeechTeacherSettings | None = None
     network: Network
     decoder: Decoder
     budget: Budget = Budget()

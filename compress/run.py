@@ -14,6 +14,7 @@ from compress.candidate import Candidate
 from compress.data.detection import DetectionSet, join_sets, load_coco
 from compress.data.speech import SpeechSet, load_noises, load_speech
 from compress.data.video import extract_frames
+from compress.distill.speech_teacher import SpeechTeacher
 from compress.distill.teacher import TeacherDetector, label_pictures, soften
 from compress.export.bundle import write_candidate
 from compress.measure.keywords import samples_needed
@@ -185,7 +186,19 @@ def _open_bench(recipe: Recipe, data_root: Path, work: Path) -> Bench:
             data_root / recipe.data.noises if recipe.data.noises else None,
             sample_rate_hz=recipe.input.sample_rate_hz,
         )
-        task = KeywordTask(training, recipe.input, noises, recipe.data.sounds, recipe.seed)
+        teacher, share = None, 0.0
+        if recipe.speech_teacher is not None:
+            teacher = SpeechTeacher(data_root / recipe.speech_teacher.file, recipe.labels)
+            share = recipe.speech_teacher.share
+        task = KeywordTask(
+            training,
+            recipe.input,
+            noises,
+            recipe.data.sounds,
+            recipe.seed,
+            teacher=teacher,
+            teacher_share=share,
+        )
     for part, what in ((training, "learn from"), (validation, "validate on")):
         if not len(part):
             raise DataError(

@@ -74,7 +74,7 @@ def run_demo(
         "4/5 the student's bundle runs on the second half and reports over MQTT; the broker stops for 5 s"
     )
     live = run_live(footage.video, trained.bundle, work=work, annotated=out / "annotated.mp4")
-    clips, speech_origin = find_clips(audio)
+    clips, speech_origin = find_clips(audio, work)
     print_note(f"5/5 keywords: {speech_origin}")
     heard = hear_clips(clips)
     summary = _summary(teacher, trained, agreement, live, heard, time.monotonic() - began)
@@ -255,11 +255,8 @@ def _print_summary(
         [f"AP50 on {agreement.frames} unseen frames", "is the truth", f"{student['ap50_vs_teacher']:.3f}"],
     ]
     print_table(["", "teacher", "student"], rows, title=summary["teacher"]["name"] + " and its student")
-    rows = [
-        ["events sent", live.sent],
-        ["events received", live.received],
-        ["broker down", f"{live.outage_s:.1f} s"],
-    ]
+    rows = [["events sent", str(live.sent)], ["events received", str(live.received)]]
+    rows.append(["broker down", f"{live.outage_s:.1f} s, {live.during_outage} events meanwhile"])
     rows += [[f"line {name}", ", ".join(f"{v} {k}" for k, v in c.items())] for name, c in live.counts.items()]
     right = sum(k.said == k.heard for k in heard if k.said)
     known = sum(bool(k.said) for k in heard)

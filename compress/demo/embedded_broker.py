@@ -65,8 +65,8 @@ async def _serve(port: int) -> None:
     await gate.open()
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
-    for number, action in ((signal.SIGUSR1, gate.shut), (signal.SIGUSR2, gate.open)):
-        loop.add_signal_handler(number, lambda action=action: tasks.add(loop.create_task(action())))
+    loop.add_signal_handler(signal.SIGUSR1, lambda: tasks.add(loop.create_task(gate.shut())))
+    loop.add_signal_handler(signal.SIGUSR2, lambda: tasks.add(loop.create_task(gate.open())))
     await asyncio.Event().wait()
 
 

@@ -65,7 +65,7 @@ def find_footage(given: Path | None, work: Path) -> Footage:
     return Footage(render_scene(work / "rendered.avi"), "a rendered scene, not a real camera", rendered=True)
 
 
-def find_clips(given: Sequence[Path]) -> tuple[list[Clip], str]:
+def find_clips(given: Sequence[Path], work: Path) -> tuple[list[Clip], str]:
     """Recorded speech, and where it is from: `given`, the shared test clips, Debian's alsa-utils; else none."""
     if given:
         for path in given:
@@ -84,7 +84,6 @@ def find_clips(given: Sequence[Path]) -> tuple[list[Clip], str]:
                 if row["label"] not in ("silence", "unknown"):
                     first.setdefault(row["label"], Clip(folder / row["file"], row["label"]))
         return [first[label] for label in sorted(first)], "Speech Commands, speakers the model never heard"
-    work = data_root() / "out" / "demo" / "work"
     found = _from_debian("alsa-utils", "*_*.wav", work)
     clips = [
         Clip(path, path.stem.split("_")[1].lower()) for path in found if path.stem.endswith(("Left", "Right"))

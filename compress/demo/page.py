@@ -27,7 +27,7 @@ def write_demo_page(
 ) -> None:
     """Write report.html."""
     teacher, student = summary["teacher"], summary["student"]
-    sections = [
+    sections: list[tuple[str, list[str]]] = [
         (
             "In short",
             [

@@ -10,6 +10,7 @@ from compress.candidate import Candidate, EngineFile
 from compress.export.onnx import export_onnx
 from compress.passes.bench import Bench
 from compress.prune.channels import model_macs, next_ratio, prune_channels
+from compress.quantize.saturate import saturate_before_silu
 from compress.quantize.tflite import convert_tflite, float_tensors
 from compress.recipe import DistillPass, ExportPass, PrunePass, QuantizePass, TrainPass
 from compress.train.fit import FitSettings, fit
@@ -87,7 +88,10 @@ def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Cand
         bench.task.representative_inputs(settings.calibration) if settings.precision == "int8" else None
     )
     path = bench.work / f"{bench.recipe.name}-{settings.precision}.tflite"
-    path.write_bytes(convert_tflite(candidate.network, settings.precision, representative))
+    content = convert_tflite(candidate.network, settings.precision, representative)
+    if settings.precision == "int8":
+        content, _ = saturate_before_silu(content)
+    path.write_bytes(content)
     if settings.precision == "int8" and (left := float_tensors(path)):
         raise PassError(f"int8 was asked for, but {len(left)} tensors stayed float: {', '.join(left[:3])}")
     return replace(candidate, files=(*candidate.files, EngineFile(path, "tflite", settings.precision)))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from compress.data.detection import DetectionSet, PictureCache
 from compress.data.speech import SpeechSet
+from compress.distill.speech_teacher import SpeechTeacher
 from compress.train import detector_loss, keyword_loss
 from compress.train.batches import Prefetch
 from compress.train.fit import FitSettings
@@ -110,6 +111,8 @@ class KeywordTask(TrainingTask):
     augmentation: SoundAugment
     seed: int
     smoothing: float = 0.1
+    teacher: SpeechTeacher | None = None
+    teacher_share: float = 0.0
 
     def batches(self, settings: FitSettings) -> Iterable[Any]:
         classes = len(self.data.labels)
@@ -139,6 +142,9 @@ class KeywordTask(TrainingTask):
                 share = np.maximum(share, 1 - share)
                 clips = share * clips + (1 - share) * clips[::-1]
                 wanted = share * wanted + (1 - share) * wanted[::-1]
+            if self.teacher is not None:
+                # the teacher hears the very clip that the student is given, noise and all
+                wanted = (1 - self.teacher_share) * wanted + self.teacher_share * self.teacher(clips)
             features = log_mel_batch(clips, self.spec)
             for row in features:
                 mask_features(row, settings=self.augmentation, rng=rng)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+Opened = TypeVar("Opened", bound="Source[Any]")
 
 
 class Source(ABC, Generic[T]):
@@ -26,7 +27,7 @@ class Source(ABC, Generic[T]):
     def close(self) -> None:
         """Release it; safe to call twice."""
 
-    def __enter__(self) -> Source[T]:
+    def __enter__(self: Opened) -> Opened:
         self.open()
         return self
 

@@ -1,0 +1,53 @@
+"""Each command in the README, typed as written."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+
+pytestmark = [pytest.mark.data, pytest.mark.compress]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) > 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_readme_command_runs(command: str, shared_data: Path, tmp_path: Path) -> None:
+    words = [word.replace("../shared/data", str(shared_data)) for word in shlex.split(command)]
+    words[0] = str(Path(sys.executable).parent / words[0])
+    if "--out" in words:
+        words[words.index("--out") + 1] = str(tmp_path / "page.html")
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip()
+
+
+def test_readme_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"\bmake ([a-z-]+)", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_readme_example_configuration_is_valid(tmp_path: Path) -> None:
+    from edgeai.config import load_config
+
+    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "device.toml"
+    path.write_text(example)
+    assert load_config(path).cameras[0].rules
