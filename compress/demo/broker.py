@@ -25,6 +25,8 @@ class DemoBroker:
         paths = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
         self._mosquitto = shutil.which("mosquitto", path=paths)
         self.port = free_port()
+        # where the subscriber connects: the embedded broker's outage is its gate's, and only the device feels it
+        self.subscriber_port = self.port if self._mosquitto else free_port()
         self._work = work / "broker"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -70,7 +72,13 @@ class DemoBroker:
 
     def _command(self) -> list[str]:
         if not self._mosquitto:
-            return [sys.executable, "-m", "compress.demo.embedded_broker", str(self.port)]
+            return [
+                sys.executable,
+                "-m",
+                "compress.demo.embedded_broker",
+                str(self.port),
+                str(self.subscriber_port),
+            ]
         config = self._work / "mosquitto.conf"
         lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "persistence true"]
         lines += [f"persistence_location {self._work}/", "max_queued_messages 100000"]

@@ -50,8 +50,11 @@ def run_demo(
     audio: Sequence[Path] = (),
     out: Path = Path("out/demo"),
     json_output: bool = False,
+    effort: float = 1.0,
 ) -> int:
     """Run the whole job; writes summary.json, report.html, annotated.mp4 and the student's bundle to `out`.
+
+    effort: the share of the training steps that is done; a test of the plumbing needs few.
 
     Raises EdgeError for a file that is not there or a step that fails.
     """
@@ -66,7 +69,7 @@ def run_demo(
     labelled = _label_first_half(footage, teacher, work)
     print_note(f"2/5 the student learns from {labelled} labelled pictures of the first half")
     trained = run_recipe(
-        _student_recipe(footage, work), data_root=work, out=out / "student", work=work / "student"
+        _student_recipe(footage, effort), data_root=work, out=out / "student", work=work / "student"
     )
     print_note("3/5 the student against the teacher on the second half, which it has never seen")
     agreement = _compare(footage, teacher, trained.bundle)
@@ -145,7 +148,7 @@ def _label_first_half(footage: Footage, teacher: DemoTeacher, work: Path) -> int
     return len(labelled)
 
 
-def _student_recipe(footage: Footage, work: Path) -> Recipe:
+def _student_recipe(footage: Footage, effort: float) -> Recipe:
     """A small plain detector of about the video's own shape."""
     with VideoFile(str(footage.video), stream="size") as source:
         width, height = WIDTH_PX, max(64, round(WIDTH_PX * source.height_px / source.width_px / 16) * 16)
@@ -172,13 +175,26 @@ def _student_recipe(footage: Footage, work: Path) -> Recipe:
             "network": {"kind": "plain-detector"},
             "decoder": {"name": "grid", "params": params},
             "passes": [
-                {"kind": "train", "fit": {"steps": 280, "batch": 16, "learning_rate": 4e-3, "average": 0.97}},
+                {
+                    "kind": "train",
+                    "fit": {
+                        "steps": max(1, round(280 * effort)),
+                        "batch": 16,
+                        "learning_rate": 4e-3,
+                        "average": 0.97,
+                    },
+                },
                 {
                     "kind": "prune",
                     "macs_ratio": 0.5,
                     "rounds": 1,
                     "teacher_share": 0.5,
-                    "fit": {"steps": 80, "batch": 16, "learning_rate": 2e-3, "average": 0.95},
+                    "fit": {
+                        "steps": max(1, round(80 * effort)),
+                        "batch": 16,
+                        "learning_rate": 2e-3,
+                        "average": 0.95,
+                    },
                 },
                 {"kind": "quantize", "precision": "int8", "calibration": 100},
                 {"kind": "export", "formats": ["onnx/float32"]},

@@ -1,7 +1,8 @@
-"""amqtt as a process: python -m compress.demo.embedded_broker PORT. For machines without mosquitto.
+"""amqtt as a process: python -m compress.demo.embedded_broker PORT INNER_PORT. For machines without mosquitto.
 
 amqtt keeps sessions in memory only, so a stop of the whole process would forget the subscriber. A gate of plain TCP
-stands before it: SIGUSR1 shuts the gate and cuts every connection, SIGUSR2 opens it again.
+stands before it, through which the device comes: SIGUSR1 shuts it and cuts every connection, SIGUSR2 opens it again.
+The subscriber connects to INNER_PORT, behind the gate.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import asyncio
 import contextlib
 import signal
 import sys
-
-from compress.demo.ports import free_port
 
 
 class _Gate:
@@ -50,10 +49,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int, inner_port: int) -> None:
     from amqtt.broker import Broker
 
-    inner_port = free_port()
     broker = Broker(
         {
             "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{inner_port}"}},
@@ -71,4 +69,4 @@ async def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2])))

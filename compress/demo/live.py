@@ -66,7 +66,7 @@ def run_live(video: Path, bundle: Bundle, *, work: Path, annotated: Path) -> Liv
         old.unlink()
     with DemoBroker(work) as broker:
         print_note(f"  broker: {broker.name}")
-        subscriber = Subscriber(broker.port, work)
+        subscriber = Subscriber(broker.subscriber_port, work)
         try:
             settings = MqttSettings(host="127.0.0.1", port=broker.port, site="demo")
             with open_reporting(settings, work / "outbox.db", device="demo-camera") as sink:

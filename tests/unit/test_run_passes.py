@@ -1,0 +1,131 @@
+"""The runner's book-keeping without any training: what is kept, undone, skipped and told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from tiny_recipe import squares_recipe
+
+from compress.candidate import Candidate, EngineFile
+from compress.recipe import parse_recipe
+
+pytestmark = pytest.mark.compress
+
+
+class Network:
+    """Stands for a Keras model: a name, and a file when saved."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def save(self, path):
+        path.write_text(self.name)
+
+
+class Play:
+    """Passes and measurements as a script: {pass kind: (value, bytes, milliseconds)}."""
+
+    def __init__(self, monkeypatch, work, script):
+        from compress import run
+        from compress.measure.cost import Cost
+        from compress.measure.metric import Metric
+        from compress.passes.bench import Measured
+
+        self.script, self.work, self.measurements = script, work, 0
+        kinds = {}
+        for kind in ("train", "prune", "distill"):
+            kinds[kind] = lambda settings, c, bench: replace(
+                c,
+                network=Network(settings.kind),
+                reference=c.network if settings.kind == "prune" else c.reference,
+                files=(),
+            )
+        for kind, file in (("quantize", ("tflite", "int8")), ("export", ("onnx", "float32"))):
+            kinds[kind] = lambda settings, c, bench, file=file: replace(
+                c, files=(*c.files, EngineFile(work / "_".join(file), *file))
+            )
+        self.last = "load"
+
+        def tell(kind):
+            def apply(settings, candidate, bench):
+                self.last = kind
+                return kinds[kind](settings, candidate, bench)
+
+            return apply
+
+        monkeypatch.setattr(run, "PASSES", {kind: tell(kind) for kind in kinds})
+
+        def measure(candidate):
+            from compress.passes.bench import chosen_file
+
+            self.measurements += 1
+            value, size, ms = script[self.last]
+            file = chosen_file(candidate) or EngineFile(work / "measured", "tflite", "float32")
+            return Measured(10, 100, Metric("AP50", value, (value, value), 5), Cost(size, size, ms, ms, ms), file)
+
+        self.bench = SimpleNamespace(work=work, measure=measure)
+
+    def run(self, **changes):
+        from compress.run import _run_passes
+
+        recipe = parse_recipe(squares_recipe(**changes), where="here")
+        return _run_passes(recipe, self.bench, Candidate(Network("start")))
+
+
+FIT = {"steps": 1}
+TRAIN, PRUNE, DISTILL, INT8, ONNX = (
+    {"kind": "train", "fit": FIT},
+    {"kind": "prune", "macs_ratio": 0.5, "fit": FIT},
+    {"kind": "distill", "fit": FIT},
+    {"kind": "quantize"},
+    {"kind": "export"},
+)
+
+
+def test_a_pass_that_drops_too_much_is_undone_and_told(monkeypatch, tmp_path, capsys):
+    play = Play(monkeypatch, tmp_path, {"train": (0.8, 9, 1), "prune": (0.6, 5, 1), "quantize": (0.79, 2, 1)})
+    candidate, records = play.run(passes=[TRAIN, PRUNE, INT8], budget={"max_drop": 0.05})
+    assert candidate.network.name == "train"
+    assert [r.kept for r in records] == [True, False, True]
+    assert records[1].reason == "AP50 dropped by 0.200, allowed are 0.05"
+    assert "undone: AP50 dropped" in capsys.readouterr().err
+    told = json.loads((tmp_path / "records.json").read_text())
+    assert [row["kept"] for row in told] == [True, False, True]
+    assert not list(tmp_path.glob("after-2-*"))
+
+
+def test_what_needs_an_undone_prune_is_skipped(monkeypatch, tmp_path):
+    play = Play(monkeypatch, tmp_path, {"train": (0.8, 9, 1), "prune": (0.1, 5, 1), "quantize": (0.8, 2, 1)})
+    candidate, records = play.run(passes=[TRAIN, PRUNE, DISTILL, INT8], budget={"max_drop": 0.05})
+    assert [r.kept for r in records] == [True, False, False, True]
+    assert records[2].reason.startswith("skipped")
+    assert records[2].measured == records[0].measured
+    assert candidate.network.name == "train"
+
+
+@pytest.mark.parametrize(
+    "budget, told", [({"max_bytes": 100}, "200 bytes, allowed are 100"), ({"max_latency_ms": 1.5}, "2.00 ms")]
+)
+def test_size_and_speed_count_for_the_int8_file_only(monkeypatch, tmp_path, budget, told):
+    play = Play(monkeypatch, tmp_path, {"train": (0.8, 999, 99), "quantize": (0.8, 200, 2), "export": (0.8, 999, 99)})
+    candidate, records = play.run(passes=[TRAIN, INT8, ONNX], budget=budget)
+    assert [r.kept for r in records] == [True, False, True]
+    assert told in records[1].reason
+    assert [file.format for file in candidate.files] == ["onnx"]
+
+
+def test_an_export_is_not_measured_again(monkeypatch, tmp_path):
+    play = Play(monkeypatch, tmp_path, {"train": (0.8, 9, 1), "quantize": (0.8, 2, 1)})
+    _, records = play.run(passes=[TRAIN, INT8, ONNX])
+    assert play.measurements == 2
+    assert records[2].measured == records[1].measured
+
+
+def test_a_loaded_network_is_what_drops_are_measured_against(monkeypatch, tmp_path):
+    play = Play(monkeypatch, tmp_path, {"load": (0.9, 9, 1), "prune": (0.5, 5, 1), "quantize": (0.88, 2, 1)})
+    network = {"kind": "keras-file", "init": "mine.keras"}
+    _, records = play.run(passes=[PRUNE, INT8], budget={"max_drop": 0.05}, network=network)
+    assert [(r.kind, r.kept) for r in records] == [("load", True), ("prune", False), ("quantize", True)]
