@@ -57,14 +57,15 @@ def write_tones(folder: Path, split: str = "train", *, each: int = 12, seed: int
         writer.writerows(rows)
 
 
-def squares_recipe(*, steps: int = 40, size: int = 64, **changes: Any) -> dict[str, Any]:
+def squares_recipe(
+    *, steps: int = 40, size: int = 64, strides: tuple[int, ...] = (8, 16), **changes: Any
+) -> dict[str, Any]:
     """A recipe for write_squares in the folder "squares"; `changes` replace top-level keys."""
-    strides = [8, 16]
     maps = {"box": [f"box_{s}" for s in strides], "class": [f"class_{s}" for s in strides]}
     params = {
         "width": size,
         "height": size,
-        "strides": strides,
+        "strides": list(strides),
         "layout": "maps",
         "activation": "sigmoid",
         "maps": maps,

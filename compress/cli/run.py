@@ -27,12 +27,11 @@ def run_file(
 ) -> int:
     """Run the recipe at `path`, or with `dry_run` only check it. Raises what run_recipe raises."""
     from compress.quiet import start_tensorflow
-
-    start_tensorflow()
     from compress.recipe import load_recipe
 
     recipe = load_recipe(path)
     data = find_data_root(data)
+    start_tensorflow()
     out = out or _default_out(path, recipe.name)
     work = work or Path("out/work") / recipe.name
     if dry_run:

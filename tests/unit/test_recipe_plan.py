@@ -112,7 +112,10 @@ def test_missing_data_is_told_with_what_it_holds(data, tmp_path):
             squares_recipe(data=data_part(train=[{"kind": "coco", "folder": "squares", "split": "x"}])),
             "instances_x.json",
         ),
-        (squares_recipe(data=data_part(train=[{"kind": "video", "file": "x.mp4"}]), teacher=teacher), "a video"),
+        (
+            squares_recipe(data=data_part(train=[{"kind": "video", "file": "x.mp4"}]), teacher=teacher),
+            "a video",
+        ),
         (squares_recipe(teacher=teacher), "the teacher"),
         (squares_recipe(data=data_part(noises="gone")), "noises"),
         (with_network(kind="keras-file", init="gone.keras"), "initial network"),

@@ -64,7 +64,9 @@ class Play:
             self.measurements += 1
             value, size, ms = script[self.last]
             file = chosen_file(candidate) or EngineFile(work / "measured", "tflite", "float32")
-            return Measured(10, 100, Metric("AP50", value, (value, value), 5), Cost(size, size, ms, ms, ms), file)
+            return Measured(
+                10, 100, Metric("AP50", value, (value, value), 5), Cost(size, size, ms, ms, ms), file
+            )
 
         self.bench = SimpleNamespace(work=work, measure=measure)
 
@@ -110,7 +112,9 @@ def test_what_needs_an_undone_prune_is_skipped(monkeypatch, tmp_path):
     "budget, told", [({"max_bytes": 100}, "200 bytes, allowed are 100"), ({"max_latency_ms": 1.5}, "2.00 ms")]
 )
 def test_size_and_speed_count_for_the_int8_file_only(monkeypatch, tmp_path, budget, told):
-    play = Play(monkeypatch, tmp_path, {"train": (0.8, 999, 99), "quantize": (0.8, 200, 2), "export": (0.8, 999, 99)})
+    play = Play(
+        monkeypatch, tmp_path, {"train": (0.8, 999, 99), "quantize": (0.8, 200, 2), "export": (0.8, 999, 99)}
+    )
     candidate, records = play.run(passes=[TRAIN, INT8, ONNX], budget=budget)
     assert [r.kept for r in records] == [True, False, True]
     assert told in records[1].reason

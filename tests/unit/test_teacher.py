@@ -94,7 +94,4 @@ def test_a_real_teacher_finds_people_in_its_mirror_too(shared_data):
     width = image.shape[1]
     assert len(both) == len(mirrored)
     np.testing.assert_allclose(np.sort(both.scores), np.sort(mirrored.scores), atol=1e-3)
-    np.testing.assert_allclose(
-        np.sort(both.xyxy_px[:, 0]), np.sort(width - mirrored.xyxy_px[:, 2]), atol=0.5
-    )
-
+    np.testing.assert_allclose(np.sort(both.xyxy_px[:, 0]), np.sort(width - mirrored.xyxy_px[:, 2]), atol=0.5)
