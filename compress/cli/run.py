@@ -107,3 +107,6 @@ def print_records(records: Sequence[PassRecord], *, title: str) -> None:
     ]
     metric = records[0].measured.metric.name
     print_table(["pass", metric, "parameters", "MACs", "bytes", "ms", "took"], rows, title=title)
+    for record in records:
+        if not record.kept:
+            print(f"{record.kind} was undone: {record.reason}")

@@ -30,17 +30,23 @@ class SpeechTeacher:
 
     def __init__(self, path: Path, labels: Sequence[str]) -> None:
         if not path.is_file():
-            raise DataMissingError(f"no teacher at {path}", next_step="name another in the recipe's [speech_teacher]")
+            raise DataMissingError(
+                f"no teacher at {path}", next_step="name another in the recipe's [speech_teacher]"
+            )
         unknown = [label for label in labels if label not in _LABELS]
         if unknown:
-            raise RecipeError(f"teacher {path.name} does not know {unknown[0]!r}; it knows {', '.join(_LABELS)}")
+            raise RecipeError(
+                f"teacher {path.name} does not know {unknown[0]!r}; it knows {', '.join(_LABELS)}"
+            )
         self._path = path
         self._order = [_LABELS.index(label) for label in labels]
         self._own = threading.local()
 
     def __call__(self, clips: Floats) -> Floats:
         if clips.ndim != 2 or clips.shape[1] != _SAMPLES:
-            raise RecipeError(f"teacher {self._path.name} hears clips of {_SAMPLES} samples, got {clips.shape}")
+            raise RecipeError(
+                f"teacher {self._path.name} hears clips of {_SAMPLES} samples, got {clips.shape}"
+            )
         runner = self._runner(len(clips))
         runner.set_tensor(runner.get_input_details()[0]["index"], mfcc(clips)[..., np.newaxis])
         runner.invoke()
@@ -64,7 +70,9 @@ def mfcc(clips: Floats) -> Floats:
     import tensorflow as tf
 
     peak = np.abs(clips).max(axis=1, keepdims=True)
-    spectrum = tf.abs(tf.signal.stft(clips / np.maximum(peak, 1e-9), 480, 320, 512, window_fn=tf.signal.hann_window))
+    spectrum = tf.abs(
+        tf.signal.stft(clips / np.maximum(peak, 1e-9), 480, 320, 512, window_fn=tf.signal.hann_window)
+    )
     mel = tf.signal.linear_to_mel_weight_matrix(40, 257, _SAMPLES, 20.0, 4000.0)
     log_mel = tf.math.log(tf.tensordot(spectrum, mel, 1) + 1e-6)
     return np.asarray(tf.signal.mfccs_from_log_mel_spectrograms(log_mel)[..., :10].numpy(), np.float32)

@@ -33,7 +33,10 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, dimmed: 
     """
     if any(len(row) != len(headings) for row in rows):
         raise UsageError(f"every row of a table needs {len(headings)} cells, as it has headings")
-    numeric = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(headings))]
+    numeric = [
+        column > 0 and bool(rows) and all(_is_number(row[column]) for row in rows)
+        for column in range(len(headings))
+    ]
     head = "".join(_cell("th", heading, right) for heading, right in zip(headings, numeric, strict=True))
     body = "".join(
         f'<tr class="dim">{cells}</tr>' if number in dimmed else f"<tr>{cells}</tr>"
