@@ -128,16 +128,33 @@ def _tolerance(recipe: Recipe, file: EngineFile, golden: bytes) -> float:
 
 
 def generated_input(spec: ImageInput | LogMelInput, shape: tuple[int, ...]) -> NDArray[Any]:
-    """A smooth coloured picture or smooth features, from a fixed seed; small when compressed.
+    """A picture of drawn figures, or smooth features, from a fixed seed; small when compressed.
 
-    Smooth on purpose: hard random edges drive a network's first layer far outside of what pictures do, and int8 ranges are
-    made for pictures.
+    Like what cameras see on purpose: on random pixels a network's first layer goes far outside of what pictures do to it,
+    and int8 ranges are made for pictures.
     """
     if isinstance(spec, ImageInput):
-        import cv2
-
-        coarse = np.random.default_rng(7).integers(20, 236, (6, 6, 3)).astype(np.uint8)
-        smooth = cv2.resize(coarse, (spec.width, spec.height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(smooth, np.uint8) & 0xFC
+        return _drawn_figures(spec.width, spec.height)
     rise = np.linspace(-1, 1, spec.frames)[:, None] * np.sin(np.linspace(0, 9, spec.mels))[None]
     return rise.reshape(shape).astype(np.float32)
+
+
+def _drawn_figures(width: int, height: int) -> NDArray[np.uint8]:
+    """(height, width, 3) uint8: three standing figures of different sizes on a smooth ground."""
+    import cv2
+
+    rng = np.random.default_rng(7)
+    coarse = rng.integers(60, 200, (6, 6, 3)).astype(np.uint8)
+    image = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    for left, top, size in ((0.2, 0.3, 0.6), (0.55, 0.45, 0.35), (0.8, 0.6, 0.2)):
+        tall, x, y = int(size * height), int(left * width), int(top * height)
+        wide = max(4, tall // 4)
+        shirt, legs = rng.integers(20, 230, 3).tolist(), rng.integers(20, 120, 3).tolist()
+        cv2.ellipse(
+            image, (x + wide // 2, y + tall // 12), (tall // 16, tall // 12), 0, 0, 360, (140, 170, 215), -1
+        )
+        cv2.rectangle(image, (x, y + tall // 6), (x + wide, y + tall // 2), shirt, -1)
+        for side in (wide // 8, 5 * wide // 8):
+            cv2.rectangle(image, (x + side, y + tall // 2), (x + side + wide // 4, y + tall), legs, -1)
+    # fewer levels: smooth grounds compress better
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 1.2), np.uint8) & np.uint8(0xFC)

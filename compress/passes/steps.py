@@ -10,11 +10,13 @@ from compress.candidate import Candidate, EngineFile
 from compress.export.onnx import export_onnx
 from compress.passes.bench import Bench
 from compress.prune.channels import model_macs, next_ratio, prune_channels
-from compress.quantize.saturate import saturate_before_silu
+from compress.quantize.ranges import narrow_silu_ranges
 from compress.quantize.tflite import convert_tflite, float_tensors
 from compress.recipe import DistillPass, ExportPass, PrunePass, QuantizePass, TrainPass
 from compress.train.fit import FitSettings, fit
 from edgeai.errors import PassError
+
+RANGE_INPUTS = 16  # enough for a percentile over every position of a feature map
 
 
 def train(settings: TrainPass, candidate: Candidate, bench: Bench) -> Candidate:
@@ -90,7 +92,7 @@ def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Cand
     path = bench.work / f"{bench.recipe.name}-{settings.precision}.tflite"
     content = convert_tflite(candidate.network, settings.precision, representative)
     if settings.precision == "int8":
-        content, _ = saturate_before_silu(content)
+        content, _ = narrow_silu_ranges(content, bench.task.representative_inputs(RANGE_INPUTS))
     path.write_bytes(content)
     if settings.precision == "int8" and (left := float_tensors(path)):
         raise PassError(f"int8 was asked for, but {len(left)} tensors stayed float: {', '.join(left[:3])}")

@@ -182,7 +182,10 @@ CHANGES = {
         r"input\.height: .*greater than or equal to 8",
     ),
     "std of zero": (lambda m: m["input"].update(std=[0, 1, 1]), "std must be above 0"),
-    "unknown kind": (lambda m: m["input"].update(kind="lidar"), r"input\.kind: must be one of 'image', 'logmel', is 'lidar'"),
+    "unknown kind": (
+        lambda m: m["input"].update(kind="lidar"),
+        r"input\.kind: must be one of 'image', 'logmel', is 'lidar'",
+    ),
     "path up": (lambda m: m["files"][0].update(path="../x"), "leaves the bundle"),
     "absolute path": (lambda m: m["files"][0].update(path="/etc/passwd"), "leaves the bundle"),
     "path of two spellings": (lambda m: m["files"][0].update(path="./x"), "must be plain"),

@@ -134,7 +134,7 @@ def test_a_reader_never_sees_half_a_bundle(tmp_path):
             try:
                 text = (folder / "manifest.json").read_text()
                 seen.add(json.loads(text)["version"])
-            except (OSError, ValueError) as error:  # noqa: PERF203
+            except (OSError, ValueError) as error:
                 faults.append(error)
 
     reader = threading.Thread(target=read)

@@ -1,4 +1,4 @@
-"""Ranges cut before SiLU: only where they may be, and for the better."""
+"""Ranges cut around SiLU: only where they may be, and for the better."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.compress
 def test_silu_with_far_negatives_gains_precision(tmp_path: Path) -> None:
     import keras
 
-    from compress.quantize.saturate import saturate_before_silu
+    from compress.quantize.ranges import narrow_silu_ranges
     from compress.quantize.tflite import convert_tflite
     from edgeai.bundle.manifest import ImageInput
     from edgeai.engines import EdgeEngine, open_model_file
@@ -28,7 +28,7 @@ def test_silu_with_far_negatives_gains_precision(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     samples = [rng.integers(0, 256, (1, 8, 8, 3)).astype(np.float32) for _ in range(8)]
     plain = convert_tflite(network, "int8", samples)
-    cut, count = saturate_before_silu(plain)
+    cut, count = narrow_silu_ranges(plain, samples)
     assert count == 1
 
     spec = ImageInput(width=8, height=8)
@@ -47,11 +47,11 @@ def test_silu_with_far_negatives_gains_precision(tmp_path: Path) -> None:
 def test_a_model_without_silu_stays_as_it_is() -> None:
     import keras
 
-    from compress.quantize.saturate import saturate_before_silu
+    from compress.quantize.ranges import narrow_silu_ranges
     from compress.quantize.tflite import convert_tflite
 
     picture = keras.Input((8, 8, 3), name="image")
     network = keras.Model(picture, {"out": keras.layers.Conv2D(4, 1, activation="relu")(picture)})
     rng = np.random.default_rng(0)
     content = convert_tflite(network, "int8", [rng.random((1, 8, 8, 3)).astype(np.float32)])
-    assert saturate_before_silu(content)[1] == 0
+    assert narrow_silu_ranges(content, []) == (content, 0)
