@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from edgeai.console import progress_bar
 from edgeai.errors import DataError
 from edgeai.sources.video_file import VideoFile
@@ -39,9 +41,8 @@ def extract_frames(
             scale = min(1.0, max_side_px / max(height, width))
             picture = frame.image
             if scale < 1:
-                picture = cv2.resize(
-                    picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA
-                )  # type: ignore[assignment]
+                size = (round(width * scale), round(height * scale))
+                picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
             path = images / f"{video.stem}-{frame.index:06d}.jpg"
             cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
             written.append(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -125,9 +124,11 @@ def _fit(
     if reference is None or share == 0:
         fit(network, task.batches(settings), task.label_loss, settings, description=description)
         return
-    loss: Callable[[Any, Any], Any] = lambda outputs, targets: (  # noqa: E731
-        (1 - share) * task.label_loss(outputs[0], targets) + share * task.teacher_loss(outputs[0], outputs[1])
-    )
+
+    def loss(outputs: tuple[Any, Any], targets: Any) -> Any:
+        ours, theirs = outputs
+        return (1 - share) * task.label_loss(ours, targets) + share * task.teacher_loss(ours, theirs)
+
     fit(_Beside(network, reference), task.batches(settings), loss, settings, description=description)
 
 
