@@ -18,6 +18,14 @@ app = typer.Typer(
     help="Train, prune, distill and quantize models, measure them, and pack them for devices.",
 )
 
+DataRoot = Annotated[
+    Optional[Path],  # noqa: UP045  typer reads the annotation on Python 3.10 too
+    typer.Option(
+        "--data",
+        envvar="EDGEAI_DATA",
+        help="Where the data folders are; ../shared/data beside the repository, else ./data.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Machine-readable output: one JSON line on standard output.")
 ]
@@ -34,14 +42,7 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, TOML.")],
-    data: Annotated[
-        Optional[Path],  # noqa: UP045  typer reads the annotation on Python 3.10 too
-        typer.Option(
-            "--data",
-            envvar="EDGEAI_DATA",
-            help="Where the recipe's data folders are; ../shared/data beside the repository, else ./data.",
-        ),
-    ] = None,
+    data: DataRoot = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -121,6 +122,7 @@ def demo(
         Optional[list[Path]],  # noqa: UP045
         typer.Option("--audio", help="Recorded keywords, WAV or FLAC; may be given more than once."),
     ] = None,
+    data: DataRoot = None,
     out: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path("out/demo"),
     json_output: Json = False,
 ) -> int:
@@ -133,7 +135,7 @@ def demo(
     start_tensorflow()
     from compress.demo import run_demo
 
-    return run_demo(video=video, audio=audio or (), out=out, json_output=json_output)
+    return run_demo(video=video, audio=audio or (), data=data, out=out, json_output=json_output)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.video import extract_frames
-from compress.demo.footage import TEACHER_FILE, ColourTeacher, Footage, find_clips, find_footage, shared_data
+from compress.demo.footage import TEACHER_FILE, ColourTeacher, Footage, find_clips, find_footage
 from compress.demo.live import KeywordResult, LiveResult, hear_clips, run_live
 from compress.demo.page import write_demo_page
 from compress.distill.teacher import TeacherDetector, label_pictures, soften
@@ -22,6 +22,7 @@ from compress.run import RunResult, run_recipe
 from edgeai.bundle import Bundle, load_bundle
 from edgeai.bundle.manifest import ImageInput
 from edgeai.console import print_json, print_note, print_table, progress_bar
+from edgeai.data import data_root
 from edgeai.engines import open_engine
 from edgeai.errors import DataError
 from edgeai.sources.video_file import VideoFile
@@ -48,12 +49,14 @@ def run_demo(
     *,
     video: Path | None = None,
     audio: Sequence[Path] = (),
+    data: Path | None = None,
     out: Path = Path("out/demo"),
     json_output: bool = False,
     effort: float = 1.0,
 ) -> int:
     """Run the whole job; writes summary.json, report.html, annotated.mp4 and the student's bundle to `out`.
 
+    data: the folder of public data, beside the repository where not given; it need not exist.
     effort: the share of the training steps that is done; a test of the plumbing needs few.
 
     Raises EdgeError for a file that is not there or a step that fails.
@@ -63,9 +66,12 @@ def run_demo(
     work = out / "work"
     shutil.rmtree(work / "student", ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
-    footage = find_footage(video, work)
+    data = data or data_root().parent / "shared" / "data"
+    # everything that can be missing is looked for before any work starts
+    footage = find_footage(video, data=data, work=work)
+    clips, speech_origin = find_clips(audio, data=data, work=work)
     print_note(f"1/5 video: {footage.origin}")
-    teacher = _open_teacher(footage)
+    teacher = _open_teacher(footage, data)
     labelled = _label_first_half(footage, teacher, work)
     print_note(f"2/5 the student learns from {labelled} labelled pictures of the first half")
     trained = run_recipe(
@@ -77,7 +83,6 @@ def run_demo(
         "4/5 the student's bundle runs on the second half and reports over MQTT; the broker stops for 5 s"
     )
     live = run_live(footage.video, trained.bundle, work=work, annotated=out / "annotated.mp4")
-    clips, speech_origin = find_clips(audio, work)
     print_note(f"5/5 keywords: {speech_origin}")
     heard = hear_clips(clips)
     summary = _summary(teacher, trained, agreement, live, heard, time.monotonic() - began)
@@ -108,11 +113,11 @@ class DemoTeacher:
     cost: Cost | None
 
 
-def _open_teacher(footage: Footage) -> DemoTeacher:
+def _open_teacher(footage: Footage, data: Path) -> DemoTeacher:
     """The big detector where it is at hand, else the zoo's own float16 one; a rendered scene has colours instead."""
     if footage.rendered:
         return DemoTeacher("the scene's colours", ColourTeacher(), None)
-    file = shared_data() / TEACHER_FILE
+    file = data / TEACHER_FILE
     if file.is_file():
         spec = {"kind": "image", "name": "images", "width": 416, "height": 416, "layout": "NCHW"}
         decoder = {"name": "grid", "params": {"width": 416, "height": 416, "keep_classes": [0]}}

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeai.console import print_note
-from edgeai.data import data_root
 from edgeai.errors import DataMissingError, SourceMissingError
 from edgeai.types import Detections
 
@@ -38,20 +37,15 @@ class Clip:
     said: str
 
 
-def shared_data() -> Path:
-    """The folder of public data beside the repository; it need not exist."""
-    return data_root().parent / "shared" / "data"
-
-
-def find_footage(given: Path | None, work: Path) -> Footage:
-    """The first that there is: `given`, the shared vtest.avi, Debian's opencv-doc, a rendered scene."""
+def find_footage(given: Path | None, *, data: Path, work: Path) -> Footage:
+    """The first that there is: `given`, vtest.avi in the folder `data`, Debian's opencv-doc, a rendered scene."""
     if given is not None:
         if not given.is_file():
             raise SourceMissingError(
                 f"no video at {given}", next_step="name a file that is there, or leave --video out"
             )
         return Footage(given, f"{given.name}, as given")
-    video = shared_data() / "videos" / "vtest.avi"
+    video = data / "videos" / "vtest.avi"
     if video.is_file():
         return Footage(video, "vtest.avi, a real campus crossing (PETS 2009)")
     from_debian = _from_debian("opencv-doc", "vtest.avi", work)
@@ -65,8 +59,8 @@ def find_footage(given: Path | None, work: Path) -> Footage:
     return Footage(render_scene(work / "rendered.avi"), "a rendered scene, not a real camera", rendered=True)
 
 
-def find_clips(given: Sequence[Path], work: Path) -> tuple[list[Clip], str]:
-    """Recorded speech, and where it is from: `given`, the shared test clips, Debian's alsa-utils; else none."""
+def find_clips(given: Sequence[Path], *, data: Path, work: Path) -> tuple[list[Clip], str]:
+    """Recorded speech, and where it is from: `given`, test clips in `data`, Debian's alsa-utils; else none."""
     if given:
         for path in given:
             if not path.is_file():
@@ -74,7 +68,7 @@ def find_clips(given: Sequence[Path], work: Path) -> tuple[list[Clip], str]:
                     f"no sound file at {path}", next_step="name one that is there, or leave --audio out"
                 )
         return [Clip(path, "") for path in given], "as given"
-    folder = shared_data() / "speech_commands"
+    folder = data / "speech_commands"
     if (folder / "test.csv").is_file():
         import csv
 

@@ -61,12 +61,11 @@ def test_nothing_at_hand_ends_in_a_rendered_scene_said_so(
 ) -> None:
     from compress.demo import footage
 
-    monkeypatch.setattr(footage, "shared_data", lambda: tmp_path / "nothing")
     monkeypatch.setattr(footage, "_from_debian", lambda *_: [])
-    found = footage.find_footage(None, tmp_path)
+    found = footage.find_footage(None, data=tmp_path / "nothing", work=tmp_path)
     assert found.rendered
     assert "RENDERED" in capsys.readouterr().err
-    assert footage.find_clips([], tmp_path) == ([], "none to be had")
+    assert footage.find_clips([], data=tmp_path / "nothing", work=tmp_path) == ([], "none to be had")
 
 
 def test_given_files_must_exist(tmp_path: Path) -> None:
@@ -74,9 +73,9 @@ def test_given_files_must_exist(tmp_path: Path) -> None:
     from edgeai.errors import SourceMissingError
 
     with pytest.raises(SourceMissingError, match="no video"):
-        footage.find_footage(tmp_path / "no.mp4", tmp_path)
+        footage.find_footage(tmp_path / "no.mp4", data=tmp_path, work=tmp_path)
     with pytest.raises(SourceMissingError, match="no sound file"):
-        footage.find_clips([tmp_path / "no.wav"], tmp_path)
+        footage.find_clips([tmp_path / "no.wav"], data=tmp_path, work=tmp_path)
 
 
 @pytest.mark.data
@@ -84,7 +83,7 @@ def test_given_files_must_exist(tmp_path: Path) -> None:
 def test_whole_demo_with_a_short_training(shared_data: Path, tmp_path: Path) -> None:
     from compress.demo import run_demo
 
-    code = run_demo(video=shared_data / "videos" / "vtest.avi", out=tmp_path, json_output=True, effort=0.5)
+    code = run_demo(data=shared_data, out=tmp_path, json_output=True, effort=0.5)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert code == 0
     assert summary["events"]["sent"] == summary["events"]["received"] >= 10
