@@ -183,7 +183,7 @@ def _student_recipe(footage: Footage, effort: float) -> Recipe:
                 {
                     "kind": "train",
                     "fit": {
-                        "steps": max(1, round(280 * effort)),
+                        "steps": max(1, round(340 * effort)),
                         "batch": 16,
                         "learning_rate": 4e-3,
                         "average": 0.97,
@@ -195,7 +195,7 @@ def _student_recipe(footage: Footage, effort: float) -> Recipe:
                     "rounds": 1,
                     "teacher_share": 0.5,
                     "fit": {
-                        "steps": max(1, round(80 * effort)),
+                        "steps": max(1, round(100 * effort)),
                         "batch": 16,
                         "learning_rate": 2e-3,
                         "average": 0.95,
