@@ -17,7 +17,6 @@ from compress.data.video import extract_frames
 from compress.distill.speech_teacher import SpeechTeacher
 from compress.distill.teacher import TeacherDetector, label_pictures, soften
 from compress.export.bundle import write_candidate
-from compress.measure.keywords import samples_needed
 from compress.networks import detector_strides
 from compress.passes import PASSES
 from compress.passes.bench import Bench, Measured, chosen_file
@@ -29,6 +28,7 @@ from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import ImageInput
 from edgeai.console import print_note
 from edgeai.errors import DataError, EdgeError, RecipeError
+from edgeai.stages.audio.logmel import samples_for
 
 # a teacher's score that counts as certain; halfway to 1 where the recipe's min_score is above it
 CERTAIN_SCORE = 0.6
@@ -256,6 +256,6 @@ def _load_clips(recipe: Recipe, data_root: Path) -> SpeechSet:
         data_root / source.folder,
         source.split,
         recipe.labels,
-        samples=samples_needed(recipe.input),
+        samples=samples_for(recipe.input.frames, recipe.input),
         sample_rate_hz=recipe.input.sample_rate_hz,
     )

@@ -84,13 +84,14 @@ def _measure(bundle: Bundle, engine: EdgeEngine, data: Path, split: str) -> Metr
         return measure_detector(detect, pictures)
     if manifest.task == "keyword" and isinstance(manifest.input, LogMelInput):
         from compress.data.speech import load_speech
-        from compress.measure.keywords import measure_keywords, samples_needed
+        from compress.measure.keywords import measure_keywords
+        from edgeai.stages.audio.logmel import samples_for
 
         clips = load_speech(
             data,
             split,
             manifest.labels,
-            samples=samples_needed(manifest.input),
+            samples=samples_for(manifest.input.frames, manifest.input),
             sample_rate_hz=manifest.input.sample_rate_hz,
         )
         return measure_keywords(engine, manifest.input, clips)

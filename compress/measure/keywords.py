@@ -40,8 +40,3 @@ def measure_keywords(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> 
         details["without_silence"] = round(float(right[spoken].mean()), 4)
     ci95 = bootstrap_ci95(len(data), lambda picks: float(right[picks].mean()))
     return Metric("accuracy", float(right.mean()), ci95, len(data), details)
-
-
-def samples_needed(spec: LogMelInput) -> int:
-    """Samples of a clip that fill the model's window exactly."""
-    return (spec.frames - 1) * spec.hop_samples + spec.window_samples

@@ -40,6 +40,14 @@ class _Graph:
         self.ops = schema.BuiltinOperator
         codes = [code.builtinCode for code in model.operatorCodes]
         self.steps = [(codes[o.opcodeIndex], o) for o in self.graph.operators]
+        # kernels that only move values: what goes in and what comes out must have one scale
+        self.movers = (
+            self.ops.PAD,
+            self.ops.CONCATENATION,
+            self.ops.MAX_POOL_2D,
+            self.ops.RESIZE_NEAREST_NEIGHBOR,
+            self.ops.RESHAPE,
+        )
 
     def silus(self) -> Iterator[_Silu]:
         """Every x = CONV(..), y = MUL(x, LOGISTIC(x)) in which nothing else reads x."""
@@ -62,16 +70,9 @@ class _Graph:
 
     def tied(self) -> dict[int, set[int]]:
         """Tensors that must have one scale, as their kernels only move values."""
-        movers = (
-            self.ops.PAD,
-            self.ops.CONCATENATION,
-            self.ops.MAX_POOL_2D,
-            self.ops.RESIZE_NEAREST_NEIGHBOR,
-            self.ops.RESHAPE,
-        )
         sets: dict[int, set[int]] = {}
         for code, operator in self.steps:
-            if code not in movers:
+            if code not in self.movers:
                 continue
             moved = (
                 [int(operator.inputs[0])]
@@ -84,6 +85,10 @@ class _Graph:
             for tensor in together:
                 sets[tensor] = together
         return sets
+
+    def moved(self) -> set[int]:
+        """Tensors that a kernel only moved there; their range is that of their sources."""
+        return {int(o.outputs[0]) for code, o in self.steps if code in self.movers}
 
     def range(self, tensor: int) -> tuple[float, float]:
         quantization = self.graph.tensors[tensor].quantization
@@ -139,7 +144,7 @@ def narrow_silu_ranges(flatbuffer: bytes, inputs: Iterable[NDArray[np.float32]])
         return flatbuffer, 0
     caps = _caps(flatbuffer, [s.x for s in silus], inputs)
     wanted = {s.y: min(caps[s.x], graph.range(s.y)[1]) for s in silus}
-    tied = graph.tied()
+    tied, moved = graph.tied(), graph.moved()
     for silu in silus:
         graph.set_range(
             silu.x, max(SILU_FLAT_BELOW, graph.range(silu.x)[0]), min(caps[silu.x], graph.range(silu.x)[1])
@@ -150,26 +155,16 @@ def narrow_silu_ranges(flatbuffer: bytes, inputs: Iterable[NDArray[np.float32]])
         if silu.y in done:
             continue
         done |= together
+        others = together - wanted.keys()
         high = max(
-            wanted.get(t, graph.range(t)[1]) if t in wanted or _is_made(graph, t) else 0.0 for t in together
+            [wanted[t] for t in together if t in wanted]
+            + [graph.range(t)[1] for t in others if t not in moved]
         )
-        low = min(min(SILU_LEAST, graph.range(t)[0]) if t not in wanted else SILU_LEAST for t in together)
+        low = min([SILU_LEAST, *(graph.range(t)[0] for t in others)])
         for tensor in together:
             graph.set_range(tensor, low, high)
     graph.drop_unused_buffers()
     return bytes(flatbuffer_utils.convert_object_to_bytearray(graph.model)), len(silus)
-
-
-def _is_made(graph: _Graph, tensor: int) -> bool:
-    """Whether the tensor comes from a kernel that computes; one that only moves has its sources' range."""
-    movers = (
-        graph.ops.PAD,
-        graph.ops.CONCATENATION,
-        graph.ops.MAX_POOL_2D,
-        graph.ops.RESIZE_NEAREST_NEIGHBOR,
-        graph.ops.RESHAPE,
-    )
-    return not any(code in movers and int(o.outputs[0]) == tensor for code, o in graph.steps)
 
 
 def _caps(flatbuffer: bytes, tensors: list[int], inputs: Iterable[NDArray[np.float32]]) -> dict[int, float]:
