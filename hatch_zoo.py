@@ -15,6 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _FOLDERS = ("devices/profiles", "firmware_configs")
+_TRAINING_ONLY = ("network.keras",)
 _BESIDE_MANIFEST = ("card.md", "recipe.toml", "labels.txt")
 
 
@@ -23,7 +24,8 @@ def trimmed(manifest: dict[str, Any]) -> dict[str, Any]:
     kept = [
         entry
         for entry in manifest["files"]
-        if entry.get("format") is None or (entry["format"], entry.get("precision")) == ("tflite", "int8")
+        if (entry.get("format") is None and entry["path"] not in _TRAINING_ONLY)
+        or (entry.get("format"), entry.get("precision")) == ("tflite", "int8")
     ]
     return {**manifest, "files": kept}
 

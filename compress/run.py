@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.candidate import Candidate
-from compress.data.detection import DetectionSet, join_sets, load_coco
+from compress.data.detection import DetectionSet, join_sets
+from compress.data.formats.coco import load_coco
 from compress.data.speech import SpeechSet, load_noises, load_speech
 from compress.data.video import extract_frames
 from compress.distill.speech_teacher import SpeechTeacher

@@ -74,7 +74,7 @@ def _engine_file(bundle: Bundle, engine: str | None) -> FileEntry:
 def _measure(bundle: Bundle, engine: EdgeEngine, data: Path, split: str) -> Metric:
     manifest = bundle.manifest
     if manifest.task == "detect" and isinstance(manifest.input, ImageInput):
-        from compress.data.detection import load_coco
+        from compress.data.formats.coco import load_coco
         from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector, measure_detector
 
         pictures = load_coco(data, split, manifest.labels)

@@ -147,7 +147,7 @@ def _label_first_half(footage: Footage, teacher: DemoTeacher, work: Path) -> int
             f"the teacher finds no {LABELS[0]} in the first half of {footage.video.name}",
             next_step="give a video of people with --video",
         )
-    from compress.data.detection import write_coco
+    from compress.data.formats.coco import write_coco
 
     write_coco(folder, "train", labelled)
     return len(labelled)

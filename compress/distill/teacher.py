@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.detection import DetectionSet, LabelledPicture, read_picture, write_coco
+from compress.data.detection import DetectionSet, LabelledPicture, read_picture
+from compress.data.formats.coco import write_coco
 from compress.measure.detection import BundleDetector
 from compress.recipe import Teacher
 from edgeai.bundle import load_bundle

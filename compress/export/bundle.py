@@ -21,6 +21,8 @@ from edgeai.engines import EdgeEngine, open_model_file
 from edgeai.errors import PassError
 from edgeai.hardware import read_hardware
 
+# what fine-tuning starts from
+NETWORK_NAME = "network.keras"
 # the most that a format may be off, of a golden output's range: float formats only round, int8 steps add up
 LIMITS = {"float32": 0.002, "float16": 0.05, "dynamic": 0.5, "int8": 1.0}
 # what other machines' kernels may add to the error that was measured here
@@ -45,6 +47,7 @@ def write_candidate(
     files["labels.txt"] = ("\n".join(recipe.labels) + "\n").encode()
     golden = _golden(recipe, candidate)
     files["golden.npz"] = golden
+    files[NETWORK_NAME] = _network(candidate)
     entries = [
         {
             "path": file.path.name,
@@ -103,6 +106,13 @@ def _golden(recipe: Recipe, candidate: Candidate) -> bytes:
     finally:
         engine.close()
         path.unlink()
+
+
+def _network(candidate: Candidate) -> Path:
+    """The Keras network itself, so that somebody can go on training from the bundle; devices never read it."""
+    path = candidate.files[0].path.with_name(NETWORK_NAME)
+    candidate.network.save(path)
+    return path
 
 
 def _tolerance(recipe: Recipe, file: EngineFile, golden: bytes) -> float:

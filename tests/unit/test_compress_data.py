@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_recipe import write_squares, write_tones
 
-from compress.data.detection import join_sets, load_coco, read_picture, write_coco
+from compress.data.detection import join_sets, read_picture
+from compress.data.formats.coco import load_coco, write_coco
 from compress.data.speech import load_noises, load_speech
 from edgeai.errors import DataError, DataMissingError, EdgeError
 

@@ -78,7 +78,8 @@ def test_scores_become_targets_between_half_and_one():
 
 @pytest.mark.data
 def test_a_real_teacher_finds_people_in_its_mirror_too(shared_data):
-    from compress.data.detection import load_coco, read_picture
+    from compress.data.detection import read_picture
+    from compress.data.formats.coco import load_coco
 
     settings = teacher(
         file="models/detectors/yolox_nano_coco_416.onnx",
