@@ -8,6 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from compress.cli.data import app as data_app
+from compress.cli.options import BundleName, DataRoot, Json
 from edgeai import __version__
 
 app = typer.Typer(
@@ -18,18 +20,7 @@ app = typer.Typer(
     help="Train, prune, distill and quantize models, measure them, and pack them for devices.",
 )
 
-DataRoot = Annotated[
-    Optional[Path],  # noqa: UP045  typer reads the annotation on Python 3.10 too
-    typer.Option(
-        "--data",
-        envvar="EDGEAI_DATA",
-        help="Where the data folders are; ../shared/data beside the repository, else ./data.",
-    ),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Machine-readable output: one JSON line on standard output.")
-]
-BundleName = Annotated[str, typer.Argument(help="A bundle's folder, or the name of a zoo model.")]
+app.add_typer(data_app, name="data")
 
 
 @app.callback(invoke_without_command=True)
