@@ -23,8 +23,8 @@ def measure_keywords(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> 
     said = np.empty(len(data), np.int32)
     name, shape = engine.inputs[0].name, engine.inputs[0].shape
     with progress_bar("accuracy", len(data)) as advance:
-        for number, clip in enumerate(data.clips):
-            features = log_mel(clip, spec).reshape(shape)
+        for number in range(len(data)):
+            features = log_mel(data.clip(number), spec).reshape(shape)
             (scores,) = engine.run({name: features}).values()
             said[number] = int(np.argmax(scores))
             advance(1)

@@ -124,7 +124,7 @@ class KeywordTask(TrainingTask):
             clips = np.stack(
                 [
                     augment_clip(
-                        self.data.clips[rng.choice(by_class[k])],
+                        self.data.clip(int(rng.choice(by_class[k]))),
                         self.noises,
                         sample_rate_hz=self.spec.sample_rate_hz,
                         settings=self.augmentation,
@@ -161,4 +161,4 @@ class KeywordTask(TrainingTask):
     def representative_inputs(self, count: int) -> Iterable[Floats]:
         rng = np.random.default_rng(self.seed)
         for index in rng.permutation(len(self.data))[:count]:
-            yield log_mel_batch(self.data.clips[index : index + 1], self.spec)[..., np.newaxis]
+            yield log_mel_batch(self.data.clips([index]), self.spec)[..., np.newaxis]

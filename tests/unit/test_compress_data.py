@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from tiny_recipe import write_squares, write_tones
 
 from compress.data.detection import join_sets, read_picture
 from compress.data.formats.coco import load_coco, write_coco
-from compress.data.speech import load_noises, load_speech
+from compress.data.holdout import hold_out
+from compress.data.speech import ClipCache, join_speech, load_noises, load_speech
 from edgeai.errors import DataError, DataMissingError, EdgeError
 
 
@@ -144,13 +146,43 @@ LABELS = ("low", "high", "silence")
 
 def test_clips_are_cut_or_padded_and_speakers_stay_together(tones):
     clips = load_speech(tones, "train", LABELS, samples=9000)
-    assert clips.clips.shape == (12, 9000)
-    assert (clips.clips[:, 8000:] == 0).all()
-    assert np.abs(clips.clips[:, :8000]).max() > 0.1
+    heard = clips.clips(range(12))
+    assert heard.shape == (12, 9000)
+    assert (heard[:, 8000:] == 0).all()
+    assert np.abs(heard[:, :8000]).max() > 0.1
+    np.testing.assert_array_equal(heard[3], clips.clip(3))
     kept, held = clips.split(0.4)
     assert len(kept) + len(held) == 12
     assert not set(kept.groups) & set(held.groups)
-    assert load_speech(tones, "train", LABELS, samples=100).clips.shape == (12, 100)
+    assert load_speech(tones, "train", LABELS, samples=100).clip(0).shape == (100,)
+    assert load_speech(tones, "train", None, samples=100).labels == ("high", "low", "silence")
+    both = join_speech([clips, clips])
+    assert len(both) == 24
+    np.testing.assert_array_equal(both.clip(13), clips.clip(1))
+
+
+def test_a_clip_past_the_bound_of_the_cache_is_read_again(tones):
+    clips = load_speech(tones, "train", LABELS, samples=9000)
+    small = replace(clips, cache=ClipCache(sample_rate_hz=16000, max_bytes=20_000))
+    for index in (0, 1, 2, 0, 2):
+        np.testing.assert_allclose(small.clip(index), clips.clip(index), atol=2e-5)
+    assert len(small.cache._kept) == 1
+
+
+def test_a_list_may_not_leave_its_folder(tones):
+    (tones / "out.csv").write_text("file,label\n../outside.wav,low\n")
+    with pytest.raises(DataError, match="leaves the folder"):
+        load_speech(tones, "out", LABELS, samples=100)
+
+
+@given(st.lists(st.sampled_from("abcdefghij"), min_size=2, max_size=80), st.floats(0.05, 0.45))
+def test_whole_groups_are_held_out_and_both_parts_have_some(groups, fraction):
+    held = hold_out(groups, fraction)
+    inside = {g for g, h in zip(groups, held, strict=True) if h}
+    outside = {g for g, h in zip(groups, held, strict=True) if not h}
+    assert not inside & outside
+    if len(set(groups)) > 1:
+        assert inside and outside
 
 
 BROKEN_CSV = {

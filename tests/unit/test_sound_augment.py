@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,11 +71,14 @@ def test_masks_are_the_floor_and_bounded(shape):
     assert set(np.unique(features)) <= {-1.0, 0.0}
 
 
-def test_batches_have_unit_targets_and_repeat_with_the_seed():
+def test_batches_have_unit_targets_and_repeat_with_the_seed(tmp_path):
     spec = LogMelInput(mels=8, frames=10)
     labels = ("a", "b", "c")
-    clips = np.stack([tone(3360) for _ in range(4)])
-    data = SpeechSet(labels, clips, np.array([0, 0, 2, 2], np.int32), ("w", "x", "y", "z"))  # no "b" at all
+    paths = tuple(tmp_path / f"{name}.wav" for name in "wxyz")
+    for path in paths:
+        soundfile.write(path, tone(3360), 16000)
+    class_ids = np.array([0, 0, 2, 2], np.int32)  # no "b" at all
+    data = SpeechSet(labels, paths, class_ids, tuple("wxyz"), samples=3360)
     task = KeywordTask(data, spec, [], SoundAugment(), seed=3)
     first, again = (next(iter(task.batches(FitSettings(steps=1, batch=6)))) for _ in range(2))
     assert first["inputs"].shape == (6, 10, 8, 1)
