@@ -121,24 +121,14 @@ def _fit(
 ) -> None:
     """One fit on labels, or on a mix of labels and the reference network's outputs on the same inputs."""
     task = bench.task
-    if reference is None or share == 0:
-        fit(network, task.batches(settings), task.label_loss, settings, description=description)
-        return
+    stream = task.batches(settings)
+    settings = settings.model_copy(update={"seed": stream.seed})
 
-    def loss(outputs: tuple[Any, Any], targets: Any) -> Any:
-        ours, theirs = outputs
-        return (1 - share) * task.label_loss(ours, targets) + share * task.teacher_loss(ours, theirs)
+    def loss(outputs: Any, batch: Any) -> Any:
+        value = task.label_loss(outputs, batch["targets"])
+        if reference is None or share == 0:
+            return value
+        said = reference(batch["inputs"], training=False)
+        return (1 - share) * value + share * task.teacher_loss(outputs, said)
 
-    fit(_Beside(network, reference), task.batches(settings), loss, settings, description=description)
-
-
-class _Beside:
-    """A network and its frozen reference on the same inputs; `fit` sees the network's variables only."""
-
-    def __init__(self, network: Any, reference: Any) -> None:
-        self._network = network
-        self._reference = reference
-        self.trainable_variables = network.trainable_variables
-
-    def __call__(self, inputs: Any, *, training: bool) -> tuple[Any, Any]:
-        return self._network(inputs, training=training), self._reference(inputs, training=False)
+    fit(network, stream.make, loss, settings, description=description)

@@ -1,37 +1,62 @@
-"""Batches made by a few threads ahead of the training step, from a seed: the same seed gives the same batches."""
+"""Batches made by a few threads ahead of the training step, each from its own number: the same seed, the same batches."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-T = TypeVar("T")
+Batch = dict[str, Any]
+Make = Callable[[np.random.Generator], Batch]
 
 
-class Prefetch(Generic[T]):
-    """Iterates `make(rng)` for ever; each batch gets a random generator of its own, spawned in order from `seed`."""
+def make_numbered(make: Make, *, seed: int, number: int) -> Batch:
+    """Batch `number` of a training, whoever asks for it, and whenever."""
+    return make(np.random.default_rng([seed, number]))
 
-    def __init__(
-        self, make: Callable[[np.random.Generator], T], *, seed: int, threads: int = 2, ahead: int = 4
-    ) -> None:
-        self._make = make
-        self._seeds = np.random.SeedSequence(seed)
-        self._threads = threads
-        self._ahead = ahead
 
-    def __iter__(self) -> Iterator[T]:
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="batches") as pool:
-            pending: deque[Future[T]] = deque()
-            try:
-                while True:
-                    while len(pending) < self._ahead:
-                        rng = np.random.default_rng(self._seeds.spawn(1)[0])
-                        pending.append(pool.submit(self._make, rng))
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
+@contextmanager
+def open_batches(
+    make: Make,
+    *,
+    seed: int,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    threads: int | None = None,
+    ahead: int | None = None,
+) -> Iterator[Iterator[Batch]]:
+    """An endless iterator over the batches start * n + i, (start + 1) * n + i, ... of shard (i, n), in order.
+
+    `make` is called by `threads` threads, at most `ahead` batches before they are wanted, which bounds the memory. What it
+    raises comes out of next() as it is. Leaving the block stops the threads, after the calls under way.
+    """
+    threads = threads or 2
+    ahead = ahead or 2 * threads
+    index, count = shard
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="batches")
+    pending: deque[Future[Batch]] = deque()
+
+    def batches() -> Iterator[Batch]:
+        step = start
+        while True:
+            while len(pending) < ahead:
+                pending.append(pool.submit(make_numbered, make, seed=seed, number=step * count + index))
+                step += 1
+            yield pending.popleft().result()
+
+    try:
+        yield batches()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Prefetch:
+    """The old stream of tasks: goes when they give `make` itself."""
+
+    def __init__(self, make: Make, *, seed: int) -> None:
+        self.make = make
+        self.seed = seed

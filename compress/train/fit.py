@@ -3,80 +3,115 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import closing
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compress.train.batches import Make, open_batches
+from compress.train.schedule import average_momentum_at, learning_rate_at
 from edgeai.console import progress_bar
 from edgeai.errors import PassError
 
+Loss = Callable[[Any, Any], Any]
+
 
 class FitSettings(BaseModel):
-    """steps: optimiser steps. warm_up: fraction of them. average: momentum of the weights' moving average."""
+    """How to train.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    steps: optimiser steps. batch: examples in each, and in each replica. warm_up: fraction of the steps. average: momentum
+    of the moving average of weights and batch-norm statistics, which is what comes out. clip_norm: of the whole gradient.
+    freeze: layers that stay as they are, by the beginnings of their names. patience: stop after so many checks without a
+    better validation, 0 = never; check_every: steps between checks, 0 = a tenth of all. precision: "auto" is mixed_float16
+    on a GPU that has it, else float32. save_every_s: of the checkpoint, where there is one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     steps: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.05
     average: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0)] = 1
+    clip_norm: Annotated[float, Field(gt=0)] = 5.0
+    freeze: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    patience: Annotated[int, Field(ge=0)] = 0
+    check_every: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
+    save_every_s: Annotated[float, Field(ge=0)] = 30.0
 
 
-def learning_rate_at(step: int, settings: FitSettings) -> float:
-    """Linear warm-up, then half a cosine down to 1 % of the peak."""
-    warm = max(1, int(settings.steps * settings.warm_up))
-    if step < warm:
-        return settings.learning_rate * (step + 1) / warm
-    done = (step - warm) / max(1, settings.steps - warm)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """losses: one a step. steps: done, in all. best_step: whose averaged weights are in the network. resumed_from: the step
+    that a checkpoint was of, 0 without. examples_per_s: median over windows. input_wait: fraction of the time in which the
+    step waited for its batch.
+    """
+
+    losses: list[float] = field(repr=False)
+    steps: int
+    best_step: int
+    stopped_early: bool = False
+    resumed_from: int = 0
+    examples_per_s: float = 0.0
+    input_wait: float = 0.0
 
 
 def fit(
-    model: Any,
-    batches: Iterable[Any],
-    loss: Callable[[Any, Any], Any],
+    network: Any,
+    make: Make,
+    loss: Loss,
     settings: FitSettings,
     *,
     description: str,
-) -> list[float]:
-    """Train `model` in place on `loss(outputs, batch["targets"])`; the losses, one a step.
+    checkpoint: Path | None = None,
+    validate: Callable[[], float] | None = None,
+    log_dir: Path | None = None,
+    strategy: Any = None,
+) -> FitResult:
+    """Train `network` in place; the averaged weights are left in it.
 
-    batches yields {"inputs": array, "targets": nest of arrays}. The averaged weights are left in the model. Raises
-    PassError where the loss becomes NaN or infinite, or the batches end too early.
+    make(rng): {"inputs": array, "targets": nest of arrays}. loss(outputs, batch): a scalar, or {"loss": ..., parts...}.
+    Raises PassError where the loss becomes NaN or infinite.
     """
     import keras
     import tensorflow as tf
 
     optimizer = keras.optimizers.AdamW(
-        settings.learning_rate, weight_decay=settings.weight_decay, clipnorm=5.0
+        settings.learning_rate, weight_decay=settings.weight_decay, clipnorm=settings.clip_norm
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    variables = model.trainable_variables
+    variables = network.trainable_variables
     optimizer.build(variables)
     averages = [tf.Variable(v, trainable=False) for v in variables]
 
     @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def step(inputs: Any, targets: Any, momentum: Any) -> Any:
+    def step(batch: Any, momentum: Any) -> Any:
         with tf.GradientTape() as tape:
-            value = loss(model(inputs, training=True), targets)
+            value = loss(network(batch["inputs"], training=True), batch)
+            value = value["loss"] if isinstance(value, dict) else value
         optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
         for average, variable in zip(averages, variables, strict=True):
             average.assign(momentum * average + (1 - momentum) * variable)
         return value
 
     losses: list[float] = []
-    # closing the stream stops its threads on an error and on Ctrl-C too
-    with closing(_Stream(batches)) as stream, progress_bar(description, settings.steps) as advance:
+    with (
+        open_batches(make, seed=settings.seed) as batches,
+        progress_bar(description, settings.steps) as advance,
+    ):
         for number in range(settings.steps):
-            batch = stream.take()
-            optimizer.learning_rate.assign(learning_rate_at(number, settings))
-            # a short memory at the start, so that the average forgets the untrained weights
-            momentum = min(settings.average, (1 + number) / (10 + number))
-            value = float(step(batch["inputs"], batch["targets"], tf.constant(momentum, tf.float32)))
+            batch = next(batches)
+            optimizer.learning_rate.assign(
+                learning_rate_at(
+                    number, steps=settings.steps, peak=settings.learning_rate, warm_up=settings.warm_up
+                )
+            )
+            momentum = average_momentum_at(number, settings.average)
+            value = float(step(batch, tf.constant(momentum, tf.float32)))
             if not math.isfinite(value):
                 raise PassError(
                     f"{description}: the loss became {value} at step {number + 1} of {settings.steps}",
@@ -86,22 +121,4 @@ def fit(
             advance(1, note=f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}")
     for average, variable in zip(averages, variables, strict=True):
         variable.assign(average)
-    return losses
-
-
-class _Stream:
-    """An iterator that can be closed, whether or not it is a generator."""
-
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self._iterator = iter(batches)
-
-    def take(self) -> Any:
-        batch = next(self._iterator, None)
-        if batch is None:
-            raise PassError("the batches ended before the training did", next_step="they must go on for ever")
-        return batch
-
-    def close(self) -> None:
-        close = getattr(self._iterator, "close", None)
-        if close is not None:
-            close()
+    return FitResult(losses, len(losses), len(losses))

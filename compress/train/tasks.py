@@ -30,7 +30,7 @@ class TrainingTask(ABC):
     """Gives `fit` its batches and losses. Inputs are what the model takes: normalised pictures or features."""
 
     @abstractmethod
-    def batches(self, settings: FitSettings) -> Iterable[Any]:
+    def batches(self, settings: FitSettings) -> Prefetch:
         """Endless {"inputs", "targets"} for `fit`."""
 
     @abstractmethod
@@ -53,7 +53,7 @@ class DetectorTask(TrainingTask):
     augmentation: PictureAugment
     seed: int
 
-    def batches(self, settings: FitSettings) -> Iterable[Any]:
+    def batches(self, settings: FitSettings) -> Prefetch:
         cache = PictureCache()
         mean, std = np.array(self.spec.mean, np.float32), np.array(self.spec.std, np.float32)
 
@@ -114,7 +114,7 @@ class KeywordTask(TrainingTask):
     teacher: SpeechTeacher | None = None
     teacher_share: float = 0.0
 
-    def batches(self, settings: FitSettings) -> Iterable[Any]:
+    def batches(self, settings: FitSettings) -> Prefetch:
         classes = len(self.data.labels)
         by_class = [np.flatnonzero(self.data.class_ids == k) for k in range(classes)]
         filled = [k for k in range(classes) if len(by_class[k])]
