@@ -1,17 +1,15 @@
 """A small anchor-free grid detector: inverted-residual backbone, top-down fusion, one light head per stride.
 
-Outputs are maps by name: box_<stride> (h, w, 4) as YOLOX codes them (cx, cy offsets to the cell in cells, ln of width and
-height in cells) and class_<stride> (h, w, classes) logits. Without objectness: the class score is the score.
+Outputs are maps by name, as compress.networks.grid_heads makes them. Without objectness: the class score is the score.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from compress.networks.backbone import inverted_backbone
 from compress.networks.blocks import conv_norm, depthwise_norm, round_channels
-
-PRIOR_SCORE = 0.01
+from compress.networks.grid_heads import fuse_top_down, grid_outputs
 
 
 def grid_detector(
@@ -26,67 +24,21 @@ def grid_detector(
 ) -> Any:
     """An untrained Keras model from a (height, width, 3) picture, channels rounded to 8.
 
-    multiplier scales every width; depth is the number of residual blocks a stage. strides are successive powers of two
-    from 8 on. height and width are multiples of the largest stride.
+    multiplier scales the backbone's widths; depth is the number of residual blocks a stage. strides are successive
+    powers of two from 4 to 32. height and width are multiples of the largest stride.
     """
     import keras
 
-    scaled = [round_channels(c * multiplier) for c in (24, 32, 64, 96, 160)]
     picture = keras.Input((height, width, 3), name="image")
-    x = conv_norm(picture, scaled[0], kernel=3, stride=2)
-    x = _stage(x, scaled[1], stride=2, depth=1)
-    features: dict[int, Any] = {}
-    stride = 4
-    for channels in scaled[2:]:
-        stride *= 2
-        if stride > max(strides):
-            break
-        x = _stage(x, channels, stride=2, depth=depth)
-        features[stride] = x
-    head = round_channels(head_channels)
+    features = inverted_backbone(picture, multiplier=multiplier, depth=depth, last_stride=max(strides))
+    channels = round_channels(head_channels)
     outputs: dict[str, Any] = {}
-    above = None
-    for stride in sorted(strides, reverse=True):
-        x = conv_norm(features[stride], head, kernel=1)
-        if above is not None:
-            x = keras.layers.Add()([x, keras.layers.UpSampling2D(2)(above)])
-        x = conv_norm(depthwise_norm(x), head, kernel=1)
-        above = x
-        y = conv_norm(depthwise_norm(x, kernel=5), head, kernel=1)
-        outputs |= grid_outputs(y, stride, classes)
-    return keras.Model(picture, dict(sorted(outputs.items())))
 
+    def separable(x: Any, name: str, kernel: int = 3) -> Any:
+        return conv_norm(
+            depthwise_norm(x, kernel=kernel, name=f"{name}_depthwise"), channels, kernel=1, name=f"{name}_mix"
+        )
 
-def grid_outputs(x: Any, stride: int, classes: int) -> dict[str, Any]:
-    """The two prediction layers of a stride: box_<stride> and class_<stride>."""
-    import keras
-
-    return {
-        f"box_{stride}": keras.layers.Conv2D(4, 1, name=f"box_{stride}")(x),
-        f"class_{stride}": keras.layers.Conv2D(
-            classes,
-            1,
-            name=f"class_{stride}",
-            # the focal-loss prior (Lin et al. 2017, section 4.1): training starts from "nothing here"
-            bias_initializer=keras.initializers.Constant(-math.log((1 - PRIOR_SCORE) / PRIOR_SCORE)),
-        )(x),
-    }
-
-
-def _stage(x: Any, channels: int, *, stride: int, depth: int) -> Any:
-    x = _inverted_residual(x, channels, stride=stride)
-    for _ in range(depth - 1):
-        x = _inverted_residual(x, channels, stride=1)
-    return x
-
-
-def _inverted_residual(x: Any, channels: int, *, stride: int, expansion: int = 3) -> Any:
-    """MobileNetV2's block (Sandler et al. 2018)."""
-    import keras
-
-    y = conv_norm(x, round_channels(x.shape[-1] * expansion), kernel=1)
-    y = depthwise_norm(y, stride=stride)
-    y = conv_norm(y, channels, kernel=1, activation=None)
-    if stride == 1 and x.shape[-1] == channels:
-        y = keras.layers.Add()([x, y])
-    return y
+    for stride, x in fuse_top_down(features, strides, channels, mix=separable):
+        outputs |= grid_outputs(separable(x, f"head_{stride}", 5), stride, classes)
+    return keras.Model(picture, dict(sorted(outputs.items())), name="grid_detector")

@@ -260,6 +260,7 @@ _HANDLERS: dict[str, Handler] = {
     "ReLU": _pass_on,
     "LeakyReLU": _pass_on,
     "Dropout": _pass_on,
+    "SpatialDropout2D": _pass_on,
     "ZeroPadding2D": _pass_on,
     "Cropping2D": _pass_on,
     "MaxPooling2D": _pass_on,
