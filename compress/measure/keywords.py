@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.data.speech import SpeechSet
-from compress.measure.metric import Metric, bootstrap_ci95
+from compress.measure.classes import measure_classes
+from compress.measure.metric import Metric
+from compress.measure.scored_classes import ScoredClasses, Trait
 from edgeai.bundle.manifest import LogMelInput
 from edgeai.console import progress_bar
 from edgeai.engines import EdgeEngine
 from edgeai.errors import DataError
 from edgeai.stages.audio.logmel import log_mel
+
+# digital silence, told as this
+_FLOOR_DB = -100.0
 
 
 def measure_keywords(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> Metric:
@@ -20,23 +28,63 @@ def measure_keywords(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> 
     """
     if not len(data):
         raise DataError("there are no clips to measure accuracy on")
-    said = np.empty(len(data), np.int32)
-    name, shape = engine.inputs[0].name, engine.inputs[0].shape
+    scores = np.empty((len(data), len(data.labels)))
     with progress_bar("accuracy", len(data)) as advance:
         for number in range(len(data)):
-            features = log_mel(data.clip(number), spec).reshape(shape)
-            (scores,) = engine.run({name: features}).values()
-            said[number] = int(np.argmax(scores))
+            scores[number] = score_clip(engine, spec, data.clip(number))
             advance(1)
-    right = said == data.class_ids
-    recalls = {
-        label: round(float(right[data.class_ids == k].mean()), 4)
-        for k, label in enumerate(data.labels)
-        if (data.class_ids == k).any()
-    }
-    details: dict[str, object] = {"recall": recalls}
-    spoken = data.class_ids != (data.labels.index("silence") if "silence" in data.labels else -1)
-    if spoken.any() and not spoken.all():
-        details["without_silence"] = round(float(right[spoken].mean()), 4)
-    ci95 = bootstrap_ci95(len(data), lambda picks: float(right[picks].mean()))
-    return Metric("accuracy", float(right.mean()), ci95, len(data), details)
+    return measure_classes(scores, data.class_ids, data.labels, data.groups)
+
+
+def score_keywords(
+    engine: EdgeEngine, spec: LogMelInput, data: SpeechSet, *, activation: Literal["none", "softmax"] = "none"
+) -> ScoredClasses:
+    """What the model says about each clip, with the clip's loudness and signal-to-noise ratio.
+
+    activation: what turns outputs into probabilities, as the bundle's decoder has it. Raises DataError where there are no clips.
+    """
+    if not len(data):
+        raise DataError("there are no clips to measure accuracy on")
+    scores = np.empty((len(data), len(data.labels)))
+    loudness, ratio = np.empty(len(data)), np.empty(len(data))
+    with progress_bar("clips", len(data)) as advance:
+        for number in range(len(data)):
+            clip = data.clip(number)
+            scores[number] = score_clip(engine, spec, clip)
+            loudness[number], ratio[number] = clip_levels_db(clip, sample_rate_hz=data.sample_rate_hz)
+            advance(1)
+    if activation == "softmax":
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores = powers / powers.sum(axis=1, keepdims=True)
+    names = tuple(f"{path.parent.name}/{path.name}" for path in data.paths)
+    traits = (
+        Trait("loudness", loudness, ("quiet", "middle", "loud"), "dBFS"),
+        Trait("SNR", ratio, ("noisy", "middle", "clear"), "dB"),
+    )
+    return ScoredClasses(data.labels, names, data.groups, scores, data.class_ids, unit="clips", traits=traits)
+
+
+def score_clip(engine: EdgeEngine, spec: LogMelInput, clip: NDArray[np.float32]) -> NDArray[Any]:
+    """The engine's (K,) output for a clip of one window."""
+    given = engine.inputs[0]
+    (scores,) = engine.run({given.name: log_mel(clip, spec).reshape(given.shape)}).values()
+    return np.asarray(scores).reshape(-1)
+
+
+def clip_levels_db(clip: NDArray[np.float32], *, sample_rate_hz: int) -> tuple[float, float]:
+    """(loudness in dB of full scale, RMS; a rough signal-to-noise ratio in dB) of a clip (N,).
+
+    The ratio is between the loudest and the quietest tenth of its 20 ms frames, frames of padding left out: speech has pauses.
+    NaN for a clip shorter than ten frames.
+    """
+    size = sample_rate_hz // 50
+    frames = clip[: len(clip) // size * size].reshape(-1, size).astype(np.float64)
+    energy = (frames**2).mean(axis=1)
+    energy = energy[energy > 0]
+    if not len(energy):
+        return _FLOOR_DB, float("nan")
+    loudness = max(_FLOOR_DB, 10 * float(np.log10(energy.mean())))
+    if len(energy) < 10:
+        return loudness, float("nan")
+    low, high = np.percentile(energy, (10, 90))
+    return loudness, 10 * float(np.log10(high / low))

@@ -39,8 +39,11 @@ def test_everything_found_is_one():
 
 
 def test_nothing_found_is_zero():
-    metric = ap([picture([A])], [found([], [])])
-    assert (metric.value, metric.ci95, metric.n) == (0.0, (0.0, 0.0), 1)
+    metric = ap([picture([A])] * 3, [found([], [])] * 3)
+    assert (metric.value, metric.ci95[0], metric.n) == (0.0, 0.0, 3)
+    assert metric.ci95[1] == pytest.approx(0.56, abs=0.01), (
+        "three pictures do not prove that nothing is found"
+    )
 
 
 def test_half_found_is_the_recall_reached():
