@@ -85,6 +85,8 @@ class OnnxGraph:
         import keras
 
         self._activation = activation
+        # "backbone" up to the first upsampling, "neck" from there: fine-tuning freezes by these names
+        self._part, self._convolutions = "backbone", 0
         self._cut_channels = {cut.tensor: cut for cut in cuts}
         picture = keras.Input((height, width, 3), name="image")
         tensors: dict[str, Any] = {self.input_name: picture}
@@ -107,6 +109,11 @@ class OnnxGraph:
         if missing is not None:
             raise DataError(f"{self._path.name} has no tensor {missing!r} to cut at")
         return keras.Model(picture, {cut.name: tensors[cut.tensor] for cut in cuts})
+
+    def next_name(self) -> str:
+        """What the next convolution is called: backbone_conv001, ..., neck_conv061, ..."""
+        self._convolutions += 1
+        return f"{self._part}_conv{self._convolutions:03d}"
 
     def constant(self, name: str) -> Any:
         return self._constants[name]
@@ -151,7 +158,7 @@ def _conv(graph: OnnxGraph, node: Any, tensors: Mapping[str, Any]) -> Any:
         kernel, x, stride = _unfold_focus(kernel, x), tensors[graph.input_name], 2
         top, left, bottom, right = (2 * pad for pad in (top, left, bottom, right))
     cut = graph._cut_channels.get(node.output[0])
-    name = cut.name if cut else None
+    name = cut.name if cut else graph.next_name()
     if cut and cut.channels is not None:
         kernel, bias = kernel[list(cut.channels)], bias[list(cut.channels)]
     if top or left or bottom or right:
@@ -235,6 +242,7 @@ def _resize(graph: OnnxGraph, node: Any, tensors: Mapping[str, Any]) -> Any:
 
     scales = [float(scale) for scale in graph.constant(node.input[2])]
     scale = int(scales[-1])
+    graph._part = "neck"
     if scales != [1, 1, scale, scale] or _attributes(node).get("mode", b"nearest") != b"nearest":
         raise DataError(f"node {node.output[0]!r}: only whole nearest-neighbour upsampling is known")
     return keras.layers.UpSampling2D(scale, interpolation="nearest")(tensors[node.input[0]])
