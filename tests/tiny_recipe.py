@@ -106,7 +106,7 @@ def tones_recipe(*, steps: int = 30, **changes: Any) -> dict[str, Any]:
         "data": {
             "train": [{"kind": "speech", "folder": "tones"}],
             "validation": 0.25,
-            "sounds": {"echo": 0.0, "noise_db": [15.0, 35.0], "gain_db": [-3.0, 3.0]},
+            "sounds": {"room": 0.0, "noise_db": [15.0, 35.0], "gain_db": [-3.0, 3.0]},
         },
         "input": {
             "kind": "logmel",
