@@ -1,126 +1,200 @@
-"""COCO JSON: `instances_<split>.json` beside `images/`, in and out."""
+"""COCO JSON, in and out: `instances_<split>.json` beside `images/`, and the places where other tools put the two."""
 
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from compress.data.detection import DetectionSet, LabelledPicture
+from compress.data.detection import DetectionSet
+from compress.data.formats.json_file import read_items
+from compress.data.formats.places import PictureFinder, choose_split
+from compress.data.formats.records import PictureRecords, choose_labels, group_of
+from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, DataMissingError
 
-MAX_JSON_BYTES = 512 << 20
+# of the same pictures, but no boxes of things
+_OTHER_KINDS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
+_KEYS = ("images", "annotations", "categories")
 
 
-def load_coco(folder: Path, split: str, labels: Sequence[str]) -> DetectionSet:
-    """Read `instances_<split>.json` beside `images/`; boxes of other categories than `labels` are left out.
+def coco_files(folder: Path) -> dict[str, Path]:
+    """The label file of each split that a folder has; a lone file without a split's name is "all".
 
-    Raises DataMissingError where the file or a picture is absent, DataError where it is no COCO JSON.
+    `instances_<split>.json` is looked for in the folder and in annotations/, then annotations/<split>.json,
+    <split>/_annotations.coco.json (Roboflow), and result.json, annotations.json, instances_default.json (Label Studio, CVAT).
     """
-    path = folder / f"instances_{split}.json"
-    coco = _read_json(path)
+    found: dict[str, Path] = {}
+    annotations = folder / "annotations"
+    for path in sorted(folder.glob("instances_*.json")) + sorted(annotations.glob("instances_*.json")):
+        found.setdefault(path.stem.removeprefix("instances_"), path)
+    if not found:
+        others = [p for p in sorted(annotations.glob("*.json")) if not p.name.startswith(_OTHER_KINDS)]
+        found = {path.stem: path for path in others}
+    if not found:
+        found = {path.parent.name: path for path in sorted(folder.glob("*/_annotations.coco.json"))}
+    if not found:
+        names = ("result.json", "annotations.json", "instances.json", "_annotations.coco.json", "labels.json")
+        lone = [folder / name for name in names if (folder / name).is_file()]
+        found = {"all": lone[0]} if lone else {}
+    found = {split: path for split, path in found.items() if _is_object(path)}
+    if list(found) == ["default"]:
+        return {"all": found["default"]}
+    return found
+
+
+def coco_splits(folder: Path) -> tuple[str, ...]:
+    found = tuple(coco_files(folder))
+    return () if found == ("all",) else found
+
+
+def load_coco(folder: Path, split: str, labels: Sequence[str] | None) -> DetectionSet:
+    """Read a split; boxes of other categories than `labels` are left out. No labels: every category, in the file's order.
+
+    An annotation's "score" is its score; an image's "group", or "site", "day" and "video", is its group. Streams: needs
+    about 1.5 kB a picture, however long the file. Raises DataMissingError where the file or a picture is absent,
+    DataError where it is no COCO JSON.
+    """
+    path = _file_of(folder, split)
+    images: dict[int, int] = {}
+    categories: dict[int, str] = {}
+    boxes = _Boxes()
+    records = PictureRecords(path)
+    parts = [
+        folder / "images",
+        folder / "images" / split,
+        folder / split,
+        path.parent,
+        folder,
+        folder / "data",
+    ]
+    finder = PictureFinder(path, parts)
+    seen = set()
     try:
-        names = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
-        missing = [label for label in labels if label not in names.values()]
-        if missing:
-            raise DataError(
-                f"{path} has no category {missing[0]!r}; it has {', '.join(sorted(names.values())[:12])}"
-            )
-        boxes: dict[int, list[dict[str, Any]]] = {}
-        for annotation in coco["annotations"]:
-            boxes.setdefault(int(annotation["image_id"]), []).append(annotation)
-        pictures = [
-            _labelled(folder, image, boxes.get(int(image["id"]), []), names, labels)
-            for image in coco["images"]
-        ]
+        for key, item in read_items(path, _KEYS):
+            seen.add(key)
+            if key == "annotations":
+                boxes.add(item)
+            elif key == "categories":
+                categories[int(item["id"])] = str(item["name"])
+            else:
+                width, height = int(item["width"]), int(item["height"])
+                found = finder.find(str(item["file_name"]))
+                images[int(item["id"])] = records.add_picture(found, width, height, group_of(item))
+        if "images" not in seen:
+            raise DataError(f"{path} lists no pictures")
+        boxes.give(records, images, categories)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} is no COCO JSON: {type(error).__name__}: {error}") from error
-    if not pictures:
-        raise DataError(f"{path} lists no pictures")
-    absent = next((p.path for p in pictures if not p.path.is_file()), None)
-    if absent is not None:
-        raise DataMissingError(f"{path} lists {absent.name}, which is not in {absent.parent}")
-    return DetectionSet(tuple(labels), tuple(pictures))
+        raise DataError(f"{path} is no COCO JSON: {_describe(error)}") from error
+    return records.finish(choose_labels(labels, list(dict.fromkeys(categories.values())), path))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        found = sorted(p.name for p in path.parent.glob("instances_*.json")) if path.parent.is_dir() else []
-        raise DataMissingError(f"no {path}" + (f"; there is {', '.join(found)}" if found else ""))
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise DataError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is no COCO JSON: the top level must be an object")
-    return content
-
-
-def _labelled(
+def write_coco(
     folder: Path,
-    image: dict[str, Any],
-    annotations: list[dict[str, Any]],
-    names: dict[int, str],
-    labels: Sequence[str],
-) -> LabelledPicture:
-    kept: list[tuple[list[float], int, float]] = []
-    crowds: list[list[float]] = []
-    for annotation in annotations:
-        name = names[int(annotation["category_id"])]
-        x, y, w, h = (float(v) for v in annotation["bbox"])
-        if not np.isfinite((x, y, w, h)).all():
-            raise DataError(
-                f"annotation {annotation.get('id')} has a box that is not finite: {annotation['bbox']}"
-            )
-        if name not in labels or w <= 0 or h <= 0:
-            continue
-        if annotation.get("iscrowd"):
-            crowds.append([x, y, x + w, y + h])
-        else:
-            kept.append(([x, y, x + w, y + h], labels.index(name), float(annotation.get("score", 1.0))))
-    width, height = int(image["width"]), int(image["height"])
-    if width < 1 or height < 1:
-        raise DataError(f"picture {image['file_name']!r} is said to be {width} x {height}")
-    return LabelledPicture(
-        folder / "images" / str(image["file_name"]),
-        width,
-        height,
-        np.array([k[0] for k in kept], np.float32).reshape(-1, 4),
-        np.array([k[1] for k in kept], np.int32),
-        np.array([k[2] for k in kept], np.float32),
-        np.array(crowds, np.float32).reshape(-1, 4),
-    )
+    split: str,
+    labelled: DetectionSet,
+    names: Sequence[str] | None = None,
+    *,
+    file: Path | None = None,
+) -> Path:
+    """Write `instances_<split>.json`, or `file`, for pictures that are in `folder`/images.
 
-
-def write_coco(folder: Path, split: str, labelled: DetectionSet) -> Path:
-    """Write `instances_<split>.json` for pictures that are in `folder`/images; scores go along as "score"."""
+    names: what each picture is called there; where not given, its path below images/, or its file name. Scores below 1
+    go along as "score", groups as "group"; a crowd region, which is of no class, as iscrowd of the first category.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, picture in enumerate(labelled.pictures, 1):
-        images.append(
-            {"id": number, "file_name": picture.path.name, "width": picture.width, "height": picture.height}
+
+    def annotate(box: Sequence[float], class_id: int, **more: object) -> None:
+        x1, y1, x2, y2 = (round(float(v), 2) for v in box)
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": len(images),
+                "category_id": class_id + 1,
+                "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+                "area": round((x2 - x1) * (y2 - y1), 2),
+                **more,
+            }
         )
+
+    for number, picture in enumerate(labelled.pictures):
+        name = names[number] if names else _name_below(picture.path, folder / "images")
+        size = {"width": picture.width, "height": picture.height}
+        group = {"group": picture.group} if picture.group else {}
+        images.append({"id": number + 1, "file_name": name, **size, **group})
         for box, class_id, score in zip(picture.xyxy_px, picture.class_ids, picture.scores, strict=True):
-            x1, y1, x2, y2 = (round(float(v), 2) for v in box)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": int(class_id) + 1,
-                    "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
-                    "area": round((x2 - x1) * (y2 - y1), 2),
-                    "iscrowd": 0,
-                    "score": round(float(score), 4),
-                }
-            )
+            annotate(box, int(class_id), iscrowd=0, score=round(float(score), 4))
+        for box in picture.crowd_px:
+            annotate(box, 0, iscrowd=1)
     categories = [{"id": i, "name": label} for i, label in enumerate(labelled.labels, 1)]
-    path = folder / f"instances_{split}.json"
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    return path
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return write_whole(file or folder / f"instances_{split}.json", json.dumps(content))
+
+
+def write_coco_set(folder: Path, split: str, data: DetectionSet, names: Sequence[str]) -> list[Path]:
+    """As write_coco, for DETECTION_FORMATS."""
+    return [write_coco(folder, split, data, names)]
+
+
+class _Boxes:
+    """Annotations as numbers, until images and categories, which may come later in the file, are known."""
+
+    def __init__(self) -> None:
+        self._ids = array("q")
+        self._xywh_score = array("d")
+        self._crowd = array("b")
+
+    def add(self, annotation: dict[str, Any]) -> None:
+        box = annotation["bbox"]
+        x, y, w, h = (float(v) for v in box)
+        score = annotation.get("score", 1.0)
+        self._ids.extend((int(annotation["image_id"]), int(annotation["category_id"])))
+        self._xywh_score.extend((x, y, w, h, 1.0 if score is None else float(score)))
+        self._crowd.append(bool(annotation.get("iscrowd")))
+
+    def give(self, records: PictureRecords, images: dict[int, int], categories: dict[int, str]) -> None:
+        for i, crowd in enumerate(self._crowd):
+            image, category = self._ids[2 * i : 2 * i + 2]
+            x, y, w, h, score = self._xywh_score[5 * i : 5 * i + 5]
+            if category not in categories:
+                raise DataError(f"an annotation is of category {category}, which is not among the categories")
+            if image in images:
+                box = (x, y, x + w, y + h)
+                records.add_box(images[image], categories[category], box, score=score, crowd=bool(crowd))
+
+
+def _file_of(folder: Path, split: str) -> Path:
+    files = coco_files(folder)
+    if set(files) == {"all"} and split in ("all", "train"):
+        return files["all"]
+    if (folder / f"instances_{split}.json").is_file():  # whatever is in it: reading tells
+        return folder / f"instances_{split}.json"
+    try:
+        return files[choose_split(tuple(files), split, folder)]
+    except (DataMissingError, KeyError):
+        found = sorted(path.name for path in files.values())
+        there = f"; there is {', '.join(found[:12])}" if found else ""
+        raise DataMissingError(f"no {folder / f'instances_{split}.json'}{there}") from None
+
+
+def _is_object(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(256).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    except OSError:
+        return False
+
+
+def _name_below(path: Path, images: Path) -> str:
+    return path.relative_to(images).as_posix() if path.is_relative_to(images) else path.name
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"an entry has no {str(error.args[0])[:40]!r}"
+    return f"{type(error).__name__}: {' '.join(str(error)[:120].split())}"
