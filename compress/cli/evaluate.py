@@ -2,97 +2,197 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.measure.cost import measure_cost
+from compress.cli.evaluate_tables import print_details, print_recalls, print_slices, print_thresholds
+from compress.measure.bundle import choose_engine, score_bundle
+from compress.measure.cost import Cost, measure_cost
+from compress.measure.graph_cost import GraphCost, count_graph
 from compress.measure.metric import Metric
+from compress.measure.predictions import write_predictions
+from compress.measure.scored import Scored
+from compress.measure.slices import SliceMetric, measure_slices, worst_slice
+from compress.measure.thresholds import OperatingPoint
 from edgeai.bundle import Bundle, load_bundle
-from edgeai.bundle.manifest import FileEntry, ImageInput, LogMelInput
-from edgeai.console import print_json, print_table
-from edgeai.engines import EdgeEngine, engine_order, open_file
-from edgeai.errors import BundleError, DataMissingError
+from edgeai.bundle.manifest import FileEntry
+from edgeai.console import print_json, print_table, progress_bar
+from edgeai.engines import open_file
+from edgeai.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is told beside the metric. thresholds: a wanted precision, 0..1; sure: its lower bound must reach it."""
+
+    slices: bool = False
+    details: bool = False
+    thresholds: float | None = None
+    sure: bool = False
+    predictions: Path | None = None
+    report: Path | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An engine file's outputs on a data set, their metric, and what the file costs."""
+
+    bundle: Bundle
+    entry: FileEntry
+    scored: Scored
+    metric: Metric
+    cost: Cost
+
+    @property
+    def engine(self) -> str:
+        return f"{self.entry.format}/{self.entry.precision}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures that other programs rely on, in their order (DESIGN, machine-readable figures)."""
+        figures: dict[str, Any] = {
+            "metric": self.metric.name,
+            "value": round(self.metric.value, 4),
+            "ci95": [round(end, 4) for end in self.metric.ci95],
+            "n": self.metric.n,
+            "engine": self.engine,
+            "bytes": self.cost.bytes,
+            "ms_p50": round(self.cost.ms_p50, 4),
+        }
+        wake = {key: self.metric.details.get(key) for key in ("false_accepts", "negative_hours")}
+        return figures | {key: value for key, value in wake.items() if value is not None}
 
 
 def evaluate_bundle(
-    where: str, *, data: Path, split: str, engine: str | None = None, json_output: bool = False
+    where: str,
+    *,
+    data: Path,
+    split: str,
+    engine: str | None = None,
+    iou: float = 0.5,
+    wanted: Wanted = Wanted(),
+    json_output: bool = False,
 ) -> int:
-    """Print metric, interval, count, bytes and the median of the engine call on one thread.
+    """Print metric, interval, count, bytes and the median of the engine call on one thread, and what is wanted beside.
 
-    Raises BundleError, EngineError, DataMissingError and DataError.
+    Raises BundleError, EngineError, DataMissingError, DataError and UsageError.
     """
+    if wanted.thresholds is not None:
+        check_precision(wanted.thresholds)
     bundle = load_bundle(where)
-    entry = _engine_file(bundle, engine)
-    if not data.is_dir():
-        raise DataMissingError(
-            f"no data folder at {data}", next_step="give a folder of COCO JSON or of a CSV with clips"
+    made = evaluate_engine(bundle, choose_engine(bundle, engine), data, split, iou=iou)
+    slices = cut(made.scored) if wanted.slices or wanted.report else []
+    points = _points(made.scored, wanted)
+    told = made.to_json()
+    if wanted.slices:
+        worst = worst_slice(slices)
+        told["slices"] = [part.to_json() for part in slices]
+        told["worst_slice"] = worst.to_json() if worst is not None else None
+    if wanted.details:
+        told["details"] = made.scored.details() | {"cost": cost_details(made)}
+    if wanted.thresholds is not None:
+        told["thresholds"] = {label: point.to_json() for label, point in points.items()}
+    if wanted.predictions is not None:
+        told["predictions"] = str(write_predictions(made.scored, wanted.predictions))
+    if wanted.report is not None:
+        from compress.report.evaluation import write_evaluation_report
+
+        title = f"{bundle.name} {bundle.manifest.version} on {split} of {data.name}"
+        told["report"] = str(
+            write_evaluation_report(
+                wanted.report,
+                title=title,
+                scored=made.scored,
+                metric=made.metric,
+                cost=made.cost,
+                engine=made.engine,
+                slices=slices,
+                points=points,
+                precision=wanted.thresholds,
+            )
         )
-    with open_file(bundle, entry, threads=1) as opened:
-        metric = _measure(bundle, opened, data, split)
-        cost = measure_cost(opened, bundle.path(entry))
-    figures: dict[str, Any] = {
-        "metric": metric.name,
-        "value": round(metric.value, 4),
-        "ci95": [round(end, 4) for end in metric.ci95],
-        "n": metric.n,
-        "engine": f"{entry.format}/{entry.precision}",
-        "bytes": cost.bytes,
-        "ms_p50": round(cost.ms_p50, 4),
-    }
     if json_output:
-        print_json(figures)
+        print_json(told)
         return 0
-    print_table(
-        [metric.name, "95 % interval", "n", "engine", "bytes", "ms p50"],
-        [
-            [
-                f"{metric.value:.4f}",
-                f"{metric.ci95[0]:.4f} to {metric.ci95[1]:.4f}",
-                metric.n,
-                figures["engine"],
-                f"{cost.bytes:,}",
-                f"{cost.ms_p50:.3f}",
-            ]
-        ],
-        title=f"{bundle.name} on {split} of {data}",
-    )
-    recalls = metric.details.get("recall")
-    if isinstance(recalls, dict):
-        print_table(["label", "recall"], [[label, f"{value:.3f}"] for label, value in recalls.items()])
+    _print_metric(made, f"{bundle.name} on {split} of {data}")
+    if wanted.details:
+        print_details(made.scored.details(), cost_details(made))
+    else:
+        print_recalls(made.metric)
+    if wanted.slices:
+        print_slices(slices, made.metric)
+    if wanted.thresholds is not None:
+        print_thresholds(points, precision=wanted.thresholds, sure=wanted.sure, split=split)
+    for key in ("predictions", "report"):
+        if key in told:
+            print(f"{key}: {told[key]}")
     return 0
 
 
-def _engine_file(bundle: Bundle, engine: str | None) -> FileEntry:
-    if engine is not None:
-        return engine_order(bundle, file=engine)[0]
-    try:
-        return bundle.engine_file("tflite", "int8")
-    except BundleError as error:
-        raise BundleError(str(error), next_step="choose one with --engine") from None
+def evaluate_engine(bundle: Bundle, entry: FileEntry, data: Path, split: str, *, iou: float) -> Evaluated:
+    """Run an engine file of a bundle on the split, and time it, on one thread."""
+    with open_file(bundle, entry, threads=1) as opened:
+        scored = score_bundle(bundle, opened, data, split, iou=iou)
+        cost = measure_cost(opened, bundle.path(entry))
+    return Evaluated(bundle, entry, scored, scored.metric(), cost)
 
 
-def _measure(bundle: Bundle, engine: EdgeEngine, data: Path, split: str) -> Metric:
-    manifest = bundle.manifest
-    if manifest.task == "detect" and isinstance(manifest.input, ImageInput):
-        from compress.data.formats.coco import load_coco
-        from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector, measure_detector
+def cut(scored: Scored) -> list[SliceMetric]:
+    """Every slice, measured, with a bar."""
+    slices = scored.slices()
+    with progress_bar("slices", len(slices)) as advance:
+        return measure_slices(slices, scored.groups, advance=advance)
 
-        pictures = load_coco(data, split, manifest.labels)
-        detect = BundleDetector(
-            engine, manifest.input, manifest.decoder, manifest.labels, score_threshold=EVAL_SCORE_THRESHOLD
+
+def check_precision(precision: float) -> None:
+    """Raises UsageError for a precision that cannot be wanted, before any work starts."""
+    if not 0 < precision <= 1:
+        raise UsageError(
+            f"a wanted precision must be above 0 and at most 1, got {precision:g}",
+            next_step="for example --thresholds 0.9",
         )
-        return measure_detector(detect, pictures)
-    if manifest.task == "keyword" and isinstance(manifest.input, LogMelInput):
-        from compress.data.speech import load_speech
-        from compress.measure.keywords import measure_keywords
-        from edgeai.stages.audio.logmel import samples_for
 
-        clips = load_speech(
-            data,
-            split,
-            manifest.labels,
-            samples=samples_for(manifest.input.frames, manifest.input),
-            sample_rate_hz=manifest.input.sample_rate_hz,
-        )
-        return measure_keywords(engine, manifest.input, clips)
-    raise BundleError(f"bundle {bundle.name}: no metric is known for the task {manifest.task!r}")
+
+def cost_details(made: Evaluated) -> dict[str, Any]:
+    """Compressed size, percentiles, parameters and MACs: of the file's graph, else as the manifest's last pass has them."""
+    counted = count_graph(made.bundle.path(made.entry), made.entry.format) if made.entry.format else None
+    if counted is None:
+        counted = _recorded(made.bundle)
+    return {
+        "gzip_bytes": made.cost.gzip_bytes,
+        "ms_p90": round(made.cost.ms_p90, 4),
+        "ms_p99": round(made.cost.ms_p99, 4),
+        "parameters": counted.parameters if counted is not None else None,
+        "macs": counted.macs if counted is not None else None,
+    }
+
+
+def _recorded(bundle: Bundle) -> GraphCost | None:
+    passes = bundle.manifest.provenance.get("passes")
+    kept = (
+        [row for row in passes if isinstance(row, dict) and row.get("kept")]
+        if isinstance(passes, list)
+        else []
+    )
+    last = kept[-1] if kept else {}
+    parameters, macs = last.get("parameters"), last.get("macs")
+    return GraphCost(parameters, macs) if isinstance(parameters, int) and isinstance(macs, int) else None
+
+
+def _points(scored: Scored, wanted: Wanted) -> dict[str, OperatingPoint]:
+    if wanted.thresholds is None:
+        return {}
+    return scored.best_thresholds(wanted.thresholds, lower_bound=wanted.sure)
+
+
+def _print_metric(made: Evaluated, title: str) -> None:
+    metric = made.metric
+    row = [
+        f"{metric.value:.4f}",
+        f"{metric.ci95[0]:.4f} to {metric.ci95[1]:.4f}",
+        metric.n,
+        made.engine,
+        f"{made.cost.bytes:,}",
+        f"{made.cost.ms_p50:.3f}",
+    ]
+    print_table([metric.name, "95 % interval", "n", "engine", "bytes", "ms p50"], [row], title=title)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compress.measure.calibration import Calibration
 from compress.measure.metric import Metric, Picks
 from compress.measure.slices import Slice
-from compress.measure.thresholds import OperatingPoint, ThresholdCurve
+from compress.measure.thresholds import OperatingPoint, ThresholdCurve, best_threshold, threshold_curve
 
 
 class Scored(ABC):
@@ -47,12 +47,12 @@ class Scored(ABC):
         """JSON: figures of each class, averages, calibration."""
 
     @abstractmethod
-    def curves(self) -> Mapping[str, ThresholdCurve]:
-        """Precision and recall over the thresholds, by label."""
+    def said(self, class_id: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(scores, right), each (M,): of everything that is said to be of this class."""
 
     @abstractmethod
-    def best_thresholds(self, precision: float, *, lower_bound: bool = False) -> dict[str, OperatingPoint]:
-        """The threshold of each label that occurs for a wanted precision (0..1). Raises UsageError for another."""
+    def wanted(self, class_id: int) -> int:
+        """How much of this class there is to say."""
 
     @abstractmethod
     def calibration(self) -> Calibration | None:
@@ -61,6 +61,31 @@ class Scored(ABC):
     @abstractmethod
     def predictions(self) -> Iterator[dict[str, Any]]:
         """One JSON object an example, in their order."""
+
+    def curve(self, class_id: int | None = None) -> ThresholdCurve:
+        """Precision and recall over the thresholds of one class, or of all together."""
+        if class_id is not None:
+            return threshold_curve(*self.said(class_id), wanted=self.wanted(class_id))
+        every = [self.said(k) for k in range(len(self.labels))]
+        return threshold_curve(
+            np.concatenate([scores for scores, _ in every]),
+            np.concatenate([right for _, right in every]),
+            wanted=sum(self.wanted(k) for k in range(len(self.labels))),
+        )
+
+    def curves(self) -> dict[str, ThresholdCurve]:
+        """By label, of those that occur."""
+        return {label: self.curve(k) for k, label in enumerate(self.labels) if self.wanted(k)}
+
+    def best_thresholds(self, precision: float, *, lower_bound: bool = False) -> dict[str, OperatingPoint]:
+        """For a wanted precision (0..1), of each label that occurs. Raises UsageError for another precision."""
+        return {
+            label: best_threshold(
+                *self.said(k), wanted=self.wanted(k), precision=precision, lower_bound=lower_bound
+            )
+            for k, label in enumerate(self.labels)
+            if self.wanted(k)
+        }
 
     def right(self) -> NDArray[np.bool_] | None:
         """(N,) whether each example is right; None where that is no yes or no."""

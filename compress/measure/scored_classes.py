@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,6 @@ from compress.measure.classes import Confusion, check_scores, count_confusion, m
 from compress.measure.metric import Metric, Picks
 from compress.measure.scored import Scored
 from compress.measure.slices import Slice, group_slices, third_slices
-from compress.measure.thresholds import OperatingPoint, ThresholdCurve, best_threshold, threshold_curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class ScoredClasses(Scored):
                 trait.names,
                 self.value,
                 unit=self.unit,
-                show=lambda limit, trait=trait: f"{limit:.0f} {trait.unit}".rstrip(),  # type: ignore[misc]
+                value_unit=trait.unit,
                 among=among,
             )
         for k, label in enumerate(self.labels):
@@ -95,18 +94,13 @@ class ScoredClasses(Scored):
             "calibration": calibration.to_json() if calibration is not None else None,
         }
 
-    def curves(self) -> Mapping[str, ThresholdCurve]:
-        return {
-            self.labels[k]: threshold_curve(*self._said(k), wanted=self._wanted(k)) for k in self._occurring
-        }
+    def wanted(self, class_id: int) -> int:
+        return int((self.class_ids == class_id).sum())
 
-    def best_thresholds(self, precision: float, *, lower_bound: bool = False) -> dict[str, OperatingPoint]:
-        return {
-            self.labels[k]: best_threshold(
-                *self._said(k), wanted=self._wanted(k), precision=precision, lower_bound=lower_bound
-            )
-            for k in self._occurring
-        }
+    def said(self, class_id: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The examples on which the label is the highest, as a device says only the highest."""
+        said = self.scores.argmax(axis=1) == class_id
+        return self.scores[said, class_id], self.class_ids[said] == class_id
 
     def calibration(self) -> Calibration | None:
         if self.scores.min() < -1e-6 or self.scores.max() > 1 + 1e-6:
@@ -136,18 +130,6 @@ class ScoredClasses(Scored):
     @cached_property
     def _right(self) -> NDArray[np.bool_]:
         return np.asarray(self.scores.argmax(axis=1) == self.class_ids)
-
-    @property
-    def _occurring(self) -> list[int]:
-        return [k for k in range(len(self.labels)) if self._wanted(k)]
-
-    def _wanted(self, class_id: int) -> int:
-        return int((self.class_ids == class_id).sum())
-
-    def _said(self, class_id: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Scores of the examples on which the label is the highest, as a device says only the highest; whether each is right."""
-        said = self.scores.argmax(axis=1) == class_id
-        return self.scores[said, class_id], self.class_ids[said] == class_id
 
 
 def _number(value: float) -> float | None:

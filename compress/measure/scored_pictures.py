@@ -17,7 +17,6 @@ from compress.measure.matches import ALL_SIZES, COCO_IOUS, COCO_SIZES, Matches, 
 from compress.measure.metric import Metric, Picks
 from compress.measure.scored import Scored
 from compress.measure.slices import Slice, band_slices, group_slices, third_slices
-from compress.measure.thresholds import OperatingPoint, ThresholdCurve, best_threshold, threshold_curve
 from edgeai.bundle.manifest import ImageInput
 from edgeai.stages.boxes import iou_matrix
 from edgeai.stages.letterbox import place
@@ -84,7 +83,7 @@ class ScoredPictures(Scored):
             ("dark", "middle", "bright"),
             self.value,
             unit=self.unit,
-            show=lambda luma: f"luma {luma:.0f}",
+            value_unit="of 255",
         )
         counts = np.array([len(picture.class_ids) for picture in self.data.pictures])
         parts += band_slices("objects", counts, _COUNTS, self.value, unit=self.unit)
@@ -143,25 +142,17 @@ class ScoredPictures(Scored):
             "calibration": calibration.to_json() if calibration is not None else None,
         }
 
-    def curves(self) -> Mapping[str, ThresholdCurve]:
-        return {
-            self.labels[k]: threshold_curve(*self._said(k), wanted=self.matches.wanted(k))
-            for k in self._occurring
-        }
+    def wanted(self, class_id: int) -> int:
+        return self.matches.wanted(class_id)
 
-    def best_thresholds(self, precision: float, *, lower_bound: bool = False) -> dict[str, OperatingPoint]:
-        return {
-            self.labels[k]: best_threshold(
-                *self._said(k),
-                wanted=self.matches.wanted(k),
-                precision=precision,
-                lower_bound=lower_bound,
-            )
-            for k in self._occurring
-        }
+    def said(self, class_id: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The boxes that count, faint ones too; those on crowds do not."""
+        one = self.matches.classes[class_id]
+        counts = one.hits[0] | one.misses[0]
+        return one.scores[counts], one.hits[0][counts]
 
     def calibration(self) -> Calibration | None:
-        said = [self._said(k) for k in range(len(self.labels))]
+        said = [self.said(k) for k in range(len(self.labels))]
         scores = np.concatenate([scores for scores, _ in said])
         return (
             measure_calibration(scores, np.concatenate([right for _, right in said])) if len(scores) else None
@@ -234,16 +225,6 @@ class ScoredPictures(Scored):
                     counts[nothing, said] += 1
             np.add.at(counts[:, nothing], picture.class_ids[free], 1)
         return counts
-
-    @property
-    def _occurring(self) -> list[int]:
-        return [k for k in range(len(self.labels)) if self.matches.wanted(k)]
-
-    def _said(self, class_id: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Scores of the boxes that count, and whether each is a hit."""
-        one = self.matches.classes[class_id]
-        counts = one.hits[0] | one.misses[0]
-        return one.scores[counts], one.hits[0][counts]
 
 
 def _at(matches: Matches, iou: float) -> float:

@@ -92,12 +92,12 @@ def third_slices(
     value: Statistic,
     *,
     unit: str,
-    show: Callable[[float], str],
+    value_unit: str,
     among: NDArray[np.bool_] | None = None,
 ) -> list[Slice]:
     """Three slices of about equal count by `values` (N,), lowest first; fewer where values are the same.
 
-    names: what low, middle and high are called; show: how a limit is written. among: (N,) the examples that are cut at all;
+    names: what low, middle and high are called; value_unit: of the values, for people. among: (N,) the examples that are cut at all;
     those whose value is no finite number are left out.
     """
     kept = np.isfinite(values) if among is None else among & np.isfinite(values)
@@ -105,9 +105,9 @@ def third_slices(
         return []
     low, high = np.quantile(values[kept], (1 / 3, 2 / 3))
     parts = (
-        (f"{names[0]} (below {show(low)})", kept & (values < low)),
-        (f"{names[1]} ({show(low)} to {show(high)})", kept & (values >= low) & (values < high)),
-        (f"{names[2]} ({show(high)} and up)", kept & (values >= high)),
+        (f"{names[0]} (below {low:.0f} {value_unit})", kept & (values < low)),
+        (f"{names[1]} ({low:.0f} to {high:.0f} {value_unit})", kept & (values >= low) & (values < high)),
+        (f"{names[2]} ({high:.0f} {value_unit} and up)", kept & (values >= high)),
     )
     return [
         Slice(kind, name, np.flatnonzero(mask), int(mask.sum()), unit, value)
