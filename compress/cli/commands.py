@@ -74,15 +74,93 @@ def evaluate(
             "--engine", help='Which engine file: "tflite/int8" (the default), "onnx/float32", its path.'
         ),
     ] = None,
+    iou: Annotated[float, typer.Option("--iou", help="From which overlap on a box counts as found.")] = 0.5,
+    slices: Annotated[
+        bool,
+        typer.Option("--slices", help="The metric by speaker or site, size, light, count, loudness, label."),
+    ] = False,
+    details: Annotated[
+        bool,
+        typer.Option("--details", help="Precision, recall, F1, confusion, calibration; parameters and MACs."),
+    ] = False,
+    thresholds: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--thresholds", help="The best threshold of each label for this precision, 0 to 1."),
+    ] = None,
+    sure: Annotated[
+        bool,
+        typer.Option(
+            "--sure",
+            help="Thresholds whose precision's lower 95 % bound reaches it: few examples prove little.",
+        ),
+    ] = False,
+    predictions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--predictions", help="Write what was said about each example, JSON lines."),
+    ] = None,
+    report: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--report", help="Write an HTML page with curves and slices."),
+    ] = None,
     json_output: Json = False,
 ) -> int:
     """Measure a bundle on labelled data: AP50 or accuracy with its interval, bytes, milliseconds.
 
     Example: edgeai-compress eval person-detector --data ../shared/data/coco_people --split test --json
     """
-    from compress.cli.evaluate import evaluate_bundle
+    from compress.cli.evaluate import Wanted, evaluate_bundle
 
-    return evaluate_bundle(bundle, data=data, split=split, engine=engine, json_output=json_output)
+    wanted = Wanted(
+        slices=slices,
+        details=details,
+        thresholds=thresholds,
+        sure=sure,
+        predictions=predictions,
+        report=report,
+    )
+    return evaluate_bundle(
+        bundle, data=data, split=split, engine=engine, iou=iou, wanted=wanted, json_output=json_output
+    )
+
+
+@app.command()
+def compare(
+    bundle_a: Annotated[str, typer.Argument(help="A bundle's folder, or the name of a zoo model.")],
+    bundle_b: Annotated[str, typer.Argument(help="The other; the same one again with another --engine-b.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="A folder with instances_<split>.json and images/, or <split>.csv and clips/."
+        ),
+    ],
+    split: Annotated[str, typer.Option("--split", help="Which file of the folder, for example test.")],
+    engine_a: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--engine-a", help="Which engine file of the first; the int8 TFLite where not given."),
+    ] = None,
+    engine_b: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--engine-b", help="Which engine file of the second."),
+    ] = None,
+    iou: Annotated[float, typer.Option("--iou", help="From which overlap on a box counts as found.")] = 0.5,
+    json_output: Json = False,
+) -> int:
+    """Two bundles on the same examples: the difference with its 95 % interval, and where they differ.
+
+    Example: edgeai-compress compare commands out/mine --data ../shared/data/speech_commands --split test
+    """
+    from compress.cli.compare import compare_bundles
+
+    return compare_bundles(
+        bundle_a,
+        bundle_b,
+        data=data,
+        split=split,
+        engine_a=engine_a,
+        engine_b=engine_b,
+        iou=iou,
+        json_output=json_output,
+    )
 
 
 @app.command()
