@@ -82,9 +82,9 @@ def load_label_studio(folder: Path, split: str, labels: Sequence[str] | None) ->
 def write_label_studio(folder: Path, split: str, data: DetectionSet, names: Sequence[str]) -> list[Path]:
     """Write tasks_<split>.json and label_config.xml; pictures are in images/ under `names`.
 
-    Boxes all of score 1 are annotations, others predictions. Crowd regions have no place.
+    The URLs are those of local files, with the folder as Label Studio's document root. Boxes all of score 1 are annotations, others predictions. Crowd regions have no place.
     """
-    urls = [f"/data/local-files/?d={quote(f'{folder.resolve().name}/images/{name}')}" for name in names]
+    urls = [f"/data/local-files/?d={quote(f'images/{name}')}" for name in names]
     text = tasks_text(data, urls)
     return [
         write_whole(folder / f"tasks_{split}.json", text),
