@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -64,11 +65,17 @@ def join_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
     return DetectionSet(sets[0].labels, tuple(p for s in sets for p in s.pictures))
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR. Raises DataError where the file is no picture."""
+def read_picture(path: Path, *, reduction: Literal[1, 2, 4, 8] = 1) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR, at 1 / reduction of the size. Raises DataError where the file is no picture."""
     import cv2
 
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    flags = {
+        1: cv2.IMREAD_COLOR,
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }
+    image = cv2.imread(str(path), flags[reduction])
     if image is None:
         raise DataError(f"{path} is no picture that can be read")
     return np.asarray(image, np.uint8)
@@ -77,18 +84,19 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 class PictureCache:
     """Keeps decoded pictures up to `max_bytes`; past that they are read from disk each time."""
 
-    def __init__(
-        self, *, max_bytes: int = 1 << 30, read: Callable[[Path], NDArray[np.uint8]] = read_picture
-    ) -> None:
-        self._read = read
+    def __init__(self, *, max_bytes: int = 1 << 30) -> None:
         self._left_bytes = max_bytes
-        self._kept: dict[Path, NDArray[np.uint8]] = {}
+        self._kept: dict[tuple[Path, int], NDArray[np.uint8]] = {}
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
-        picture = self._kept.get(path)
+        return self.reduced(path, 1)
+
+    def reduced(self, path: Path, factor: Literal[1, 2, 4, 8]) -> NDArray[np.uint8]:
+        """The picture at 1 / factor of its size, which is read and kept apart: the same for every thread and run."""
+        picture = self._kept.get((path, factor))
         if picture is None:
-            picture = self._read(path)
+            picture = read_picture(path, reduction=factor)
             if picture.nbytes <= self._left_bytes:
                 self._left_bytes -= picture.nbytes
-                self._kept[path] = picture
+                self._kept[path, factor] = picture
         return picture
