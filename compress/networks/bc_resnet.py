@@ -7,6 +7,7 @@ is a batch norm for each slice of bands, the mean over bands an average pooling,
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,9 @@ def sub_spectral_norm(x: Any, sub_bands: int, *, name: str) -> Any:
     if len(edges) == 2:
         return norm_activate(x, None, name=name)
     slices = []
-    for number, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True), start=1):
-        cut = keras.layers.Cropping2D(
-            ((0, 0), (int(low), int(bands - high))), name=f"{name}_slice{number}"
-        )(x)
+    for number, (low, high) in enumerate(pairwise(edges), start=1):
+        cut = keras.layers.Cropping2D(((0, 0), (int(low), int(bands - high))), name=f"{name}_slice{number}")(
+            x
+        )
         slices.append(norm_activate(cut, None, name=f"{name}_slice{number}"))
     return keras.layers.Concatenate(axis=2, name=f"{name}_join")(slices)

@@ -35,9 +35,7 @@ def conv_norm(
     import keras
 
     x, padding = pad_front(x, kernel, stride=stride, name=name) if causal else (x, "same")
-    x = keras.layers.Conv2D(
-        channels, kernel, strides=stride, padding=padding, use_bias=False, name=name
-    )(x)
+    x = keras.layers.Conv2D(channels, kernel, strides=stride, padding=padding, use_bias=False, name=name)(x)
     return norm_activate(x, activation, name=name)
 
 
@@ -79,7 +77,9 @@ def pad_front(
     """
     import keras
 
-    (time, bands), (_, band_stride), (time_step, band_step) = (_pair(size) for size in (kernel, stride, dilation))
+    (time, bands), (_, band_stride), (time_step, band_step) = (
+        _pair(size) for size in (kernel, stride, dilation)
+    )
     front = (time - 1) * time_step
     # what "same" adds: as much as lets the last of ceil(n / stride) windows end where the bands end
     count, reach = x.shape[2], (bands - 1) * band_step + 1

@@ -30,7 +30,9 @@ def fuse_top_down(
     coarser = 0
     for stride in sorted(strides, reverse=True):
         if stride not in features:
-            raise RecipeError(f"no map of stride {stride}: the backbone makes {', '.join(map(str, features))}")
+            raise RecipeError(
+                f"no map of stride {stride}: the backbone makes {', '.join(map(str, features))}"
+            )
         if coarser not in (0, 2 * stride):
             raise RecipeError(f"strides must double, {stride} and {coarser} do not")
         name = f"fusion_{stride}"

@@ -31,9 +31,7 @@ def plain_detector(
     import keras
 
     picture = keras.Input((height, width, 3), name="image")
-    features = plain_backbone(
-        picture, multiplier=multiplier, channels=channels, residual_from=min(strides)
-    )
+    features = plain_backbone(picture, multiplier=multiplier, channels=channels, residual_from=min(strides))
     head = round_channels(head_channels * multiplier)
     outputs: dict[str, Any] = {}
     for stride, x in fuse_top_down(features, strides, head):

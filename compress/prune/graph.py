@@ -222,6 +222,9 @@ def _reshape(
     graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
 ) -> Ids:
     # the target shape is a constant of the layer: channels may only shrink where the last axis is inferred from it
+    channels, last = len(inputs[0]), output.shape[-1]
+    if layer.target_shape[-1] == -1 and last is not None and last % channels == 0:
+        return np.tile(inputs[0], last // channels)
     return _unknown(graph, layer, inputs, tensors, output)
 
 
