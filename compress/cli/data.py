@@ -14,6 +14,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Look over, convert, split, fetch and make training data.",
 )
+synthesize = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Make data where there is too little: spoken words, pictures of a rare class.",
+)
+app.add_typer(synthesize, name="synthesize")
 
 Folder = Annotated[Path, typer.Argument(help="A data folder.")]
 Splits = Annotated[
@@ -68,3 +74,36 @@ def prelabel(
     from compress.cli import formats
 
     return formats.prelabel(folder, out, bundle=bundle, to=to, min_score=min_score, json_output=json_output)
+
+
+@synthesize.command("speech")
+def synthesize_speech(
+    words: Annotated[str, typer.Option("--words", help="Words or phrases, between commas; each is a label.")],
+    out: Annotated[Path, typer.Option("--out", help="The new folder.")],
+    unknown: Annotated[
+        str, typer.Option("--unknown", help='Other words, which all get the label "unknown".')
+    ] = "",
+    voices: Annotated[int, typer.Option("--voices", help="How many voices take turns.")] = 40,
+    per_word: Annotated[int, typer.Option("--per-word", help="Clips of each label.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed, the same clips.")] = 0,
+    language: Annotated[str, typer.Option("--language", help="As espeak-ng names it: en, de, pt-br.")] = "en",
+    sample_rate: Annotated[int, typer.Option("--sample-rate", help="Hz.")] = 16000,
+    json_output: Json = False,
+) -> int:
+    """Let espeak-ng speak words with many voices: clips and a train.csv for a first keyword model.
+
+    Example: edgeai-compress data synthesize speech --words "yes,no,turn left" --out out/spoken
+    """
+    from compress.cli import synthesize as command
+
+    return command.speech(
+        words,
+        out,
+        unknown=unknown,
+        voices=voices,
+        per_word=per_word,
+        seed=seed,
+        language=language,
+        sample_rate_hz=sample_rate,
+        json_output=json_output,
+    )

@@ -30,6 +30,8 @@ MIN_CORRELATION_TONE = 0.9999
 _MIN_VOTES = 2
 _MAX_SAME_WORD = 64
 _FLOOR_DB = -75.0
+# mains hum is the same everywhere
+_LOW_HZ = 200
 _EDGES = np.round(300 * (2000 / 300) ** (np.arange(BANDS + 1) / BANDS) * WINDOW / RATE_HZ).astype(int)
 _TAPER = np.hanning(WINDOW).astype(np.float32)
 
@@ -54,7 +56,7 @@ class SharedSpan:
 
 
 def resample_for_words(samples: Samples, rate_hz: int) -> Samples:
-    """(N,) at any rate -> at RATE_HZ, by cutting the spectrum of the whole clip."""
+    """(N,) at any rate -> at RATE_HZ, from 200 Hz up, by cutting the spectrum of the whole clip."""
     step = rate_hz // gcd(rate_hz, RATE_HZ)
     padded = np.pad(samples, (0, -len(samples) % step))
     count = len(padded) * RATE_HZ // rate_hz
@@ -63,7 +65,8 @@ def resample_for_words(samples: Samples, rate_hz: int) -> Samples:
     waves = np.fft.rfft(padded)
     kept = np.zeros(count // 2 + 1, waves.dtype)
     shared = min(len(kept), len(waves))
-    kept[:shared] = waves[:shared]
+    low = _LOW_HZ * len(padded) // rate_hz
+    kept[low:shared] = waves[low:shared]
     return (np.fft.irfft(kept, count) * (count / len(padded))).astype(np.float32)
 
 

@@ -31,8 +31,8 @@ def open_listings(folder: Path, splits: Sequence[str] = ()) -> list[Listing]:
     if not folder.is_dir():
         raise DataMissingError(f"no data folder at {folder}")
     found = list_files(folder)
-    if found:
-        names = list(splits) or [name for name in found if not name.endswith(CLEAN)] or list(found)
+    names = list(splits) or [name for name in found if not name.endswith(CLEAN)]
+    if names and (found or not splits):
         absent = next((name for name in names if name not in found), None)
         if absent is not None:
             raise DataMissingError(f"{folder} has no split {absent!r}; it has {', '.join(found)}")
