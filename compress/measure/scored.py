@@ -14,6 +14,9 @@ from compress.measure.metric import Metric, Picks
 from compress.measure.slices import Slice
 from compress.measure.thresholds import OperatingPoint, ThresholdCurve, best_threshold, threshold_curve
 
+# the last name of a confusion where something may be said of nothing, or nothing of something
+NOTHING = "(nothing)"
+
 
 class Scored(ABC):
     """A model's outputs on N examples.

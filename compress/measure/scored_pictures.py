@@ -15,7 +15,7 @@ from compress.measure.calibration import Calibration, measure_calibration
 from compress.measure.detection import measure_matches, truth_of
 from compress.measure.matches import ALL_SIZES, COCO_IOUS, COCO_SIZES, Matches, Truth, match_boxes
 from compress.measure.metric import Metric, Picks
-from compress.measure.scored import Scored
+from compress.measure.scored import NOTHING, Scored
 from compress.measure.slices import Slice, band_slices, group_slices, third_slices
 from edgeai.bundle.manifest import ImageInput
 from edgeai.stages.boxes import iou_matrix
@@ -30,7 +30,6 @@ MODEL_SIDES: Mapping[str, tuple[float, float]] = {
     "64 px and up": (64.0**2, 1e10),
 }
 _COUNTS = (("1", 1, 2), ("2 to 4", 2, 5), ("5 to 9", 5, 10), ("10 and more", 10, np.inf))
-NOTHING = "(nothing)"
 
 
 @dataclass(frozen=True)
