@@ -107,3 +107,53 @@ def synthesize_speech(
         sample_rate_hz=sample_rate,
         json_output=json_output,
     )
+
+
+@app.command()
+def check(
+    folder: Folder,
+    split: Splits = None,
+    clean: Annotated[
+        bool,
+        typer.Option(
+            "--clean",
+            help="Write lists without what was found: instances_<split>-clean.json, <split>-clean.csv.",
+        ),
+    ] = False,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--out", help="Where --clean writes: a folder, or one file; beside the lists where not given."
+        ),
+    ] = None,
+    report: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--report", help="Write an HTML page with the faulty pictures and sounds too."),
+    ] = None,
+    sample_rate: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            "--sample-rate", help="What every sound must have, in Hz; else most of them say.", min=1000
+        ),
+    ] = None,
+    min_examples: Annotated[
+        int, typer.Option("--min-examples", help="A class with fewer in a split is told.", min=0)
+    ] = 10,
+    json_output: Json = False,
+) -> int:
+    """Look a data set over: broken files, wrong boxes, duplicates, leakage between splits, odd sounds. 1 where there are errors.
+
+    Example: edgeai-compress data check ../shared/data/fsdd --split train --split test --report out/fsdd.html
+    """
+    from compress.cli.data_check import check_folder
+
+    return check_folder(
+        folder,
+        split or (),
+        clean=clean,
+        out=out,
+        report=report,
+        rate_hz=sample_rate,
+        min_examples=min_examples,
+        json_output=json_output,
+    )

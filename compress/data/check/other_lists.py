@@ -11,6 +11,7 @@ import numpy as np
 from compress.data.check.listing import Box, Entry, Listing
 from compress.data.check.lists import PICTURE_SUFFIXES, SOUND_SUFFIXES
 from compress.data.detection import DetectionSet
+from compress.data.formats.places import plain_split
 from edgeai.errors import DataError, DataMissingError, EdgeError
 
 MAX_FILES = 2_000_000
@@ -18,7 +19,7 @@ MAX_FILES = 2_000_000
 
 def read_other_lists(folder: Path, splits: Sequence[str]) -> list[Listing]:
     """The splits of a folder that has no COCO JSON and no CSV. Raises DataError, DataMissingError."""
-    from compress.data.formats import detect_format, load_detections
+    from compress.data.formats import detect_format, list_splits, load_detections
 
     try:
         kind = detect_format(folder)
@@ -30,18 +31,8 @@ def read_other_lists(folder: Path, splits: Sequence[str]) -> list[Listing]:
             f"{folder} holds no instances_<split>.json, no <split>.csv with file and label, no label format of another "
             f"tool, and no folders of a class each ({error})"
         ) from error
-    if splits:
-        return [
-            _from_set(folder, kind, split, load_detections(kind, folder, split, None)) for split in splits
-        ]
-    made = []
-    for split in ("train", "val", "test"):
-        try:
-            loaded = load_detections(kind, folder, split, None)
-        except DataMissingError:
-            continue
-        made.append(_from_set(folder, kind, split, loaded))
-    return made or [_from_set(folder, kind, "all", load_detections(kind, folder, "all", None))]
+    names = list(splits) or list(list_splits(kind, folder))
+    return [_from_set(folder, kind, split, load_detections(kind, folder, split, None)) for split in names]
 
 
 def _from_set(folder: Path, kind: str, split: str, loaded: DetectionSet) -> Listing:
@@ -65,42 +56,46 @@ def _shown(path: Path, folder: Path) -> str:
 
 
 def _class_folders(folder: Path, splits: Sequence[str]) -> list[Listing]:
-    """<folder>/<split>/<class>/files, or <folder>/<class>/files, which is the split "all"."""
-    files: list[tuple[str, ...]] = []
-    for where, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(where).relative_to(folder).parts
-        known = (n for n in sorted(names) if Path(n).suffix.lower() in PICTURE_SUFFIXES | SOUND_SUFFIXES)
-        files.extend((*inside, name) for name in known if inside and not name.startswith("."))
-        if len(files) > MAX_FILES:
-            raise DataError(f"{folder} holds more than {MAX_FILES:,} files")
-    if not files:
-        return []
-    deep = sum(len(parts) >= 3 for parts in files) > len(files) / 2
-    found: dict[str, list[Entry]] = {}
-    for parts in files:
-        if deep and len(parts) < 3:
-            continue
-        split, label = (parts[0], parts[1]) if deep else ("all", parts[0])
-        entries = found.setdefault(split, [])
-        name = "/".join(parts)
-        entries.append(Entry(split, name, folder / name, len(entries), label, speaker_of(parts[-1], label)))
-    absent = next((split for split in splits if split not in found), None)
+    """<folder>/<split>/<class>/files where folders are named like splits, else <folder>/<class>/files, the split "all".
+
+    Folders within a class are groups, as for compress.data.formats.folders.
+    """
+    tops = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
+    named = [name for name in tops if name in splits or plain_split(name) in ("train", "val", "test")]
+    absent = next((split for split in splits if split not in (named or ("all", "train"))), None)
     if absent is not None:
-        raise DataMissingError(f"{folder} has no split {absent!r}; it has {', '.join(found)}")
-    sounds = sum(Path(parts[-1]).suffix.lower() in SOUND_SUFFIXES for parts in files)
-    kind = "sounds" if 2 * sounds > len(files) else "pictures"
-    suffixes = SOUND_SUFFIXES if kind == "sounds" else PICTURE_SUFFIXES
-    return [
-        Listing(
-            split,
-            "sounds" if kind == "sounds" else "pictures",
-            "folders",
-            folder,
-            tuple(entry for entry in found[split] if Path(entry.file).suffix.lower() in suffixes),
-        )
-        for split in (splits or found)
-    ]
+        raise DataMissingError(f"{folder} has no split {absent!r}; it has {', '.join(named) or 'all'}")
+    roots = {name: folder / name for name in (splits or named)} if named else {(*splits, "all")[0]: folder}
+    found = {split: _files_below(root) for split, root in roots.items()}
+    every = [parts for files in found.values() for parts in files]
+    sounds = 2 * sum(Path(parts[-1]).suffix.lower() in SOUND_SUFFIXES for parts in every) > len(every)
+    suffixes = SOUND_SUFFIXES if sounds else PICTURE_SUFFIXES
+    made = []
+    for split, files in found.items():
+        entries: list[Entry] = []
+        for parts in files:
+            if Path(parts[-1]).suffix.lower() in suffixes:
+                path = roots[split].joinpath(*parts)
+                group = "/".join(parts[1:-1]) or (speaker_of(parts[-1], parts[0]) if sounds else "")
+                name = path.relative_to(folder).as_posix()
+                entries.append(Entry(split, name, path, len(entries), parts[0], group))
+        if entries:
+            made.append(Listing(split, "sounds" if sounds else "pictures", "folders", folder, tuple(entries)))
+    return made
+
+
+def _files_below(root: Path) -> list[tuple[str, ...]]:
+    """The parts, below `root`, of every picture and sound that lies in a folder there; links to folders are not followed."""
+    files: list[tuple[str, ...]] = []
+    for where, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
+        inside = Path(where).relative_to(root).parts
+        if inside:
+            known = (n for n in sorted(names) if Path(n).suffix.lower() in PICTURE_SUFFIXES | SOUND_SUFFIXES)
+            files.extend((*inside, name) for name in known if not name.startswith("."))
+        if len(files) > MAX_FILES:
+            raise DataError(f"{root} holds more than {MAX_FILES:,} files")
+    return files
 
 
 def speaker_of(name: str, label: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from compress.data.check.listing import Entry, Listing
 from compress.data.check.report import FAULT_KINDS, CheckReport, Fault, SplitCounts
-from compress.data.check.sounds import read_whole
+from compress.data.check.sounds import UnreadableSoundError, read_whole
 from compress.report.page import (
     Html,
     bar_chart,
@@ -157,7 +157,7 @@ def _wave(entry: Entry, fault: Fault) -> Html | None:
         return None
     try:
         samples, rate_hz, *_ = read_whole(entry.path)
-    except Exception:
+    except (UnreadableSoundError, OSError):  # the fault's own line tells it
         return None
     if not len(samples):
         return None

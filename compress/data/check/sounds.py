@@ -77,7 +77,7 @@ def look_at_sound(entry: Entry, *, rate_hz: int | None) -> tuple[SoundFacts | No
         return None, faults
     try:
         samples, told_rate_hz, channels, frames, cut = read_whole(entry.path)
-    except _UnreadableError as error:
+    except UnreadableSoundError as error:
         say("unreadable", str(error))
         return None, faults
     seconds = frames / told_rate_hz
@@ -142,7 +142,7 @@ def _judge(entry: Entry, levels: Levels, say: _Say) -> None:
         say("dc-offset", f"{levels.offset:+.3f} of full scale")
 
 
-class _UnreadableError(Exception):
+class UnreadableSoundError(Exception):
     """A sound file that cannot be decoded, in words."""
 
 
@@ -154,13 +154,13 @@ def read_whole(path: Path) -> tuple[NDArray[np.float32], int, int, int, str]:
         with soundfile.SoundFile(str(path)) as file:
             rate_hz, channels, frames = int(file.samplerate), int(file.channels), int(file.frames)
             if not 1000 <= rate_hz <= 384_000:
-                raise _UnreadableError(f"{rate_hz} samples a second")
+                raise UnreadableSoundError(f"{rate_hz} samples a second")
             block = file.read(min(frames, MAX_LOOK_S * rate_hz), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError) as error:
         text = " ".join(str(getattr(error, "error_string", "") or error).split())
-        raise _UnreadableError(text.removeprefix("Error : ").rstrip(".") or "no sound file") from error
+        raise UnreadableSoundError(text.removeprefix("Error : ").rstrip(".") or "no sound file") from error
     if not np.isfinite(block).all():
-        raise _UnreadableError("samples that are not finite")
+        raise UnreadableSoundError("samples that are not finite")
     samples = block[:, 0] if channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
     cut = _missing_bytes(path)
     if not cut and len(block) < min(frames, MAX_LOOK_S * rate_hz):
