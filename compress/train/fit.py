@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from compress.train.batches import Make, open_batches
+from compress.train.batches import Batch, Make, open_batches
+from compress.train.checkpoint import Checkpoint, fingerprint_of
+from compress.train.distributed import Replicas, find_replicas
+from compress.train.divergence import Watch, check_batch, first_bad_layer
+from compress.train.early_stop import BestKept
+from compress.train.freeze import frozen
+from compress.train.pace import Pace
+from compress.train.precision import Precision, cast_network, choose_policy
 from compress.train.schedule import average_momentum_at, learning_rate_at
-from edgeai.console import progress_bar
-from edgeai.errors import PassError
+from compress.train.step import Loss, Stepper
+from compress.train.tensorboard import Log, open_log
+from edgeai.console import print_note, progress_bar
+from edgeai.errors import EdgeError, PassError
 
-Loss = Callable[[Any, Any], Any]
+LOGGED = 200  # times that a whole training writes to its log
+GPU_LAG = 2  # steps that run before the first one's loss is read: reading waits for the device
 
 
 class FitSettings(BaseModel):
@@ -40,7 +54,7 @@ class FitSettings(BaseModel):
     freeze: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     patience: Annotated[int, Field(ge=0)] = 0
     check_every: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
+    precision: Precision = "auto"
     save_every_s: Annotated[float, Field(ge=0)] = 30.0
 
 
@@ -72,53 +86,238 @@ def fit(
     log_dir: Path | None = None,
     strategy: Any = None,
 ) -> FitResult:
-    """Train `network` in place; the averaged weights are left in it.
+    """Train `network`, a functional Keras model, in place; until the end, and but for `validate`, it stays as it was.
 
-    make(rng): {"inputs": array, "targets": nest of arrays}. loss(outputs, batch): a scalar, or {"loss": ..., parts...}.
-    Raises PassError where the loss becomes NaN or infinite.
+    make(rng): one batch {"inputs": array, "targets": nest of arrays}; batch n is always made with
+    `np.random.default_rng([settings.seed, n])`. loss(outputs, batch): a scalar, or {"loss": ..., named parts to be logged}.
+    What comes out are the averaged weights, in float32: the last ones, or with `validate`, which looks at `network` and says
+    a number that is the better the lower, the best ones of those checked.
+
+    checkpoint: a file that a killed training goes on from; removed at the end. log_dir: for TensorBoard. strategy: from
+    open_strategy(); each replica takes batches of its own, the first process writes.
+
+    A batch whose loss or gradient is not finite is passed over, with a note. Raises PassError where three follow each other
+    or more than 1 % of the steps are so, where a batch holds values that are no number, and where the loss climbs far above
+    its start and stays there; what `make` and `validate` raise comes out as it is.
     """
-    import keras
-    import tensorflow as tf
+    if settings.patience and validate is None:
+        raise PassError(
+            f"{description}: patience needs something to validate on", next_step="set patience = 0"
+        )
+    replicas = find_replicas(strategy)
+    with frozen(network, settings.freeze) as frozen_ids:
+        training = _Training(network, make, loss, settings, description, replicas, validate, frozen_ids)
+        return training.run(checkpoint, log_dir)
 
-    optimizer = keras.optimizers.AdamW(
-        settings.learning_rate, weight_decay=settings.weight_decay, clipnorm=settings.clip_norm
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    variables = network.trainable_variables
-    optimizer.build(variables)
-    averages = [tf.Variable(v, trainable=False) for v in variables]
 
-    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def step(batch: Any, momentum: Any) -> Any:
-        with tf.GradientTape() as tape:
-            value = loss(network(batch["inputs"], training=True), batch)
-            value = value["loss"] if isinstance(value, dict) else value
-        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
-        for average, variable in zip(averages, variables, strict=True):
-            average.assign(momentum * average + (1 - momentum) * variable)
+class _Training:
+    """The state of one call of fit."""
+
+    def __init__(
+        self,
+        network: Any,
+        make: Make,
+        loss: Loss,
+        settings: FitSettings,
+        description: str,
+        replicas: Replicas,
+        validate: Callable[[], float] | None,
+        frozen_ids: frozenset[int],
+    ) -> None:
+        self._network, self._make, self._loss, self._settings = network, make, loss, settings
+        self._description, self._replicas, self._validate = description, replicas, validate
+        self._policy = choose_policy(settings.precision)
+        self._stepper = Stepper(
+            network,
+            cast_network(network, self._policy),
+            loss,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+            frozen_ids=frozen_ids,
+            scaled=self._policy == "mixed_float16",
+            replicas=replicas,
+        )
+        self._watch = Watch(description, settings.steps)
+        self._best = BestKept(settings.patience)
+        self._losses: list[float] = []
+        self._parts: dict[str, float] = {}
+        self._norm = 0.0
+        self._pace = Pace()
+        self._lag = GPU_LAG if has_gpu() else 0
+        self._lost = False
+        self._check_every = settings.check_every or max(1, -(-settings.steps // 10))
+
+    def run(self, path: Path | None, log_dir: Path | None) -> FitResult:
+        settings = self._settings
+        file = Checkpoint(path, self._fingerprint()) if path is not None and self._replicas.chief else None
+        resumed_from = self._take_up(file)
+        with (
+            ExitStack() as streams,
+            open_log(log_dir if self._replicas.chief else None) as log,
+            progress_bar(self._description, settings.steps) as advance,
+        ):
+            sources = [self._open(streams, i, resumed_from) for i in range(len(self._replicas.devices))]
+            if resumed_from:
+                advance(resumed_from)
+            try:
+                self._loop(sources, file, log, advance)
+            except BaseException:
+                # Ctrl-C or a picture that cannot be read: the steps that were made are kept
+                if file is not None and not self._lost:
+                    with suppress(EdgeError):
+                        self._save(file)
+                raise
+        averages = self._best.averages or self._stepper.averages()
+        self._stepper.write(averages)
+        if file is not None:
+            file.remove()
+        done = self._stepper.done
+        return FitResult(
+            losses=self._losses,
+            steps=done,
+            best_step=self._best.step or done,
+            stopped_early=self._best.stop and done < settings.steps,
+            resumed_from=resumed_from,
+            examples_per_s=self._pace.examples_per_s,
+            input_wait=self._pace.input_wait,
+        )
+
+    def _open(self, streams: ExitStack, local: int, start: int) -> Iterator[Batch]:
+        shard = (self._replicas.first + local, self._replicas.count)
+        stream = open_batches(self._make, seed=self._settings.seed, start=start, shard=shard)
+        return streams.enter_context(stream)
+
+    def _loop(self, sources: list[Iterator[Batch]], file: Checkpoint | None, log: Log, advance: Any) -> None:
+        settings, pending = self._settings, deque[tuple[int, Any, list[Batch]]]()
+        saved_s = time.monotonic()
+        log_every = max(1, settings.steps // LOGGED)
+        done = self._stepper.done
+        while done < settings.steps and not self._best.stop:
+            began = self._pace.now()
+            batches = [next(source) for source in sources]
+            got = self._pace.now()
+            rate = learning_rate_at(
+                done, steps=settings.steps, peak=settings.learning_rate, warm_up=settings.warm_up
+            )
+            told = self._stepper.run(
+                batches, learning_rate=rate, momentum=average_momentum_at(done, settings.average)
+            )
+            done += 1
+            pending.append((done, told, batches))
+            check = self._check_due(done)
+            save = file is not None and time.monotonic() - saved_s >= settings.save_every_s
+            while len(pending) > (0 if check or save or done == settings.steps else self._lag):
+                self._hear(*pending.popleft())
+            self._pace.step(
+                began, got, sum(len(batch["inputs"]) for batch in batches) * self._replicas.workers
+            )
+            advance(1, note=self._note())
+            if done % log_every == 0 and self._losses:
+                log(done, self._scalars(rate, log_every))
+            if check or save:
+                paused = self._pace.now()
+                if check:
+                    log(done, {"validation": self._check(done)})
+                if save and file is not None:
+                    self._save(file)
+                    saved_s = time.monotonic()
+                self._pace.pause(self._pace.now() - paused)
+
+    def _hear(self, step: int, told: Any, batches: list[Batch]) -> None:
+        said = self._stepper.read(told)
+
+        def explain() -> str:
+            for local, batch in enumerate(batches):
+                number = (step - 1) * self._replicas.count + self._replicas.first + local
+                check_batch(batch, description=self._description, number=number)
+            with self._stepper.present_weights():
+                return first_bad_layer(self._network, batches[0], self._loss)
+
+        try:
+            self._watch.tell(step, said, explain)
+        except PassError:
+            self._lost = True
+            raise
+        if said.ok:
+            self._losses.append(said.loss)
+            self._parts, self._norm = said.parts, said.gradient_norm
+
+    def _check_due(self, done: int) -> bool:
+        return self._validate is not None and (
+            done - self._best.checked >= self._check_every or done == self._settings.steps
+        )
+
+    def _check(self, done: int) -> float:
+        averages = self._stepper.averages()
+        value = float("nan")
+        if self._replicas.chief and self._validate is not None:
+            self._stepper.write(averages)
+            value = float(self._validate())
+        value = float(self._replicas.broadcast(np.array([value]))[0])
+        self._best.tell(done, value, averages)
+        if self._best.averages is None and done == self._settings.steps:
+            raise PassError(
+                f"{self._description}: the validation gave {value} at every check",
+                next_step="check the held-out data for broken labels",
+            )
         return value
 
-    losses: list[float] = []
-    with (
-        open_batches(make, seed=settings.seed) as batches,
-        progress_bar(description, settings.steps) as advance,
-    ):
-        for number in range(settings.steps):
-            batch = next(batches)
-            optimizer.learning_rate.assign(
-                learning_rate_at(
-                    number, steps=settings.steps, peak=settings.learning_rate, warm_up=settings.warm_up
-                )
+    def _note(self) -> str:
+        if not self._losses:
+            return ""
+        last = self._losses[-50:]
+        return f"loss {sum(last) / len(last):.3f}"
+
+    def _scalars(self, rate: float, over: int) -> dict[str, float]:
+        last = self._losses[-over:]
+        return {
+            "loss": sum(last) / len(last),
+            **{f"loss/{name}": value for name, value in self._parts.items()},
+            "learning_rate": rate,
+            "gradient_norm": self._norm,
+            "examples_per_s": self._pace.examples_per_s,
+            "input_wait": self._pace.input_wait,
+        }
+
+    # -- the checkpoint
+
+    def _fingerprint(self) -> str:
+        return fingerprint_of(
+            {
+                "settings": self._settings.model_dump(mode="json", exclude={"save_every_s"}),
+                "description": self._description,
+                "policy": self._policy,
+                "replicas": self._replicas.count,
+                "variables": [
+                    [v.name, list(map(int, v.shape)), str(v.dtype)] for v in self._network.variables
+                ],
+            }
+        )
+
+    def _save(self, file: Checkpoint) -> None:
+        numbers, arrays = self._best.state()
+        arrays |= {"losses": np.array(self._losses, np.float64)}
+        file.save({"best": numbers, "watch": self._watch.state()}, self._stepper.state() | arrays)
+
+    def _take_up(self, file: Checkpoint | None) -> int:
+        """Go on from the checkpoint where there is one that fits; the step that it is of, else 0."""
+        fresh: dict[str, NDArray[Any]] = self._stepper.state()
+        found = file.load(fresh | {"losses": np.zeros(0)}) if file is not None else None
+        header, arrays = found if found is not None else ({}, fresh)
+        header, arrays = self._replicas.share(header, arrays)
+        self._stepper.restore({name: arrays[name] for name in fresh})
+        if header:
+            self._watch.restore(header["watch"])
+            self._best.restore(header["best"], arrays)
+            self._losses = arrays["losses"].tolist()
+            print_note(
+                f"{self._description}: going on from step {self._stepper.done} of {self._settings.steps}"
             )
-            momentum = average_momentum_at(number, settings.average)
-            value = float(step(batch, tf.constant(momentum, tf.float32)))
-            if not math.isfinite(value):
-                raise PassError(
-                    f"{description}: the loss became {value} at step {number + 1} of {settings.steps}",
-                    next_step="lower learning_rate in the recipe, or check the data for broken labels",
-                )
-            losses.append(value)
-            advance(1, note=f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}")
-    for average, variable in zip(averages, variables, strict=True):
-        variable.assign(average)
-    return FitResult(losses, len(losses), len(losses))
+        return self._stepper.done
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow sees one."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
