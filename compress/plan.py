@@ -11,7 +11,17 @@ import numpy as np
 
 from compress.networks import open_network
 from compress.prune.channels import model_macs, next_ratio, prune_channels
-from compress.recipe import CocoData, ExportPass, PrunePass, QuantizePass, Recipe, SpeechData
+from compress.recipe import (
+    ONLY_DECODER,
+    BoxData,
+    ExportPass,
+    PictureFolders,
+    PrunePass,
+    QuantizePass,
+    Recipe,
+    SoundFolders,
+    SpeechData,
+)
 from edgeai.bundle.manifest import ImageInput
 from edgeai.bundle.write import check_place
 from edgeai.errors import DataMissingError, PassError, RecipeError, StageError
@@ -60,8 +70,10 @@ def _check_files(recipe: Recipe, data_root: Path) -> None:
         raise DataMissingError(f"no data folder at {data_root}", next_step="give one with --data")
     wanted: list[tuple[str, str]] = []
     for source in recipe.data.train:
-        if isinstance(source, CocoData):
+        if isinstance(source, BoxData) and source.kind == "coco":
             wanted.append(("pictures", f"{source.folder}/instances_{source.split}.json"))
+        elif isinstance(source, (BoxData, PictureFolders, SoundFolders)):
+            wanted.append(("data", source.folder))
         elif isinstance(source, SpeechData):
             wanted.append(("clips", f"{source.folder}/{source.split}.csv"))
         else:
@@ -70,7 +82,9 @@ def _check_files(recipe: Recipe, data_root: Path) -> None:
         wanted.append(("noises", recipe.data.noises))
     if recipe.teacher is not None and recipe.teacher.file is not None:
         wanted.append(("the teacher", recipe.teacher.file))
-    if recipe.network.init is not None:
+    wanted += [("unlabelled pictures", u.folder or str(u.file)) for u in recipe.data.unlabelled]
+    # a bundle may lie anywhere: its network says so itself where it is absent
+    if recipe.network.init is not None and recipe.network.kind != "bundle":
         wanted.append(("the initial network", recipe.network.init))
     for what, name in wanted:
         if not (data_root / name).exists():
@@ -83,6 +97,8 @@ def _check_files(recipe: Recipe, data_root: Path) -> None:
 def _check_decoder(recipe: Recipe, network: Any) -> None:
     """Let the device's own decoder read what the network says of a grey picture."""
     try:
+        if recipe.task in ONLY_DECODER:
+            return
         if not isinstance(recipe.input, ImageInput):
             if recipe.decoder.name != "keyword":
                 raise StageError(

@@ -20,10 +20,18 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class CocoData(Settings):
-    """A folder of pictures with COCO labels, below the data root."""
+class BoxData(Settings):
+    """A folder of pictures with labelled boxes, below the data root; kind is the labels' format."""
 
-    kind: Literal["coco"]
+    kind: Literal["coco", "voc", "yolo", "label-studio", "cvat"]
+    folder: str
+    split: str = "train"
+
+
+class PictureFolders(Settings):
+    """Pictures in a folder for each label, below `folder`/`split` (or `folder` itself)."""
+
+    kind: Literal["picture-folders"]
     folder: str
     split: str = "train"
 
@@ -52,18 +60,64 @@ class SpeechData(Settings):
     split: str = "train"
 
 
+class SoundFolders(Settings):
+    """Clips in a folder for each label, below `folder`/`split` (or `folder` itself)."""
+
+    kind: Literal["sound-folders"]
+    folder: str
+    split: str = "train"
+
+
+class Unlabelled(Settings):
+    """Pictures without labels, anywhere below a folder, or some frames of a video; the pass `pretrain` looks at them."""
+
+    folder: str | None = None
+    file: str | None = None
+    start: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    stop: Annotated[float, Field(gt=0, le=1)] = 0.5
+    every: Annotated[int, Field(ge=1)] = 5
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Unlabelled:
+        if (self.folder is None) == (self.file is None):
+            raise ValueError("give either folder (pictures) or file (a video)")
+        return self
+
+
+AnyData = Annotated[
+    BoxData | VideoData | PictureFolders | SpeechData | SoundFolders, Field(discriminator="kind")
+]
+# which kinds of data a task learns from, and of which input
+TASK_DATA: dict[str, tuple[str, tuple[str, ...]]] = {
+    "detect": ("image", ("coco", "voc", "yolo", "label-studio", "cvat", "video")),
+    "classify": ("image", ("picture-folders",)),
+    "keyword": ("logmel", ("speech", "sound-folders")),
+    "transcribe": ("logmel", ("speech", "sound-folders")),
+    "anomaly": ("logmel", ("speech", "sound-folders")),
+}
+
+
+# tasks whose outputs only one decoder reads
+ONLY_DECODER = {"classify": "class", "transcribe": "ctc", "anomaly": "reconstruction"}
+
+
 class Data(Settings):
     """train: what is learnt from. validation: the fraction of it that is held out to measure each pass on.
 
-    noises: a folder of background recordings for augmentation. Test data has no place in a recipe.
+    class_weights: how often examples are drawn: "none" as they are, "balanced" every class alike (pictures with boxes: rare
+    classes more often), or a factor for some labels. Not given: balanced for keyword and classify, none otherwise.
+    unlabelled: what `pretrain` looks at. noises: a folder of background recordings for augmentation. joined: for transcribe,
+    up to so many clips of one speaker follow each other in a training window. Test data has no place in a recipe.
     """
 
-    train: Annotated[
-        tuple[Annotated[CocoData | VideoData | SpeechData, Field(discriminator="kind")], ...],
-        Field(min_length=1),
-    ]
+    train: Annotated[tuple[AnyData, ...], Field(min_length=1)]
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0, le=1000)]] | None = (
+        None
+    )
+    unlabelled: tuple[Unlabelled, ...] = ()
     noises: str | None = None
+    joined: Annotated[int, Field(ge=1, le=20)] = 1
     pictures: PictureAugment = PictureAugment()
     sounds: SoundAugment = SoundAugment()
 
@@ -101,8 +155,8 @@ class SpeechTeacherSettings(Settings):
 class Network(Settings):
     """The architecture's name in compress.networks and its parameters.
 
-    init: a file below the data root to start from, where the architecture takes one; only then may a recipe begin with
-    another pass than train.
+    init: what to start from, where the architecture takes one: a file below the data root, or for `bundle` a zoo model or a
+    bundle's folder; only then may a recipe begin with another pass than train or pretrain.
     """
 
     kind: str
@@ -180,7 +234,7 @@ class Recipe(Settings):
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: str = "1.0.0"
-    task: Literal["detect", "keyword"]
+    task: Literal["detect", "classify", "keyword", "transcribe", "anomaly"]
     labels: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 1
     licence: str = "Apache-2.0"
@@ -230,18 +284,24 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _data_fits_task(self) -> Recipe:
-        speech = self.task == "keyword"
+        wanted_input, kinds = TASK_DATA[self.task]
         for source in self.data.train:
-            if (source.kind == "speech") != speech:
-                raise ValueError(f"data of kind {source.kind!r} does not fit task {self.task!r}")
-        if speech and len(self.data.train) > 1:
-            raise ValueError("one speech folder is expected in data.train")
+            if source.kind not in kinds:
+                raise ValueError(
+                    f"data of kind {source.kind!r} does not fit task {self.task!r}, which takes {', '.join(kinds)}"
+                )
         if any(source.kind == "video" for source in self.data.train) and self.teacher is None:
             raise ValueError("videos have no labels: a [teacher] is needed")
-        if (self.input.kind == "logmel") != speech:
+        if self.input.kind != wanted_input:
             raise ValueError(f"input of kind {self.input.kind!r} does not fit task {self.task!r}")
+        if self.task in ONLY_DECODER and self.decoder.name != ONLY_DECODER[self.task]:
+            raise ValueError(f"task {self.task!r} needs the decoder {ONLY_DECODER[self.task]!r}")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label is given twice")
+        if isinstance(self.data.class_weights, dict):
+            unknown = [label for label in self.data.class_weights if label not in self.labels]
+            if unknown:
+                raise ValueError(f"data.class_weights: {unknown[0]!r} is no label of the recipe")
         return self
 
 

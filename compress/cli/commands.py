@@ -47,15 +47,57 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check recipe, data, network and passes; train nothing.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over, where a run that was cut off would go on.")
+    ] = False,
     json_output: Json = False,
 ) -> int:
-    """Make the bundle that a recipe describes, and a report of it.
+    """Make the bundle that a recipe describes, and a report of it. A run that was cut off goes on where it was.
 
     Example: edgeai-compress run models/commands/recipe.toml --data ../shared/data
     """
     from compress.cli.run import run_file
 
-    return run_file(recipe, data=data, out=out, work=work, dry_run=dry_run, json_output=json_output)
+    return run_file(
+        recipe, data=data, out=out, work=work, dry_run=dry_run, fresh=fresh, json_output=json_output
+    )
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="Your data: pictures with boxes, or clips, with labels.")],
+    out: Annotated[Path, typer.Option("--out", help="The recipe to write.")] = Path("recipe.toml"),
+    split: Annotated[str, typer.Option("--split", help="What to learn from.")] = "train",
+    name: Annotated[Optional[str], typer.Option("--name", help="What the model is called.")] = None,  # noqa: UP045
+    start: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", help="A zoo model or bundle to go on training from."),
+    ] = None,
+    steps: Annotated[Optional[int], typer.Option("--steps", min=1, help="Training steps.")] = None,  # noqa: UP045
+    size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--size", help="Side of the model's picture, a multiple of 32."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a recipe that is there.")] = False,
+    json_output: Json = False,
+) -> int:
+    """Write a first recipe for your own data, to look over and run.
+
+    Example: edgeai-compress new ../shared/data/rice_weeds --from person-detector --out weeds.toml
+    """
+    from compress.cli.new import write_draft
+
+    return write_draft(
+        folder,
+        out=out,
+        split=split,
+        name=name,
+        start=start,
+        steps=steps,
+        size=size,
+        force=force,
+        json_output=json_output,
+    )
 
 
 @app.command("eval")

@@ -13,7 +13,7 @@ from edgeai.errors import DataMissingError
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
-    from compress.run import PassRecord
+    from compress.record import PassRecord
 
 
 def run_file(
@@ -23,6 +23,7 @@ def run_file(
     out: Path | None = None,
     work: Path | None = None,
     dry_run: bool = False,
+    fresh: bool = False,
     json_output: bool = False,
 ) -> int:
     """Run the recipe at `path`, or with `dry_run` only check it. Raises what run_recipe raises."""
@@ -39,7 +40,7 @@ def run_file(
     from compress.report.bundle import write_bundle_report
     from compress.run import run_recipe
 
-    result = run_recipe(recipe, data_root=data, out=out, work=work)
+    result = run_recipe(recipe, data_root=data, out=out, work=work, fresh=fresh)
     report = write_bundle_report(result.bundle, default_report(recipe.name))
     if json_output:
         print_json(

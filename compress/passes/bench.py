@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compress.candidate import Candidate, EngineFile
-from compress.data.detection import DetectionSet
-from compress.data.speech import SpeechSet
 from compress.measure.cost import Cost, measure_cost
-from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector, measure_detector
-from compress.measure.keywords import measure_keywords
 from compress.measure.metric import Metric
 from compress.prune.channels import model_macs
 from compress.quantize.tflite import convert_tflite
 from compress.recipe import Recipe
-from compress.train.tasks import TrainingTask
-from edgeai.bundle.manifest import ImageInput
+from compress.tasks.task import TrainingTask
 from edgeai.engines import EdgeEngine, open_model_file
 
 
@@ -34,12 +28,20 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """task: batches and losses. validation: what each pass is measured on. work: a folder of this run."""
+    """task: batches, losses, and what each pass is measured on. work: a folder of this run.
+
+    step: what the pass under way is called in file names; unlabelled: pictures for `pretrain`.
+    """
 
     recipe: Recipe
     task: TrainingTask
-    validation: DetectionSet | SpeechSet
     work: Path
+    unlabelled: tuple[Path, ...] = ()
+    step: str = ""
+
+    def checkpoint(self, name: str) -> Path:
+        """Where a fit of the pass under way keeps its state, so that a killed run goes on from there."""
+        return self.work / f"{self.step}-{name}.checkpoint"
 
     def measure(self, candidate: Candidate) -> Measured:
         """Through the device's own engine and decoder, on one thread; float32 TFLite where no file is made yet."""
@@ -51,7 +53,7 @@ class Bench:
         spec = self.recipe.input
         engine = EdgeEngine(open_model_file(file.path, threads=1), spec)
         try:
-            metric = measure_task(self.recipe, engine, self.validation)
+            metric = self.task.measure(engine)
             cost = measure_cost(engine, file.path)
         finally:
             engine.close()
@@ -64,13 +66,3 @@ def chosen_file(candidate: Candidate) -> EngineFile | None:
     """The engine file that speaks for a candidate: int8 where it is made, else the first TFLite file, else none."""
     int8 = (file for file in candidate.files if file.precision == "int8")
     return next(int8, next((file for file in candidate.files if file.format == "tflite"), None))
-
-
-def measure_task(recipe: Recipe, engine: EdgeEngine, data: Any) -> Metric:
-    """The metric of a recipe's task: AP50 for detectors, accuracy for keywords."""
-    if isinstance(recipe.input, ImageInput):
-        detect = BundleDetector(
-            engine, recipe.input, recipe.decoder, recipe.labels, score_threshold=EVAL_SCORE_THRESHOLD
-        )
-        return measure_detector(detect, data)
-    return measure_keywords(engine, recipe.input, data)

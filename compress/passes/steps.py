@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from compress.candidate import Candidate, EngineFile
@@ -52,6 +53,7 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
             settings.fit,
             bench,
             f"prune {number}/{settings.rounds}",
+            name=f"round-{number}",
         )
     earlier = candidate.notes.get("prune", [])
     return replace(
@@ -117,12 +119,16 @@ def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidat
 
 
 def _fit(
-    network: Any, reference: Any, share: float, settings: FitSettings, bench: Bench, description: str
+    network: Any,
+    reference: Any,
+    share: float,
+    settings: FitSettings,
+    bench: Bench,
+    description: str,
+    name: str = "fit",
 ) -> None:
     """One fit on labels, or on a mix of labels and the reference network's outputs on the same inputs."""
     task = bench.task
-    stream = task.batches(settings)
-    settings = settings.model_copy(update={"seed": stream.seed})
 
     def loss(outputs: Any, batch: Any) -> Any:
         value = task.label_loss(outputs, batch["targets"])
@@ -131,4 +137,13 @@ def _fit(
         said = reference(batch["inputs"], training=False)
         return (1 - share) * value + share * task.teacher_loss(outputs, said)
 
-    fit(network, stream.make, loss, settings, description=description)
+    fit(
+        network,
+        partial(task.make_batch, size=settings.batch),
+        loss,
+        settings.model_copy(update={"seed": bench.recipe.seed + settings.seed}),
+        description=description,
+        checkpoint=bench.checkpoint(name),
+        validate=task.validation_loss(network) if settings.patience else None,
+        log_dir=bench.work / "logs" / f"{bench.step}-{name}",
+    )

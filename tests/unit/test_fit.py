@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from compress.train.batches import Prefetch, open_batches
+from compress.train.batches import open_batches
 from compress.train.fit import FitSettings, fit
 from compress.train.schedule import learning_rate_at
 from edgeai.errors import PassError
@@ -56,13 +56,29 @@ def test_a_line_is_learnt(keras):
     assert not threads()
 
 
-def test_a_loss_that_is_no_number_stops_with_a_word(keras):
+def test_a_batch_that_is_no_number_is_told_by_its_number(keras):
     def broken(rng):
-        return {"inputs": np.full((4, 2), np.nan, np.float32), "targets": np.zeros((4, 1), np.float32)}
+        made = batch(rng)
+        made["targets"][3] = np.nan
+        return made
 
-    with pytest.raises(PassError, match=r"prune 1/2: the loss became nan at step 1 of 9.*learning_rate"):
+    with pytest.raises(
+        PassError, match=r"prune 1/2: batch 0 holds .* in targets, example 3 of 16; .*data check"
+    ):
         fit(linear(keras), broken, squared, FitSettings(steps=9), description="prune 1/2")
     assert not threads()
+
+
+def test_a_loss_that_is_no_number_stops_with_a_word(keras, capsys):
+    import tensorflow as tf
+
+    def broken(outputs, batch):
+        return tf.reduce_mean(tf.math.log(outputs["y"] * 0 - 1))
+
+    said = r"prune 1/2: the loss became nan at step 3 of 9, 3 steps in a row; in the gradient of y/.*learning_rate"
+    with pytest.raises(PassError, match=said):
+        fit(linear(keras), batch, broken, FitSettings(steps=9), description="prune 1/2")
+    assert capsys.readouterr().err.count("passed over") == 2
 
 
 def test_ctrl_c_in_the_middle_leaves_no_thread(keras):
@@ -105,21 +121,22 @@ def test_the_learning_rate_warms_up_and_falls():
     assert learning_rate_at(0, steps=1, peak=1.0, warm_up=0.05) > 0
 
 
-def test_a_pass_never_writes_into_the_network_it_was_given(keras):
+def test_a_pass_never_writes_into_the_network_it_was_given(keras, tmp_path):
     from types import SimpleNamespace
 
     from compress.candidate import Candidate
+    from compress.passes.bench import Bench
     from compress.passes.steps import distill, train
     from compress.recipe import DistillPass, TrainPass
 
     model, teacher = linear(keras), linear(keras)
     before = [w.copy() for w in model.get_weights()]
     task = SimpleNamespace(
-        batches=lambda settings: Prefetch(batch, seed=0),
+        make_batch=lambda rng, size: batch(rng),
         label_loss=lambda outputs, targets: squared(outputs, {"targets": targets}),
         teacher_loss=lambda outputs, said: squared(outputs, {"targets": said["y"]}),
     )
-    bench = SimpleNamespace(task=task)
+    bench = Bench(SimpleNamespace(seed=1), task, tmp_path)
     settings = FitSettings(steps=5, learning_rate=0.1, average=0.0)
     candidate = Candidate(model, reference=teacher)
     for apply, options in (

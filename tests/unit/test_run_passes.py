@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from tiny_recipe import squares_recipe
@@ -68,13 +67,23 @@ class Play:
                 10, 100, Metric("AP50", value, (value, value), 5), Cost(size, size, ms, ms, ms), file
             )
 
-        self.bench = SimpleNamespace(work=work, measure=measure)
+        from compress.passes.bench import Bench
+
+        class Scripted(Bench):
+            def measure(self, candidate):
+                return measure(candidate)
+
+        self.bench = Scripted(None, None, work)
 
     def run(self, **changes):
+        """As run_recipe does it: a run that was cut off goes on."""
+        from compress.record import SavedRun
         from compress.run import _run_passes
 
         recipe = parse_recipe(squares_recipe(**changes), where="here")
-        return _run_passes(recipe, self.bench, Candidate(Network("start")))
+        saved = SavedRun(self.work, "fingerprint")
+        state = saved.load() or (Candidate(Network("start")), [])
+        return _run_passes(recipe, self.bench, saved, *state)
 
 
 FIT = {"steps": 1}
@@ -133,3 +142,52 @@ def test_a_loaded_network_is_what_drops_are_measured_against(monkeypatch, tmp_pa
     network = {"kind": "keras-file", "init": "mine.keras"}
     _, records = play.run(passes=[PRUNE, INT8], budget={"max_drop": 0.05}, network=network)
     assert [(r.kind, r.kept) for r in records] == [("load", True), ("prune", False), ("quantize", True)]
+
+
+@pytest.fixture
+def readable_networks(monkeypatch):
+    from compress.networks import keras_file
+
+    monkeypatch.setattr(keras_file, "keras_network", lambda path: Network(path.read_text()))
+
+
+def test_a_run_that_was_cut_off_goes_on_after_its_last_pass(monkeypatch, tmp_path, readable_networks):
+    script = {"train": (0.8, 9, 1), "prune": (0.79, 5, 1), "distill": (0.8, 5, 1), "quantize": (0.79, 2, 1)}
+    passes = [TRAIN, PRUNE, DISTILL, INT8]
+    cut_off = Play(monkeypatch, tmp_path, {k: v for k, v in script.items() if k != "distill"})
+    with pytest.raises(KeyError):
+        cut_off.run(passes=passes)
+    play = Play(monkeypatch, tmp_path, script)
+    candidate, records = play.run(passes=passes)
+    assert [r.kind for r in records] == ["train", "prune", "distill", "quantize"]
+    assert play.measurements == 2, "what was measured before is not measured again"
+    assert candidate.network.name == "distill"
+    assert candidate.reference.name == "train"
+    assert records[0].measured.metric.value == 0.8
+
+
+def test_a_run_of_another_recipe_starts_anew(monkeypatch, tmp_path, readable_networks):
+    from compress.record import SavedRun
+
+    play = Play(monkeypatch, tmp_path, {"train": (0.8, 9, 1), "quantize": (0.8, 2, 1)})
+    play.run(passes=[TRAIN, INT8])
+    (tmp_path / "tflite_int8").write_text("engine")
+    assert SavedRun(tmp_path, "another").load() is None
+    assert SavedRun(tmp_path, "fingerprint").load() is not None
+    for broken in ("", "{", "[]", '{"fingerprint": "fingerprint"}'):
+        (tmp_path / "state.json").write_text(broken)
+        assert SavedRun(tmp_path, "fingerprint").load() is None
+
+
+def test_the_fingerprint_changes_with_recipe_and_data(tmp_path):
+    from compress.record import run_fingerprint
+
+    folder = tmp_path / "squares"
+    folder.mkdir()
+    (folder / "instances_train.json").write_text("{}")
+    recipe = parse_recipe(squares_recipe(), where="here")
+    first = run_fingerprint(recipe, tmp_path)
+    assert first == run_fingerprint(recipe, tmp_path)
+    assert first != run_fingerprint(parse_recipe(squares_recipe(steps=41), where="here"), tmp_path)
+    (folder / "instances_train.json").write_text('{"more": 1}')
+    assert first != run_fingerprint(recipe, tmp_path)

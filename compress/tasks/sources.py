@@ -1,0 +1,139 @@
+"""A recipe's data, read and parted: what is learnt from and what is held out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compress.data.detection import DetectionSet, join_sets
+from compress.data.formats import load_detections
+from compress.data.speech import SpeechSet, join_speech, load_speech
+from compress.data.video import extract_frames
+from compress.distill.teacher import TeacherDetector, label_pictures, soften
+from compress.recipe import BoxData, PictureFolders, Recipe, SoundFolders, SpeechData, VideoData
+from edgeai.bundle.manifest import LogMelInput
+from edgeai.errors import RecipeError
+from edgeai.stages.audio.logmel import samples_for
+
+if TYPE_CHECKING:
+    from compress.data.classified import PictureSet
+
+# a teacher's score that counts as certain; halfway to 1 where the recipe's min_score is above it
+CERTAIN_SCORE = 0.6
+
+
+def load_boxes(recipe: Recipe, data_root: Path, work: Path) -> tuple[DetectionSet, DetectionSet]:
+    """Pictures with boxes, for training and held out; frames of videos are written below `work`.
+
+    Of a video its last part is held out, for frames beside each other are nearly the same picture.
+    """
+    training: list[DetectionSet] = []
+    held: list[DetectionSet] = []
+    for number, source in enumerate(recipe.data.train):
+        if isinstance(source, BoxData):
+            pictures = load_detections(source.kind, data_root / source.folder, source.split, recipe.labels)
+            parts = pictures.split(recipe.data.validation)
+        elif isinstance(source, VideoData):
+            folder = work / "frames" / f"{number}-{Path(source.file).stem}"
+            parts = _label_video(recipe, source, data_root, folder).split_in_order(recipe.data.validation)
+        else:
+            raise _misfit(recipe, source.kind, "boxes")
+        training.append(parts[0])
+        held.append(parts[1])
+    return join_sets(training), join_sets(held)
+
+
+def load_classified(recipe: Recipe, data_root: Path) -> tuple[PictureSet, PictureSet]:
+    """Pictures of one class each, for training and held out."""
+    from compress.data.classified import join_pictures
+    from compress.data.formats.folders import load_picture_folders
+
+    sets = []
+    for source in recipe.data.train:
+        if not isinstance(source, PictureFolders):
+            raise _misfit(recipe, source.kind, "classified pictures")
+        sets.append(load_picture_folders(data_root / source.folder, source.split, recipe.labels))
+    return join_pictures(sets).split(recipe.data.validation)
+
+
+def load_clips(recipe: Recipe, data_root: Path, *, labels: tuple[str, ...] | None) -> SpeechSet:
+    """Every clip of the recipe. labels: None for those that occur, which differ from the recipe's where it spells."""
+    spec = recipe.input
+    if not isinstance(spec, LogMelInput):
+        raise RecipeError(f"recipe {recipe.name}: sounds need an input of kind 'logmel'")
+    samples = samples_for(spec.frames, spec)
+    sets = []
+    for source in recipe.data.train:
+        if not isinstance(source, (SpeechData, SoundFolders)):
+            raise _misfit(recipe, source.kind, "sounds")
+        folder = data_root / source.folder
+        if isinstance(source, SpeechData):
+            sets.append(
+                load_speech(folder, source.split, labels, samples=samples, sample_rate_hz=spec.sample_rate_hz)
+            )
+        else:
+            sets.append(sound_folders(folder, source.split, labels, samples, spec.sample_rate_hz))
+    if labels is None:  # each folder may know other words
+        known = tuple(sorted({label for clips in sets for label in clips.labels}))
+        sets = [relabelled(clips, known) for clips in sets]
+    return join_speech(sets)
+
+
+def sound_folders(
+    folder: Path, split: str, labels: tuple[str, ...] | None, samples: int, sample_rate_hz: int
+) -> SpeechSet:
+    """Clips in a folder for each label. Raises DataMissingError or DataError."""
+    from compress.data.formats.folders import list_sound_folders
+
+    listed = list_sound_folders(folder, split, labels)
+    names = labels if labels is not None else tuple(sorted({label for _, label, _ in listed}))
+    return SpeechSet(
+        names,
+        tuple(path for path, _, _ in listed),
+        np.array([names.index(label) for _, label, _ in listed], np.int32),
+        tuple(group for _, _, group in listed),
+        samples,
+        sample_rate_hz,
+    )
+
+
+def relabelled(clips: SpeechSet, labels: tuple[str, ...]) -> SpeechSet:
+    """The same clips, their classes counted through `labels`, which hold all of theirs."""
+    ids = np.array([labels.index(label) for label in clips.labels], np.int32)[clips.class_ids]
+    return SpeechSet(labels, clips.paths, ids, clips.groups, clips.samples, clips.sample_rate_hz, clips.cache)
+
+
+def load_unlabelled(recipe: Recipe, data_root: Path, work: Path) -> tuple[Path, ...]:
+    """Every picture that the recipe names without labels; frames of videos are written below `work`."""
+    paths: list[Path] = []
+    for number, source in enumerate(recipe.data.unlabelled):
+        if source.folder is not None:
+            from compress.data.unlabelled import find_pictures
+
+            paths += find_pictures(data_root / source.folder)
+        else:
+            video = data_root / str(source.file)
+            folder = work / "frames" / f"unlabelled-{number}-{video.stem}"
+            paths += extract_frames(video, folder, start=source.start, stop=source.stop, every=source.every)
+    return tuple(paths)
+
+
+def _label_video(recipe: Recipe, source: VideoData, data_root: Path, folder: Path) -> DetectionSet:
+    if recipe.teacher is None:
+        raise RecipeError(f"recipe {recipe.name}: videos have no labels, a [teacher] is needed")
+    threads = os.cpu_count() or 1
+    with TeacherDetector(recipe.teacher, recipe.labels, data_root=data_root, threads=threads) as teacher:
+        paths = extract_frames(
+            data_root / source.file, folder, start=source.start, stop=source.stop, every=source.every
+        )
+        labelled = label_pictures(paths, folder, teacher=teacher, labels=recipe.labels)
+    floor = recipe.teacher.min_score
+    certain = CERTAIN_SCORE if floor < CERTAIN_SCORE else (1 + floor) / 2
+    return soften(labelled, floor=floor, full=certain)
+
+
+def _misfit(recipe: Recipe, kind: str, what: str) -> RecipeError:
+    return RecipeError(f"recipe {recipe.name}: data of kind {kind!r} holds no {what}")

@@ -1,0 +1,155 @@
+"""Training a network that spells what it hears, by connectionist temporal classification (Graves et al. 2006)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.speech import SpeechSet
+from compress.measure.metric import Metric
+from compress.measure.transcripts import measure_transcripts
+from compress.tasks.keyword import representative_features
+from compress.tasks.task import Batch, Floats, TrainingTask
+from compress.train import class_loss, ctc_loss
+from compress.train.batch_features import log_mel_features
+from compress.train.sound_augment import SoundAugment, augment_clips, mask_features_batch
+from edgeai.bundle.manifest import LogMelInput
+from edgeai.console import progress_bar
+from edgeai.engines import EdgeEngine
+from edgeai.errors import DataError
+from edgeai.stages.audio.logmel import log_mel, log_mel_batch
+
+PADDING = -1  # what follows the symbols of a shorter text
+
+
+@dataclass(frozen=True)
+class TranscribeTask(TrainingTask):
+    """symbols: what texts are spelled in. joined: up to so many clips of one speaker in a window, as room allows."""
+
+    training: SpeechSet
+    validation: SpeechSet
+    symbols: tuple[str, ...]
+    spec: LogMelInput
+    noises: list[Floats]
+    augmentation: SoundAugment
+    seed: int
+    joined: int = 1
+
+    def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
+        clips, texts = [], []
+        for _ in range(size):
+            clip, text = self._window(self.training, rng)
+            clips.append(clip)
+            texts.append(text)
+        augmented = augment_clips(
+            np.stack(clips),
+            self.noises,
+            sample_rate_hz=self.spec.sample_rate_hz,
+            settings=self.augmentation,
+            rng=rng,
+        )
+        features = log_mel_features(augmented, self.spec)
+        mask_features_batch(features, settings=self.augmentation, rng=rng)
+        return {"inputs": features[..., np.newaxis], "targets": self._padded(texts)}
+
+    def validation_batch(self, indices: Sequence[int]) -> Batch:
+        features = log_mel_batch(self.validation.clips(indices), self.spec)
+        texts = [self._spelled[self.validation.labels[self.validation.class_ids[i]]] for i in indices]
+        return {"inputs": features[..., np.newaxis], "targets": self._padded(texts)}
+
+    def label_loss(self, outputs: Mapping[str, Any], targets: Any) -> Any:
+        return ctc_loss.label_loss(outputs["symbols"], targets)
+
+    def teacher_loss(self, outputs: Mapping[str, Any], teacher: Mapping[str, Any]) -> Any:
+        return class_loss.teacher_loss(outputs["symbols"], teacher["symbols"])
+
+    def representative_inputs(self, count: int) -> Iterable[Floats]:
+        return representative_features(self.training, self.spec, count, seed=self.seed)
+
+    def measure(self, engine: EdgeEngine) -> Metric:
+        return measure_speller(engine, self.spec, self.symbols, self.validation)
+
+    def _window(self, clips: SpeechSet, rng: np.random.Generator) -> tuple[Floats, list[int]]:
+        """One clip, or as many of the same speaker one after the other as fit; and how they are spelled."""
+        first = int(rng.integers(len(clips)))
+        wanted = int(rng.integers(1, self.joined + 1))
+        picks = [first, *rng.choice(self._by_group[clips.groups[first]], wanted - 1)]
+        window = np.zeros(clips.samples, np.float32)
+        at, spelled = 0, []
+        for pick in picks:
+            spoken = _spoken(clips.clip(int(pick)))
+            if at + len(spoken) > len(window):
+                break
+            window[at : at + len(spoken)] = spoken
+            spelled += self._spelled[clips.labels[clips.class_ids[pick]]]
+            at += len(spoken) + int(rng.uniform(0.02, 0.25) * clips.sample_rate_hz)
+        return window, spelled
+
+    def _padded(self, texts: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+        """(B, L) int32, L the same for every batch, so that one graph serves all."""
+        longest = max((len(text) for text in self._spelled.values()), default=1) * self.joined
+        padded = np.full((len(texts), max(1, longest)), PADDING, np.int32)
+        for row, text in zip(padded, texts, strict=True):
+            row[: len(text)] = text
+        return padded
+
+    @cached_property
+    def _spelled(self) -> dict[str, list[int]]:
+        return {text: spell(text, self.symbols) for text in self.training.labels}
+
+    @cached_property
+    def _by_group(self) -> dict[str, NDArray[np.intp]]:
+        groups: dict[str, list[int]] = {}
+        for index, group in enumerate(self.training.groups):
+            groups.setdefault(group, []).append(index)
+        return {group: np.array(indices, np.intp) for group, indices in groups.items()}
+
+
+def spell(text: str, symbols: Sequence[str]) -> list[int]:
+    """`text` as numbers of `symbols`, the longest that fits first; spaces that are no symbol are left out.
+
+    Raises DataError for what no symbol stands for.
+
+    >>> spell("on off", ("o", "n", "f", "off"))
+    [0, 1, 3]
+    """
+    by_length = sorted(range(len(symbols)), key=lambda i: -len(symbols[i]))
+    spelled: list[int] = []
+    at = 0
+    while at < len(text):
+        found = next((i for i in by_length if text.startswith(symbols[i], at)), None)
+        if found is not None:
+            spelled.append(found)
+            at += len(symbols[found])
+        elif text[at].isspace():
+            at += 1
+        else:
+            raise DataError(
+                f"{text!r} cannot be spelled: no label stands for {text[at]!r}",
+                next_step="add it to the recipe's labels",
+            )
+    return spelled
+
+
+def measure_speller(engine: EdgeEngine, spec: LogMelInput, symbols: Sequence[str], data: SpeechSet) -> Metric:
+    """Symbol error rate of greedy decoding, clip by clip, through the device's front end."""
+    name, shape = engine.inputs[0].name, engine.inputs[0].shape
+    said: list[list[int]] = []
+    with progress_bar("symbol errors", len(data)) as advance:
+        for number in range(len(data)):
+            (logits,) = engine.run({name: log_mel(data.clip(number), spec).reshape(shape)}).values()
+            said += ctc_loss.greedy_decode(logits)
+            advance(1)
+    wanted = [spell(data.labels[k], symbols) for k in data.class_ids]
+    return measure_transcripts(said, wanted)
+
+
+def _spoken(clip: Floats, *, floor: float = 1e-3) -> Floats:
+    """A clip without the digital silence that padding put at its end."""
+    loud = np.flatnonzero(np.abs(clip) > floor)
+    return clip[: int(loud[-1]) + 1] if len(loud) else clip[:1]
