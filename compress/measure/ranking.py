@@ -43,10 +43,11 @@ def partial_auc(scores: NDArray[Any], positive: NDArray[np.bool_], *, max_false:
     if not positive.any() or positive.all():
         return float("nan")
     x, y = roc_curve(scores, positive)
-    edge = float(np.interp(max_false, x, y))
-    inside = x < max_false
-    xs, ys = np.append(x[inside], max_false), np.append(y[inside], edge)
-    return float(np.trapezoid(ys, xs) / max_false)
+    stop = int(np.searchsorted(x, max_false, side="right"))
+    # the curve may rise straight up at max_false: only what lies behind it is interpolated
+    edge = float(np.interp(max_false, x[stop - 1 : stop + 1], y[stop - 1 : stop + 1]))
+    xs, ys = np.append(x[:stop], max_false), np.append(y[:stop], edge)
+    return float((np.diff(xs) * (ys[1:] + ys[:-1])).sum() / (2 * max_false))
 
 
 def score_average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float:
