@@ -67,7 +67,9 @@ def print_slices(slices: Sequence[SliceMetric], metric: Metric) -> None:
             title=title,
         )
     worst = worst_slice(slices)
-    if worst is not None:
+    if worst is None:
+        print(f"no slice has {MIN_TO_JUDGE} examples: none is called the worst")
+    else:
         print(worst_sentence(worst, metric))
 
 
