@@ -66,25 +66,26 @@ def print_report(report: CheckReport) -> None:
         ],
         title=str(report.folder),
     )
-    rows = [
-        [f"{FAULT_KINDS[code].severity}\n{code}", len(faults), _example(faults[0]), FAULT_KINDS[code].todo]
-        for code, faults in report.by_code().items()
-    ]
+    rows = [[_line(code, faults), len(faults)] for code, faults in report.by_code().items()]
     if rows:
-        print_table(["found", "n", "for example", "what to do"], rows)
+        print_table(["found, for example, what to do", "how many"], rows)
     errors, warnings, notes = (report.count(severity) for severity in ("error", "warning", "info"))
     print(f"{errors} errors, {warnings} warnings, {notes} notes" if rows else "nothing was found")
 
 
-def _example(fault: Fault) -> str:
-    name = fault.file if len(fault.file) <= 34 else f"…{fault.file[-33:]}"
-    lines = [f"{fault.split}: {name}" if fault.split else name]
-    if fault.detail:
-        lines.append(fault.detail)
+def _line(code: str, faults: Sequence[Fault]) -> str:
+    kind, fault = FAULT_KINDS[code], faults[0]
+    name = f"{fault.split}: {_short(fault.file)}" if fault.file and fault.split else fault.file or fault.split
+    lines = [f"{kind.severity} {code}: {kind.what}", f"  {name}"]
     if fault.other:
-        other = fault.other[1] if len(fault.other[1]) <= 32 else f"…{fault.other[1][-31:]}"
-        lines.append(f"= {fault.other[0]}: {other}")
-    return "\n".join(line for line in lines if line.strip(": "))
+        lines.append(f"  = {fault.other[0]}: {_short(fault.other[1])}")
+    if fault.detail:
+        lines.append(f"  {fault.detail}")
+    return "\n".join([*lines, f"  -> {kind.todo}"])
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 52 else f"…{name[-51:]}"
 
 
 def _told(one: CleanedList) -> str:

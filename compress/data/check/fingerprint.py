@@ -16,10 +16,12 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-RATE_HZ = 5000  # as in the paper: bands end at 2 kHz, and every clip is compared at one rate
+RATE_HZ = 5000  # as in the paper, for every clip
+COMPARE_HZ = 10_000
 HOP = 40
 WINDOW = 1280
 BANDS = 33
+_HOP_COMPARED = HOP * COMPARE_HZ // RATE_HZ
 MIN_SPAN_S = 0.2
 MIN_CORRELATION = 0.9
 # clips whose overlap is all but this share of both are one recording, not two that share a span
@@ -30,8 +32,8 @@ MIN_CORRELATION_TONE = 0.9999
 _MIN_VOTES = 2
 _MAX_SAME_WORD = 64
 _FLOOR_DB = -75.0
-# mains hum is the same everywhere
-_LOW_HZ = 200
+# what is compared: mains hum is the same everywhere, and above 2 kHz half a sample would matter
+_LOW_HZ, _HIGH_HZ = 200, 2000
 _EDGES = np.round(300 * (2000 / 300) ** (np.arange(BANDS + 1) / BANDS) * WINDOW / RATE_HZ).astype(int)
 _TAPER = np.hanning(WINDOW).astype(np.float32)
 
@@ -56,17 +58,27 @@ class SharedSpan:
 
 
 def resample_for_words(samples: Samples, rate_hz: int) -> Samples:
-    """(N,) at any rate -> at RATE_HZ, from 200 Hz up, by cutting the spectrum of the whole clip."""
-    step = rate_hz // gcd(rate_hz, RATE_HZ)
+    """(N,) at any rate -> at RATE_HZ, what `fingerprint` takes."""
+    return _resample(samples, rate_hz, RATE_HZ, (0, RATE_HZ // 2))
+
+
+def resample_for_comparison(samples: Samples, rate_hz: int) -> Samples:
+    """(N,) at any rate -> the bands of the words alone at COMPARE_HZ, what `find_shared_spans` reads."""
+    return _resample(samples, rate_hz, COMPARE_HZ, (_LOW_HZ, _HIGH_HZ))
+
+
+def _resample(samples: Samples, rate_hz: int, to_hz: int, band_hz: tuple[int, int]) -> Samples:
+    """By cutting the spectrum of the whole clip."""
+    step = rate_hz // gcd(rate_hz, to_hz)
     padded = np.pad(samples, (0, -len(samples) % step))
-    count = len(padded) * RATE_HZ // rate_hz
+    count = len(padded) * to_hz // rate_hz
     if count == 0:
         return np.empty(0, np.float32)
     waves = np.fft.rfft(padded)
     kept = np.zeros(count // 2 + 1, waves.dtype)
-    shared = min(len(kept), len(waves))
-    low = _LOW_HZ * len(padded) // rate_hz
-    kept[low:shared] = waves[low:shared]
+    low, high = (hz * len(padded) // rate_hz for hz in band_hz)
+    band = slice(low, min(high, len(kept), len(waves)))
+    kept[band] = waves[band]
     return (np.fft.irfft(kept, count) * (count / len(padded))).astype(np.float32)
 
 
@@ -94,7 +106,7 @@ def find_shared_spans(
 ) -> list[SharedSpan]:
     """Every pair of clips that share at least 0.2 s of one recording.
 
-    words: the fingerprint of each clip. read: a clip's samples at RATE_HZ, called for proposed pairs. advance: called with
+    words: the fingerprint of each clip. read: a clip's samples at COMPARE_HZ, called for proposed pairs. advance: called with
     the proposals done, 1 at a time.
     """
     found = []
@@ -105,7 +117,7 @@ def find_shared_spans(
                 if len(kept) >= 256:
                     kept.pop(next(iter(kept)))
                 kept[number] = read(number)
-        span = _measure(kept[first], kept[second], hops * HOP)
+        span = _measure(kept[first], kept[second], hops * _HOP_COMPARED)
         if span is not None:
             found.append(SharedSpan(first, second, *span))
         advance(1)
@@ -149,9 +161,9 @@ def _measure(a: Samples, b: Samples, lag: int) -> tuple[float, float, float, boo
     """(start in a, start in b, overlap, whole, correlation) near a lag (b starts `lag` samples after a); None for no match."""
     best: tuple[float, int, int] | None = None
     searched = {}
-    for shift in range(lag - 2 * HOP, lag + 2 * HOP + 1):
+    for shift in range(lag - 2 * _HOP_COMPARED, lag + 2 * _HOP_COMPARED + 1):
         start, stop = max(0, shift), min(len(a), len(b) + shift)
-        if stop - start < MIN_SPAN_S * RATE_HZ:
+        if stop - start < MIN_SPAN_S * COMPARE_HZ:
             continue
         x, y = a[start:stop], b[start - shift : stop - shift]
         energy = float(np.dot(x, x)) * float(np.dot(y, y))
@@ -164,9 +176,15 @@ def _measure(a: Samples, b: Samples, lag: int) -> tuple[float, float, float, boo
     if best is None or best[0] < MIN_CORRELATION:
         return None
     correlation, start, stop = best
-    away = [value for shift, value in searched.items() if abs(shift - found) > HOP // 2]
+    away = [value for shift, value in searched.items() if abs(shift - found) > _HOP_COMPARED // 2]
     if away and max(away) > 0.98 * correlation and correlation < MIN_CORRELATION_TONE:
         return None
     overlap = stop - start
     whole = overlap >= WHOLE_SHARE * max(len(a), len(b))
-    return start / RATE_HZ, (start - found) / RATE_HZ, overlap / RATE_HZ, whole, min(1.0, correlation)
+    return (
+        start / COMPARE_HZ,
+        (start - found) / COMPARE_HZ,
+        overlap / COMPARE_HZ,
+        whole,
+        min(1.0, correlation),
+    )

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from compress.data.check.fingerprint import Samples, find_shared_spans, propose_pairs, resample_for_words
+from compress.data.check.fingerprint import Samples, find_shared_spans, propose_pairs, resample_for_comparison
 from compress.data.check.listing import Entry, Listing, guard_order
 from compress.data.check.lists import open_listings
 from compress.data.check.lookalikes import find_lookalikes, stack_signs
@@ -202,7 +202,7 @@ def _between_clips(seen: list[tuple[Entry, SoundFacts]]) -> list[Fault]:
         path = kept[number][0].path
         assert path is not None  # noqa: S101  look_at_sound refuses such an entry
         samples, rate_hz, *_ = read_whole(path)
-        return resample_for_words(samples, rate_hz)
+        return resample_for_comparison(samples, rate_hz)
 
     words = [facts.words for _, facts in kept]
     with progress_bar("shared recordings", len(propose_pairs(words))) as advance:
