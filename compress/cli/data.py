@@ -157,3 +157,38 @@ def check(
         min_examples=min_examples,
         json_output=json_output,
     )
+
+
+@app.command("split")
+def split_list(
+    folder: Folder,
+    parts: Annotated[
+        str, typer.Option("--parts", help="Names and shares that sum to 1.")
+    ] = "train=0.8,validation=0.1,test=0.1",
+    source: Annotated[
+        str, typer.Option("--from", help="The list to part: all is all.csv or instances_all.json.")
+    ] = "all",
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            help="What stays together: group (speaker, site ... as listed), a column, folder, file, or name:REGEX.",
+        ),
+    ] = "group",
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same parts.", min=0)] = 1,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Where the lists go; beside the one that is parted where not given."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace lists that are there.")] = False,
+    json_output: Json = False,
+) -> int:
+    """Part a list into splits that share no speaker, site or day, with the classes as balanced as that allows.
+
+    Example: edgeai-compress data split recordings --by speaker --parts train=0.8,validation=0.1,test=0.1
+    """
+    from compress.cli.data_split import split_folder
+
+    return split_folder(
+        folder, source=source, by=by, parts=parts, seed=seed, out=out, force=force, json_output=json_output
+    )

@@ -5,8 +5,6 @@ What leaks is dropped from the split that is guarded less (see listing.split_ran
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from compress.data.check.listing import Listing, split_rank
 from compress.data.check.lists import CLEAN
 from compress.data.check.picture_file import read_facts
 from compress.data.check.report import CheckReport, CleanedList, Fault
+from compress.data.grouping import write_rows
 from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, UsageError
 
@@ -115,19 +114,7 @@ def choose_drops(faults: Sequence[Fault], listing: Listing) -> dict[int, str]:
 
 def _write_csv(listing: Listing, drops: dict[int, str], faults: Sequence[Fault], path: Path) -> CleanedList:
     good = {entry.row for entry in listing.entries if entry.row not in drops}
-    out = io.StringIO()
-    if listing.form == "csv":
-        with listing.source.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            fields = list(reader.fieldnames or ())
-            writer = csv.DictWriter(out, fields, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(row for number, row in enumerate(reader) if number in good)
-    else:
-        plain = csv.writer(out, lineterminator="\n")
-        plain.writerow(("file", "label", "speaker"))
-        plain.writerows((e.file, e.label, e.group) for e in listing.entries if e.row in good)
-    write_whole(path, out.getvalue())
+    write_rows(listing, sorted(good), path)
     return CleanedList(listing.split, path, len(good), _tally(listing, drops, faults))
 
 
