@@ -100,6 +100,8 @@ class _Window:
 
     def peek(self) -> str:
         """The next character that is no white space; "" at the end."""
+        if self._at < len(self._text) and self._text[self._at] > " ":
+            return self._text[self._at]
         while True:
             self._at = _WHITE.match(self._text, self._at).end()  # type: ignore[union-attr]  # it matches nothing too
             if self._at < len(self._text):

@@ -46,14 +46,19 @@ def list_pictures(folder: Path) -> list[Path]:
     return found
 
 
-def folder_pictures(folder: Path) -> list[Path]:
-    """The pictures directly in a folder, in order of their names; empty where there is no folder."""
-    try:
+def folder_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of such names directly in a folder, in order of their names; empty where there is no folder."""
+    try:  # texts are sorted: paths compare slowly
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries)
     except OSError:
         return []
-    return [path for path in map(folder.joinpath, names) if is_picture(path)]
+    return [folder / name for name in names if name.lower().endswith(tuple(suffixes)) and name[0] != "."]
+
+
+def folder_pictures(folder: Path) -> list[Path]:
+    """As folder_files, of pictures."""
+    return folder_files(folder, PICTURE_SUFFIXES)
 
 
 def picture_size(path: Path) -> tuple[int, int]:

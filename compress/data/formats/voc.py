@@ -13,7 +13,8 @@ from compress.data.detection import DetectionSet
 from compress.data.formats.places import (
     PictureFinder,
     choose_split,
-    is_picture,
+    folder_files,
+    folder_pictures,
     long_bar,
     picture_size,
     safe_parts,
@@ -180,7 +181,7 @@ def _split_folders(folder: Path) -> list[Path]:
 def _files_of(folder: Path, annotations: Path, split: str) -> list[Path]:
     listed = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not listed.is_file():
-        return sorted(annotations.glob("*.xml"))
+        return folder_files(annotations, [".xml"])
     if listed.stat().st_size > MAX_LIST_BYTES:
         raise DataError(f"{listed} is larger than {MAX_LIST_BYTES >> 20} MiB")
     try:
@@ -203,8 +204,8 @@ def _files_of(folder: Path, annotations: Path, split: str) -> list[Path]:
 def _every_file(folder: Path) -> list[Path]:
     annotations = _annotations(folder)
     if annotations is not None:
-        return sorted(annotations.glob("*.xml"))
-    return [path for where in _split_folders(folder) for path in sorted(where.glob("*.xml"))]
+        return folder_files(annotations, [".xml"])
+    return [path for where in _split_folders(folder) for path in folder_files(where, [".xml"])]
 
 
 def _names_in(files: set[Path]) -> set[str]:
@@ -236,8 +237,6 @@ def _labelmap(folder: Path) -> list[str] | None:
 def _pictures_by_stem(folders: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in folders:
-        if folder.is_dir():
-            for path in sorted(folder.iterdir()):
-                if is_picture(path):
-                    found.setdefault(path.stem, path)
+        for path in folder_pictures(folder):
+            found.setdefault(path.stem, path)
     return found
