@@ -58,13 +58,17 @@ def load_coco(folder: Path, split: str, labels: Sequence[str] | None) -> Detecti
     DataError where it is no COCO JSON.
     """
     path = _file_of(folder, split)
-    images: dict[int, int] = {}
+    numbers: dict[int, int] = {}
     categories: dict[int, str] = {}
     boxes = _Boxes()
     records = PictureRecords(path)
+    images = folder / "images"
+    own = path.stem.removeprefix("instances_")  # train2017, where train is asked for
     parts = [
-        folder / "images",
-        folder / "images" / split,
+        images,
+        images / own,
+        images / split,
+        folder / own,
         folder / split,
         path.parent,
         folder,
@@ -82,10 +86,10 @@ def load_coco(folder: Path, split: str, labels: Sequence[str] | None) -> Detecti
             else:
                 width, height = int(item["width"]), int(item["height"])
                 found = finder.find(str(item["file_name"]))
-                images[int(item["id"])] = records.add_picture(found, width, height, group_of(item))
+                numbers[int(item["id"])] = records.add_picture(found, width, height, group_of(item))
         if "images" not in seen:
             raise DataError(f"{path} lists no pictures")
-        boxes.give(records, images, categories)
+        boxes.give(records, numbers, categories)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
