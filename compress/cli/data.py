@@ -192,3 +192,33 @@ def split_list(
     return split_folder(
         folder, source=source, by=by, parts=parts, seed=seed, out=out, force=force, json_output=json_output
     )
+
+
+@app.command()
+def fetch(
+    name: Annotated[Optional[str], typer.Argument(help="A set that --list shows.")] = None,  # noqa: UP045
+    into: Annotated[
+        Path, typer.Option("--into", help="The set becomes a folder of its name in here.")
+    ] = Path("data"),
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", help="A mirror: a URL or folder with the files, or a folder with the set unpacked."
+        ),
+    ] = "",
+    accept: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--accept-sha256", help="A hash that you vouch for, where none is known."),
+    ] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="Show the known sets, fetch nothing.")] = False,
+    json_output: Json = False,
+) -> int:
+    """Download a public data set, check its hash, unpack it safely, and list it for training.
+
+    Example: edgeai-compress data fetch fsdd --into data
+    """
+    from compress.cli.data_fetch import fetch_named
+
+    return fetch_named(
+        name, into=into, source=source, accept=accept or (), show_list=show_list, json_output=json_output
+    )

@@ -39,7 +39,7 @@ def split_folder(
     print_table(
         ["part", "files", "groups", "wanted", "got"],
         [[p.name, f"{p.files:,}", f"{p.groups:,}", f"{p.wanted:.1%}", f"{p.got:.1%}"] for p in made],
-        title=f"{folder}, {source} by {by}",
+        title=f"{source} by {by}",
     )
     labels = list(made[0].classes)
     totals = {label: sum(part.classes[label] for part in made) for label in labels}
