@@ -8,32 +8,41 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from compress.networks.signature import call_network, input_shapes
 from edgeai.errors import PassError
 
 OPSET = 15
 
 
 def export_onnx(network: Any, path: Path) -> None:
-    """Write a Keras model as float32 ONNX. Raises PassError where the exporter fails."""
+    """Write a Keras model as float32 ONNX, of one input or several.
+
+    Raises PassError where the exporter fails, or an output is called as an input is, which ONNX does not allow.
+    """
     import onnx
     import tensorflow as tf
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    shape = (1, *network.inputs[0].shape[1:])
-    name = network.inputs[0].name.split(":")[0]
+    shapes = input_shapes(network)
 
-    def call(x: Any) -> Any:
-        return {key: tf.identity(value, name=key) for key, value in network(x, training=False).items()}
+    def call(*inputs: Any) -> Any:
+        return {key: tf.identity(value, name=key) for key, value in call_network(network, inputs).items()}
 
-    function = tf.function(call, input_signature=[tf.TensorSpec(shape, tf.float32, name=name)])
+    wanted = list(network.output) if isinstance(network.output, dict) else list(network.output_names)
+    twice = sorted(set(wanted) & set(shapes))
+    if twice:
+        raise PassError(
+            f"the ONNX exporter failed: {twice[0]!r} is an input and an output", next_step="rename one"
+        )
+    specs = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in shapes.items()]
+    function = tf.function(call, input_signature=specs, autograph=False)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             proto, _ = tf2onnx.convert.from_function(
                 function, input_signature=function.input_signature, opset=OPSET
             )
-        wanted = list(network.output) if isinstance(network.output, dict) else list(network.output_names)
-        _rename_outputs(proto, sorted(wanted))
+        _rename_edges(proto, sorted(wanted))
         onnx.checker.check_model(proto)
         path.write_bytes(proto.SerializeToString())
     except Exception as error:
@@ -42,7 +51,7 @@ def export_onnx(network: Any, path: Path) -> None:
         ) from error
 
 
-def _rename_outputs(proto: Any, names: list[str]) -> None:
+def _rename_edges(proto: Any, names: list[str]) -> None:
     """tf2onnx calls outputs Identity:0 and so on, in the order of the sorted dict keys; give them their names."""
     old = [o.name for o in proto.graph.output]
     renamed = dict(zip(old, names, strict=True))
@@ -51,9 +60,8 @@ def _rename_outputs(proto: Any, names: list[str]) -> None:
         node.input[:] = [renamed.get(n, n) for n in node.input]
     for output in proto.graph.output:
         output.name = renamed[output.name]
-    if proto.graph.input:
-        first = proto.graph.input[0].name
-        plain = first.split(":")[0]
-        for node in proto.graph.node:
-            node.input[:] = [plain if n == first else n for n in node.input]
-        proto.graph.input[0].name = plain
+    plain = {given.name: given.name.split(":")[0] for given in proto.graph.input}
+    for node in proto.graph.node:
+        node.input[:] = [plain.get(n, n) for n in node.input]
+    for given in proto.graph.input:
+        given.name = plain[given.name]

@@ -186,7 +186,7 @@ def _wrong_outputs(recipe: Recipe, shapes: dict[str, tuple[int, ...]]) -> str:
         return f"{shapes}, {labels} symbols and the blank need 'symbols' of (frames, {labels + 1})"
     if task == "anomaly":
         wanted = _input_shape(recipe)
-        return "" if shapes == {"features": wanted} else f"{shapes}, rebuilding needs 'features' of {wanted}"
+        return "" if shapes == {"rebuilt": wanted} else f"{shapes}, rebuilding needs 'rebuilt' of {wanted}"
     name = {"keyword": "keyword", "classify": "class"}.get(task)
     if name is None or shapes == {name: (labels,)}:
         return ""  # what a detector gives, its decoder checks (compress.plan)

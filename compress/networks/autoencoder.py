@@ -12,8 +12,8 @@ def dense_autoencoder(
 ) -> Any:
     """The shape of MLPerf Tiny's anomaly detector (`layers` dense layers of 128, a bottleneck, as many again).
 
-    From (frames, mels, 1) features to "features" of the same shape, what it makes of them. multiplier scales the 128,
-    rounded to 8; the bottleneck has as many values as it says. The layers: "encoder<n>", "bottleneck", "decoder<n>", "rebuilt".
+    From (frames, mels, 1) features to "rebuilt" of the same shape, what it makes of them. multiplier scales the 128,
+    rounded to 8; the bottleneck has as many values as it says. The layers: "encoder<n>", "bottleneck", "decoder<n>", "head…".
     """
     import keras
 
@@ -25,9 +25,9 @@ def dense_autoencoder(
     x = _dense_norm(x, bottleneck, "bottleneck")
     for number in range(1, layers + 1):
         x = _dense_norm(x, width, f"decoder{number}")
-    x = keras.layers.Dense(frames * mels, name="rebuilt")(x)
-    rebuilt = keras.layers.Reshape((frames, mels, 1), name="rebuilt_window")(x)
-    return keras.Model(features, {"features": rebuilt}, name="dense_autoencoder")
+    x = keras.layers.Dense(frames * mels, name="head")(x)
+    rebuilt = keras.layers.Reshape((frames, mels, 1), name="head_window")(x)
+    return keras.Model(features, {"rebuilt": rebuilt}, name="dense_autoencoder")
 
 
 def _dense_norm(x: Any, units: int, name: str) -> Any:

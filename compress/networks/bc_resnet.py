@@ -15,8 +15,8 @@ import numpy as np
 from compress.networks.blocks import conv_norm, depthwise_norm, norm_activate, pad_front, round_channels
 from compress.networks.keyword import keyword_head
 
-# table 1 of the paper at tau = 1: (channels, blocks, stride over bands, dilation over time)
-_STAGES = ((8, 2, 1, 1), (12, 2, 2, 2), (16, 4, 2, 4), (20, 4, 1, 8))
+# table 1 of the paper at tau = 1: (channels, stride over bands, dilation over time)
+_STAGES = ((8, 1, 1), (12, 2, 2), (16, 2, 4), (20, 1, 8))
 _STEM, _HEAD = 16, 32
 
 
@@ -26,21 +26,23 @@ def bc_resnet(
     mels: int,
     classes: int,
     multiplier: float = 1.0,
+    blocks: tuple[int, int, int, int] = (2, 2, 4, 4),
     sub_bands: int = 5,
     dropout: float = 0.1,
     causal: bool = False,
 ) -> Any:
     """An untrained Keras model from (frames, mels, 1) features to "keyword", (classes,) logits.
 
-    multiplier is the paper's tau; widths are rounded to 4. sub_bands: slices of bands that are normalised apart, as equal
-    as the number of bands lets them be. Time is never strided: a causal one streams in steps of any number of frames.
+    multiplier is the paper's tau; widths are rounded to 4. blocks: of each stage. sub_bands: slices of bands that are
+    normalised apart, as equal as the number of bands lets them be. Time is never strided: a causal one streams in steps
+    of any number of frames.
     """
     import keras
 
     features = keras.Input((frames, mels, 1), name="features")
     x = _bands_halved(features, _width(_STEM, multiplier), causal=causal)
-    for stage, (channels, blocks, stride, dilation) in enumerate(_STAGES, start=1):
-        for block in range(1, blocks + 1):
+    for stage, (count, (channels, stride, dilation)) in enumerate(zip(blocks, _STAGES, strict=True), start=1):
+        for block in range(1, count + 1):
             x = _block(
                 x,
                 _width(channels, multiplier),

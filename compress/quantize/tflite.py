@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.networks.signature import call_network, input_shapes
 from compress.quiet import quiet_stderr
 from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
 
+Sample = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
+
 
 def convert_tflite(
-    network: Any, precision: Precision, representative: Iterable[NDArray[np.float32]] | None = None
+    network: Any, precision: Precision, representative: Iterable[Sample] | None = None
 ) -> bytes:
     """A Keras model as a TFLite flatbuffer, batch 1.
 
     precision: "float32"; "float16" (weights); "dynamic" (int8 weights, float activations); "int8" (weights per channel,
-    activations, inputs and outputs: needs `representative` inputs (1, ...)). Raises PassError where the converter fails,
-    where there is no representative input, or where one has another shape than the network.
+    activations, inputs and outputs: needs `representative` inputs, (1, ...) arrays, or {input name: array} for a network
+    of several inputs). Recurrent layers are written step by step in int8, for TensorFlow has no integer loop. Raises
+    PassError where the converter fails, where there is no representative input, or where one has another shape than the
+    network.
     """
     import tensorflow as tf
 
-    shape = (1, *network.inputs[0].shape[1:])
-    inputs = _checked(representative, shape) if precision == "int8" else []
+    shapes = input_shapes(network)
+    samples = _checked(representative, shapes) if precision == "int8" else []
     try:
         with tempfile.TemporaryDirectory() as folder, quiet_stderr():
-            _save(network, shape, folder)
+            _save(_without_loops(network) if precision == "int8" else network, shapes, folder)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             if precision != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             if precision == "int8":
-                converter.representative_dataset = lambda: ([x] for x in inputs)
+                converter.representative_dataset = lambda: iter(samples)
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
                 converter.inference_input_type = converter.inference_output_type = tf.int8
             return bytes(converter.convert())
@@ -46,8 +51,8 @@ def convert_tflite(
         raise PassError(f"the TFLite converter failed ({precision}): {first[:200]}") from error
 
 
-def _save(network: Any, shape: tuple[int, ...], folder: str) -> None:
-    """As a SavedModel with one signature of a fixed batch, in which the outputs keep their names.
+def _save(network: Any, shapes: Mapping[str, tuple[int, ...]], folder: str) -> None:
+    """As a SavedModel with one signature of a fixed batch, in which inputs and outputs keep their names.
 
     A bare module, for Keras' own export writes training functions too and takes five times as long.
     """
@@ -55,27 +60,64 @@ def _save(network: Any, shape: tuple[int, ...], folder: str) -> None:
 
     module = tf.Module()
     module.held = [variable.value for variable in network.variables]
-    spec = tf.TensorSpec(shape, tf.float32, name=network.inputs[0].name.split(":")[0])
-    module.serve = tf.function(lambda x: network(x, training=False), input_signature=[spec])
+    specs = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in shapes.items()]
+    module.serve = tf.function(
+        lambda *inputs: call_network(network, inputs), input_signature=specs, autograph=False
+    )
     tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function())
 
 
+def _without_loops(network: Any) -> Any:
+    """The network with its recurrent layers unrolled: calibrating a loop ends TensorFlow 2.21 with a segmentation fault.
+
+    The file grows by some kilobytes a step and layer.
+    """
+    import keras
+
+    recurrent = (keras.layers.RNN, keras.layers.Bidirectional)
+    if not any(isinstance(layer, recurrent) for layer in network.layers):
+        return network
+
+    def unroll(layer: Any) -> Any:
+        config = layer.get_config()
+        for nested in (
+            config,
+            *(config[key]["config"] for key in ("layer", "backward_layer") if key in config),
+        ):
+            if "unroll" in nested:
+                nested["unroll"] = True
+        return type(layer).from_config(config)
+
+    unrolled = keras.models.clone_model(network, clone_function=unroll)
+    unrolled.set_weights(network.get_weights())
+    return unrolled
+
+
 def _checked(
-    representative: Iterable[NDArray[np.float32]] | None, shape: tuple[int, ...]
-) -> list[NDArray[np.float32]]:
-    inputs = [np.asarray(x, np.float32) for x in representative or ()]
-    if not inputs:
+    representative: Iterable[Sample] | None, shapes: Mapping[str, tuple[int, ...]]
+) -> list[dict[str, NDArray[np.float32]]]:
+    samples: list[dict[str, NDArray[np.float32]]] = []
+    for given in representative or ():
+        named = given if isinstance(given, Mapping) else {next(iter(shapes)): given}
+        if named.keys() != shapes.keys():
+            raise PassError(
+                f"representative inputs must be {', '.join(sorted(shapes))}, got {', '.join(sorted(named))}"
+            )
+        sample = {name: np.asarray(named[name], np.float32) for name in shapes}
+        for name, shape in shapes.items():
+            if sample[name].shape != shape:
+                raise PassError(f"representative inputs must be {shape}, got {sample[name].shape}")
+            if not np.isfinite(sample[name]).all():
+                raise PassError("a representative input holds NaN or infinity")
+        samples.append(sample)
+    if not samples:
         raise PassError(
             "int8 needs representative inputs, and there are none", next_step="check the recipe's [data]"
         )
-    for x in inputs:
-        if x.shape != shape:
-            raise PassError(f"representative inputs must be {shape}, got {x.shape}")
-        if not np.isfinite(x).all():
-            raise PassError("a representative input holds NaN or infinity")
-    if max(float(x.max()) for x in inputs) == min(float(x.min()) for x in inputs):
-        raise PassError("the representative inputs are constant: they set no ranges")
-    return inputs
+    for name in shapes:
+        if max(float(s[name].max()) for s in samples) == min(float(s[name].min()) for s in samples):
+            raise PassError(f"the representative inputs are constant ({name}): they set no ranges")
+    return samples
 
 
 def float_tensors(path: Path) -> list[str]:

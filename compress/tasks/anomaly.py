@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.speech import SpeechSet
-from compress.measure.anomalies import measure_anomaly
 from compress.measure.metric import Metric
+from compress.measure.scored_sounds import ScoredAnomalies
 from compress.tasks.keyword import representative_features
 from compress.tasks.task import Batch, Floats, TrainingTask
 from compress.train import reconstruction_loss
@@ -20,6 +20,10 @@ from edgeai.bundle.manifest import LogMelInput
 from edgeai.console import progress_bar
 from edgeai.engines import EdgeEngine
 from edgeai.stages.audio.logmel import log_mel, log_mel_batch, samples_for
+
+
+# how many windows of the model's length a clip is taken to hold; a shorter one is padded
+WINDOWS = 8
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,16 @@ class AnomalyTask(TrainingTask):
         return self._batch(log_mel_batch(self.validation.clips(picks)[:, :samples], self.spec))
 
     def label_loss(self, outputs: Mapping[str, Any], targets: Any) -> Any:
-        return reconstruction_loss.label_loss(outputs["features"], targets)
+        return reconstruction_loss.label_loss(outputs["rebuilt"], targets)
 
     def teacher_loss(self, outputs: Mapping[str, Any], teacher: Mapping[str, Any]) -> Any:
-        return reconstruction_loss.label_loss(outputs["features"], teacher["features"])
+        return reconstruction_loss.label_loss(outputs["rebuilt"], teacher["rebuilt"])
 
     def representative_inputs(self, count: int) -> Iterable[Floats]:
         return representative_features(self.training, self.spec, count, seed=self.seed)
 
     def measure(self, engine: EdgeEngine) -> Metric:
-        return measure_autoencoder(engine, self.spec, self.validation)
+        return score_autoencoder(engine, self.spec, self.validation).metric()
 
     @staticmethod
     def _batch(features: Floats) -> Batch:
@@ -67,14 +71,15 @@ class AnomalyTask(TrainingTask):
         return {"inputs": inputs, "targets": inputs}
 
 
-def measure_autoencoder(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> Metric:
-    """AUC of the mean squared rebuilding error over a clip's windows, label 0 being the normal sound."""
+def score_autoencoder(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> ScoredAnomalies:
+    """The mean squared rebuilding error over each clip's windows, label 0 being the normal sound."""
     errors = np.empty(len(data), np.float64)
     with progress_bar("AUC", len(data)) as advance:
         for number in range(len(data)):
             errors[number] = rebuilding_errors(engine, spec, data.clip(number)).mean()
             advance(1)
-    return measure_anomaly(errors, data.class_ids != 0)
+    names = [path.name for path in data.paths]
+    return ScoredAnomalies(data.labels, names, data.groups, errors, data.class_ids != 0)
 
 
 def rebuilding_errors(engine: EdgeEngine, spec: LogMelInput, clip: Floats) -> NDArray[np.float64]:
