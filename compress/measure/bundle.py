@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compress.measure.scored import Scored
 from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import FileEntry, ImageInput, LogMelInput
 from edgeai.engines import EdgeEngine, engine_order
-from edgeai.errors import BundleError, DataMissingError, UsageError
+from edgeai.errors import BundleError, DataError, DataMissingError, UsageError
+
+if TYPE_CHECKING:
+    from compress.data.speech import SpeechSet
 
 # the device's own where a bundle's decoder does not say
 _DEFAULT_THRESHOLD = 0.3
@@ -33,7 +37,8 @@ def score_bundle(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, *, 
     """
     if not data.is_dir():
         raise DataMissingError(
-            f"no data folder at {data}", next_step="give a folder of COCO JSON or of a CSV with clips"
+            f"no data folder at {data}",
+            next_step="give a folder of labelled pictures or clips, for example of COCO JSON or of a CSV",
         )
     if not 0 < iou < 1:
         raise UsageError(f"an IoU must be between 0 and 1, got {iou:g}")
@@ -44,13 +49,15 @@ def score_bundle(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, *, 
 
 
 def _score_pictures(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
-    from compress.data.formats.coco import load_coco
+    from compress.data.formats import load_detections
     from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector, find_boxes
     from compress.measure.scored_pictures import ScoredPictures
 
     manifest = bundle.manifest
     assert isinstance(manifest.input, ImageInput)  # noqa: S101  the manifest has checked it
-    pictures = load_coco(data, split, manifest.labels)
+    # a folder that holds labels in several formats, or in none that is known, is taken for COCO
+    kind = "coco" if any(data.glob("instances_*.json")) else _known_format(data)
+    pictures = load_detections(kind, data, split, manifest.labels)
     detect = BundleDetector(
         engine, manifest.input, manifest.decoder, manifest.labels, score_threshold=EVAL_SCORE_THRESHOLD
     )
@@ -59,25 +66,71 @@ def _score_pictures(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, 
     return ScoredPictures(pictures, found, luma, manifest.input, threshold, iou)
 
 
-def _score_clips(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
-    from compress.data.speech import load_speech
-    from compress.measure.keywords import score_keywords
-    from edgeai.stages.audio.logmel import samples_for
+def _known_format(data: Path) -> str:
+    from compress.data.formats import detect_format
+
+    try:
+        return detect_format(data)
+    except DataError:
+        return "coco"
+
+
+def _score_classified(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
+    from compress.data.formats.folders import load_picture_folders
+    from compress.measure.classified import score_classified
 
     manifest = bundle.manifest
-    assert isinstance(manifest.input, LogMelInput)  # noqa: S101  the manifest has checked it
-    clips = load_speech(
-        data,
-        split,
-        manifest.labels,
-        samples=samples_for(manifest.input.frames, manifest.input),
-        sample_rate_hz=manifest.input.sample_rate_hz,
-    )
+    assert isinstance(manifest.input, ImageInput)  # noqa: S101  the manifest has checked it
+    pictures = load_picture_folders(data, split, manifest.labels)
     activation: Any = manifest.decoder.params.get("activation", "none")
-    return score_keywords(engine, manifest.input, clips, activation=activation)
+    return score_classified(engine, manifest.input, pictures, activation=activation)
+
+
+def _score_keywords(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
+    from compress.measure.keywords import score_keywords
+
+    clips = _load_clips(bundle, data, split, bundle.manifest.labels)
+    activation: Any = bundle.manifest.decoder.params.get("activation", "none")
+    return score_keywords(engine, _logmel(bundle), clips, activation=activation)
+
+
+def _score_transcripts(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
+    from compress.tasks.transcribe import score_speller
+
+    clips = _load_clips(bundle, data, split, None)
+    return score_speller(engine, _logmel(bundle), bundle.manifest.labels, clips)
+
+
+def _score_anomalies(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
+    from compress.tasks.anomaly import WINDOWS, score_autoencoder
+
+    clips = _load_clips(bundle, data, split, bundle.manifest.labels)
+    return score_autoencoder(engine, _logmel(bundle), replace(clips, samples=clips.samples * WINDOWS))
+
+
+def _load_clips(bundle: Bundle, data: Path, split: str, labels: tuple[str, ...] | None) -> SpeechSet:
+    from compress.data.speech import load_speech
+    from compress.tasks.sources import sound_folders
+    from edgeai.stages.audio.logmel import samples_for
+
+    spec = _logmel(bundle)
+    samples, rate = samples_for(spec.frames, spec), spec.sample_rate_hz
+    folders = (data / split).is_dir() or any((data / label).is_dir() for label in labels or ())
+    if folders and not (data / f"{split}.csv").is_file():
+        return sound_folders(data, split, labels, samples, rate)
+    return load_speech(data, split, labels, samples=samples, sample_rate_hz=rate)
+
+
+def _logmel(bundle: Bundle) -> LogMelInput:
+    spec = bundle.manifest.input
+    assert isinstance(spec, LogMelInput)  # noqa: S101  the manifest has checked it
+    return spec
 
 
 TASKS: dict[str, Callable[[Bundle, EdgeEngine, Path, str, float], Scored]] = {
     "detect": _score_pictures,
-    "keyword": _score_clips,
+    "classify": _score_classified,
+    "keyword": _score_keywords,
+    "transcribe": _score_transcripts,
+    "anomaly": _score_anomalies,
 }

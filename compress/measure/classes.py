@@ -98,6 +98,13 @@ def measure_classes(
     return Metric("accuracy", float(right.mean()), ci95, len(ids), details)
 
 
+def softmax(outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Probabilities (N, K) of a network's outputs (N, K)."""
+    values = np.asarray(outputs, np.float64)
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
 def check_scores(
     scores: NDArray[np.floating[Any]], class_ids: NDArray[Any], labels: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

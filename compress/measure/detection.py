@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.detection import DetectionSet, read_picture
+from compress.measure.brightness import mean_luma
 from compress.measure.matches import MAX_DETECTIONS, Matches, Truth, match_boxes
 from compress.measure.metric import Metric, group_numbers, interval95
 from edgeai.bundle.manifest import Decoder, ImageInput
@@ -33,8 +34,6 @@ __all__ = [
 # AP integrates over all recalls, so faint boxes count too; a device's own threshold would cut its curve short
 EVAL_SCORE_THRESHOLD = 0.01
 BOOTSTRAP_ROUNDS = 200
-# blue, green, red to brightness (ITU-R BT.601)
-_LUMA = (0.114, 0.587, 0.299)
 
 
 class BundleDetector:
@@ -69,8 +68,6 @@ def find_boxes(detect: BundleDetector, data: DetectionSet) -> tuple[list[Detecti
 
     Raises DataError for a file that is no picture.
     """
-    import cv2
-
     found: list[Detections] = []
     luma = np.zeros(len(data), np.float32)
     with progress_bar("pictures", len(data)) as advance:
@@ -83,7 +80,7 @@ def find_boxes(detect: BundleDetector, data: DetectionSet) -> tuple[list[Detecti
                 to_listed = np.array([picture.width / width, picture.height / height] * 2, np.float32)
                 boxes = replace(boxes, xyxy_px=boxes.xyxy_px * to_listed)
             found.append(boxes)
-            luma[number] = np.dot(cv2.mean(image)[:3], _LUMA)
+            luma[number] = mean_luma(image)
             advance(1)
     return found, luma
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.speech import SpeechSet
-from compress.measure.classes import measure_classes
+from compress.measure.classes import measure_classes, softmax
 from compress.measure.metric import Metric
 from compress.measure.scored_classes import ScoredClasses, Trait
 from edgeai.bundle.manifest import LogMelInput
@@ -54,8 +54,7 @@ def score_keywords(
             loudness[number], ratio[number] = clip_levels_db(clip, sample_rate_hz=data.sample_rate_hz)
             advance(1)
     if activation == "softmax":
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores = powers / powers.sum(axis=1, keepdims=True)
+        scores = softmax(scores)
     names = tuple(f"{path.parent.name}/{path.name}" for path in data.paths)
     traits = (
         Trait("loudness", loudness, ("quiet", "middle", "loud"), "dBFS"),

@@ -10,7 +10,8 @@ import numpy as np
 from compress.measure.metric import Metric, Picks, group_numbers, interval95
 from edgeai.errors import DataError
 
-Transcript = str | Sequence[str]
+# a string's characters, or any symbols: words, phonemes, their numbers
+Transcript = Sequence[object]
 
 
 def edit_distance(said: Sequence[object], wanted: Sequence[object]) -> int:
@@ -40,8 +41,7 @@ def measure_transcripts(
     *,
     metric: Literal["CER", "SER"] = "CER",
 ) -> Metric:
-    """CER: edits over all symbols that were wanted; symbols are a string's characters, or the items of a list (words,
-    phonemes). It may exceed 1. SER: the share of utterances with any error. details hold both.
+    """CER: edits over all symbols that were wanted; symbols are a string's characters, or the items of a list. It may exceed 1. SER: the share of utterances with any error. details hold both.
 
     Raises DataError where there is nothing to measure on, or the two differ in length.
     """

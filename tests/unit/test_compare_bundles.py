@@ -84,6 +84,40 @@ def write_clips(folder, *, count=24):
         writer.writerows(rows)
 
 
+def write_classifier(folder):
+    """A bundle that tells which colour a picture of 8 x 8 has most of."""
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["image"], ["said"], axes=[2, 3], keepdims=0)],
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("said", TensorProto.FLOAT, [1, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    fields = {
+        "name": "colours",
+        "task": "classify",
+        "input": {"kind": "image", "width": 8, "height": 8, "layout": "NCHW", "std": [255.0] * 3},
+        "decoder": {"name": "class"},
+        "labels": ["blue", "green", "red"],
+        "files": [{"path": "model.onnx", "format": "onnx", "precision": "float32"}],
+    }
+    return write_bundle(folder, fields, {"model.onnx": model.SerializeToString()})
+
+
+def write_colours(folder):
+    """Twelve pictures of each colour, on one in four of which another is stronger."""
+    for k, label in enumerate(("blue", "green", "red")):
+        (folder / "part" / label).mkdir(parents=True)
+        for number in range(12):
+            picture = np.zeros((8, 8, 3), np.uint8)
+            picture[..., k] = 120 + 10 * number
+            picture[..., (k + 1) % 3] = 250 * (number % 4 == 0)
+            cv2.imwrite(str(folder / "part" / label / f"{label}-{number}.png"), picture)
+
+
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("desk")
@@ -93,6 +127,8 @@ def desk(tmp_path_factory):
     write_keyword_bundle(folder / "words")
     write_pictures(folder / "pictures", shift=2)
     write_clips(folder / "clips")
+    write_classifier(folder / "colours")
+    write_colours(folder / "squares")
     return folder
 
 
@@ -142,6 +178,30 @@ def test_more_is_told_when_asked_and_after_them(run, desk):
     page = (desk / "r/page.html").read_text()
     assert page.count("<svg") >= 4
     assert "script" not in page
+
+
+def test_pictures_of_one_label_each(run):
+    code, out, err = run(
+        "eval", "colours", "--data", "squares", "--split", "part", *ONNX, "--json", "--details", "--slices"
+    )
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["metric"], told["value"], told["n"]) == ("accuracy", 0.75, 36)
+    assert told["details"]["classes"]["red"]["recall"] == 0.75
+    assert {part["by"] for part in told["slices"]} == {"light", "label"}
+
+
+def test_labels_in_another_format_are_found(run, desk):
+    from compress.data.formats import load_detections, write_detections
+
+    pictures = load_detections("coco", desk / "pictures", "part", ("square",))
+    write_detections("yolo", desk / "yolo", "part", pictures)
+    values = []
+    for data in ("pictures", "yolo"):
+        code, out, err = run("eval", "good", "--data", data, "--split", "part", *ONNX, "--json")
+        assert code == 0, err
+        values.append(json.loads(out)["value"])
+    assert values[0] == values[1]
 
 
 def test_another_iou_is_named(run):

@@ -8,12 +8,13 @@ from itertools import product
 import numpy as np
 import pytest
 
+from compress.measure.anomalies import measure_anomaly
 from compress.measure.calibration import measure_calibration
 from compress.measure.classes import count_confusion, measure_classes
 from compress.measure.false_accepts import measure_wake_word, miss_curve
 from compress.measure.metric import bootstrap_ci95, group_numbers, interval95, resamples, wilson_ci95
 from compress.measure.pairs import mcnemar, paired_difference, sign_flip_p
-from compress.measure.ranking import measure_anomaly, partial_auc, roc_auc, roc_curve, score_average_precision
+from compress.measure.ranking import partial_auc, roc_auc, roc_curve, score_average_precision
 from compress.measure.transcripts import edit_distance, measure_transcripts
 from edgeai.errors import DataError
 
