@@ -197,6 +197,7 @@ height = {size}
 
 [decoder]
 name = "class"
+params = {{ activation = "softmax" }}
 
 [budget]
 max_drop = 0.05

@@ -25,6 +25,7 @@ from edgeai.errors import EdgeError
 
 # what stands in a record for the network as it was loaded, where training is not the first pass
 LOADED = "load"
+LOWER_IS_BETTER = frozenset(("CER", "SER"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,9 @@ def run_recipe(recipe: Recipe, *, data_root: Path, out: Path, work: Path, fresh:
     except OSError as error:
         raise EdgeError(f"the working folder {work} cannot be made: {error.strerror or error}") from error
     task = open_task(recipe, data_root=data_root, work=work)
-    bench = Bench(recipe, task, work, load_unlabelled(recipe, data_root, work))
+    measured_on = task.pictures_measured_on()
+    unlabelled = load_unlabelled(recipe, data_root, work, measured_on=measured_on)
+    bench = Bench(recipe, task, work, unlabelled)
     saved = SavedRun(work, run_fingerprint(recipe, data_root))
     state = None if fresh else saved.load()
     if state is not None:
@@ -139,8 +142,10 @@ def _broken_budget(recipe: Recipe, measured: Measured, records: list[PassRecord]
     first = next((r for r in records if r.kind != "pretrain"), None)  # that one knows no labels
     if first is not None:
         drop = first.measured.metric.value - measured.metric.value
+        if measured.metric.name in LOWER_IS_BETTER:
+            drop = -drop
         if drop > budget.max_drop:
-            return f"{measured.metric.name} dropped by {drop:.3f}, allowed are {budget.max_drop}"
+            return f"{measured.metric.name} {'rose' if measured.metric.name in LOWER_IS_BETTER else 'dropped'} by {drop:.3f}, allowed are {budget.max_drop}"
     if measured.file.precision == "int8":  # the size and speed that count are the final engine's
         if budget.max_bytes is not None and measured.cost.bytes > budget.max_bytes:
             return f"{measured.cost.bytes} bytes, allowed are {budget.max_bytes}"

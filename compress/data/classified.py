@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from compress.data.detection import read_picture
 from compress.data.holdout import hold_out
+from edgeai.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,15 @@ class PictureSet:
             class_ids=self.class_ids[mask],
             groups=tuple(group for group, kept in zip(self.groups, mask, strict=True) if kept),
         )
+
+
+def join_pictures(sets: Sequence[PictureSet]) -> PictureSet:
+    """One set of all pictures; the labels must be the same. Raises DataError."""
+    if not sets or any(s.labels != sets[0].labels for s in sets):
+        raise DataError("picture sets to be joined must have the same labels")
+    return PictureSet(
+        sets[0].labels,
+        tuple(path for s in sets for path in s.paths),
+        np.concatenate([s.class_ids for s in sets]),
+        tuple(group for s in sets for group in s.groups),
+    )

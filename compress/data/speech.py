@@ -144,6 +144,27 @@ def load_speech(
     return SpeechSet(names, tuple(paths), class_ids, tuple(groups), samples, sample_rate_hz)
 
 
+def load_sound_folders(
+    folder: Path, split: str, labels: Sequence[str] | None, *, samples: int, sample_rate_hz: int = 16000
+) -> SpeechSet:
+    """Clips in a folder for each label, below `folder`/`split` or `folder`. labels: None for those that there are.
+
+    Raises DataMissingError or DataError.
+    """
+    from compress.data.formats.folders import list_sound_folders
+
+    listed = list_sound_folders(folder, split, labels)
+    names = tuple(labels) if labels is not None else tuple(sorted({sound.label for sound in listed}))
+    return SpeechSet(
+        names,
+        tuple(sound.path for sound in listed),
+        np.array([names.index(sound.label) for sound in listed], np.int32),
+        tuple(sound.speaker for sound in listed),
+        samples,
+        sample_rate_hz,
+    )
+
+
 def read_speech_list(path: Path) -> tuple[list[dict[str, str]], str]:
     """The rows of a CSV of clips, and which column holds the label. Raises DataMissingError or DataError."""
     if not path.is_file():

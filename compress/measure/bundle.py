@@ -95,29 +95,28 @@ def _score_keywords(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, 
 
 
 def _score_transcripts(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
-    from compress.tasks.transcribe import score_speller
+    from compress.measure.sounds import score_speller
 
     clips = _load_clips(bundle, data, split, None)
     return score_speller(engine, _logmel(bundle), bundle.manifest.labels, clips)
 
 
 def _score_anomalies(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
-    from compress.tasks.anomaly import WINDOWS, score_autoencoder
+    from compress.measure.sounds import WINDOWS, score_autoencoder
 
     clips = _load_clips(bundle, data, split, bundle.manifest.labels)
     return score_autoencoder(engine, _logmel(bundle), replace(clips, samples=clips.samples * WINDOWS))
 
 
 def _load_clips(bundle: Bundle, data: Path, split: str, labels: tuple[str, ...] | None) -> SpeechSet:
-    from compress.data.speech import load_speech
-    from compress.tasks.sources import sound_folders
+    from compress.data.speech import load_sound_folders, load_speech
     from edgeai.stages.audio.logmel import samples_for
 
     spec = _logmel(bundle)
     samples, rate = samples_for(spec.frames, spec), spec.sample_rate_hz
     folders = (data / split).is_dir() or any((data / label).is_dir() for label in labels or ())
     if folders and not (data / f"{split}.csv").is_file():
-        return sound_folders(data, split, labels, samples, rate)
+        return load_sound_folders(data, split, labels, samples=samples, sample_rate_hz=rate)
     return load_speech(data, split, labels, samples=samples, sample_rate_hz=rate)
 
 

@@ -17,9 +17,6 @@ from compress.tasks.task import TrainingTask
 from edgeai.bundle.manifest import ImageInput, LogMelInput
 from edgeai.errors import DataError, RecipeError
 
-# how many windows of an anomaly task a clip is taken to hold
-ANOMALY_WINDOWS = 8
-
 
 def open_task(recipe: Recipe, *, data_root: Path, work: Path) -> TrainingTask:
     """The recipe's task on its data; frames of videos are written below `work`.
@@ -99,7 +96,8 @@ def _open_keyword(recipe: Recipe, data_root: Path, work: Path) -> TrainingTask:
 
 def _open_transcribe(recipe: Recipe, data_root: Path, work: Path) -> TrainingTask:
     from compress.data.speech import load_noises
-    from compress.tasks.transcribe import TranscribeTask, spell
+    from compress.data.spelling import spell
+    from compress.tasks.transcribe import TranscribeTask
 
     spec = _logmel(recipe)
     clips = load_clips(recipe, data_root, labels=None)
@@ -122,10 +120,11 @@ def _open_transcribe(recipe: Recipe, data_root: Path, work: Path) -> TrainingTas
 def _open_anomaly(recipe: Recipe, data_root: Path, work: Path) -> TrainingTask:
     from dataclasses import replace
 
+    from compress.measure.sounds import WINDOWS
     from compress.tasks.anomaly import AnomalyTask
 
     clips = load_clips(recipe, data_root, labels=recipe.labels)
-    clips = replace(clips, samples=clips.samples * ANOMALY_WINDOWS)
+    clips = replace(clips, samples=clips.samples * WINDOWS)
     kept, held = clips.split(recipe.data.validation)
     normal = kept.class_ids == 0
     # what is unusual is never learnt from, so all of it may be measured on

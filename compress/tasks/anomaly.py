@@ -7,23 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compress.data.speech import SpeechSet
 from compress.measure.metric import Metric
-from compress.measure.scored_sounds import ScoredAnomalies
+from compress.measure.sounds import score_autoencoder
 from compress.tasks.keyword import representative_features
 from compress.tasks.task import Batch, Floats, TrainingTask
 from compress.train import reconstruction_loss
 from compress.train.batch_features import log_mel_features
 from edgeai.bundle.manifest import LogMelInput
-from edgeai.console import progress_bar
 from edgeai.engines import EdgeEngine
-from edgeai.stages.audio.logmel import log_mel, log_mel_batch, samples_for
-
-
-# how many windows of the model's length a clip is taken to hold; a shorter one is padded
-WINDOWS = 8
+from edgeai.stages.audio.logmel import log_mel_batch, samples_for
 
 
 @dataclass(frozen=True)
@@ -69,26 +63,3 @@ class AnomalyTask(TrainingTask):
     def _batch(features: Floats) -> Batch:
         inputs = features[..., np.newaxis]
         return {"inputs": inputs, "targets": inputs}
-
-
-def score_autoencoder(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> ScoredAnomalies:
-    """The mean squared rebuilding error over each clip's windows, label 0 being the normal sound."""
-    errors = np.empty(len(data), np.float64)
-    with progress_bar("AUC", len(data)) as advance:
-        for number in range(len(data)):
-            errors[number] = rebuilding_errors(engine, spec, data.clip(number)).mean()
-            advance(1)
-    names = [path.name for path in data.paths]
-    return ScoredAnomalies(data.labels, names, data.groups, errors, data.class_ids != 0)
-
-
-def rebuilding_errors(engine: EdgeEngine, spec: LogMelInput, clip: Floats) -> NDArray[np.float64]:
-    """The mean squared error of each whole window of a clip, one beside the other; (windows,)."""
-    name, shape = engine.inputs[0].name, engine.inputs[0].shape
-    samples = samples_for(spec.frames, spec)
-    errors = []
-    for start in range(0, len(clip) - samples + 1, samples):
-        features = log_mel(clip[start : start + samples], spec).reshape(shape)
-        (rebuilt,) = engine.run({name: features}).values()
-        errors.append(float(np.mean(np.square(rebuilt - features))))
-    return np.array(errors, np.float64)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compress.data.classified import PictureSet
-from compress.data.detection import LabelledPicture, PictureCache, read_picture
-from compress.measure.classes import measure_classes
+from compress.data.detection import LabelledPicture, PictureCache
+from compress.measure.classified import score_classified
 from compress.measure.metric import Metric
 from compress.tasks.detect import normalised, representative_pictures
 from compress.tasks.keyword import soft_targets
@@ -21,7 +21,6 @@ from compress.tasks.task import Batch, Floats, TrainingTask
 from compress.train import class_loss
 from compress.train.picture_augment import PictureAugment, augment
 from edgeai.bundle.manifest import ImageInput
-from edgeai.console import progress_bar
 from edgeai.engines import EdgeEngine
 from edgeai.stages.letterbox import letterbox
 
@@ -65,9 +64,7 @@ class ClassifyTask(TrainingTask):
         return {"inputs": normalised(ordered, self.spec), "targets": wanted}
 
     def validation_batch(self, indices: Sequence[int]) -> Batch:
-        images = np.stack(
-            [letterbox(read_picture(self.validation.paths[index]), self.spec)[0] for index in indices]
-        )
+        images = np.stack([letterbox(self.validation.picture(index), self.spec)[0] for index in indices])
         ids = self.validation.class_ids[list(indices)]
         wanted = soft_targets(ids, len(self.validation.labels), self.smoothing)
         return {"inputs": normalised(images, self.spec), "targets": wanted}
@@ -82,24 +79,14 @@ class ClassifyTask(TrainingTask):
         return representative_pictures(self.training.paths, self.spec, count, seed=self.seed)
 
     def measure(self, engine: EdgeEngine) -> Metric:
-        return measure_classifier(engine, self.spec, self.validation)
+        return score_classified(engine, self.spec, self.validation).metric()
+
+    def pictures_measured_on(self) -> tuple[Path, ...]:
+        return self.validation.paths
 
     @cached_property
     def _draw(self) -> Draw:
         return Draw(example_shares(self.training.class_ids, self.training.labels, self.class_weights))
-
-
-def measure_classifier(engine: EdgeEngine, spec: ImageInput, data: PictureSet) -> Metric:
-    """Top-1 accuracy on pictures of one class each, letterboxed as on the device. Raises DataError without any."""
-    name = engine.inputs[0].name
-    scores: NDArray[np.float32] = np.zeros((len(data), len(data.labels)), np.float32)
-    with progress_bar("accuracy", len(data)) as advance:
-        for number, path in enumerate(data.paths):
-            picture, _ = letterbox(read_picture(path), spec)
-            (said,) = engine.run({name: picture}).values()
-            scores[number] = said.reshape(-1)
-            advance(1)
-    return measure_classes(scores, data.class_ids, data.labels, groups=data.groups)
 
 
 def _without_boxes(data: PictureSet, index: int) -> LabelledPicture:

@@ -78,6 +78,9 @@ class DetectTask(TrainingTask):
         )
         return measure_detector(detect, self.validation)
 
+    def pictures_measured_on(self) -> tuple[Path, ...]:
+        return tuple(picture.path for picture in self.validation.pictures)
+
     @cached_property
     def _draw(self) -> Draw:
         ids = [picture.class_ids for picture in self.training.pictures]

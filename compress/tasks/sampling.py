@@ -58,4 +58,4 @@ class Draw:
 
     def __call__(self, rng: np.random.Generator, size: int) -> NDArray[np.intp]:
         picks = np.searchsorted(self._edges, rng.random(size) * self._edges[-1], side="right")
-        return np.minimum(picks, len(self._edges) - 1).astype(np.intp)
+        return np.asarray(np.minimum(picks, len(self._edges) - 1), np.intp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from compress.data.detection import DetectionSet, join_sets
 from compress.data.formats import load_detections
-from compress.data.speech import SpeechSet, join_speech, load_speech
+from compress.data.speech import SpeechSet, join_speech, load_sound_folders, load_speech
 from compress.data.video import extract_frames
 from compress.distill.teacher import TeacherDetector, label_pictures, soften
 from compress.recipe import BoxData, PictureFolders, Recipe, SoundFolders, SpeechData, VideoData
@@ -70,34 +71,12 @@ def load_clips(recipe: Recipe, data_root: Path, *, labels: tuple[str, ...] | Non
         if not isinstance(source, (SpeechData, SoundFolders)):
             raise _misfit(recipe, source.kind, "sounds")
         folder = data_root / source.folder
-        if isinstance(source, SpeechData):
-            sets.append(
-                load_speech(folder, source.split, labels, samples=samples, sample_rate_hz=spec.sample_rate_hz)
-            )
-        else:
-            sets.append(sound_folders(folder, source.split, labels, samples, spec.sample_rate_hz))
+        load = load_speech if isinstance(source, SpeechData) else load_sound_folders
+        sets.append(load(folder, source.split, labels, samples=samples, sample_rate_hz=spec.sample_rate_hz))
     if labels is None:  # each folder may know other words
         known = tuple(sorted({label for clips in sets for label in clips.labels}))
         sets = [relabelled(clips, known) for clips in sets]
     return join_speech(sets)
-
-
-def sound_folders(
-    folder: Path, split: str, labels: tuple[str, ...] | None, samples: int, sample_rate_hz: int
-) -> SpeechSet:
-    """Clips in a folder for each label. Raises DataMissingError or DataError."""
-    from compress.data.formats.folders import list_sound_folders
-
-    listed = list_sound_folders(folder, split, labels)
-    names = labels if labels is not None else tuple(sorted({label for _, label, _ in listed}))
-    return SpeechSet(
-        names,
-        tuple(path for path, _, _ in listed),
-        np.array([names.index(label) for _, label, _ in listed], np.int32),
-        tuple(group for _, _, group in listed),
-        samples,
-        sample_rate_hz,
-    )
 
 
 def relabelled(clips: SpeechSet, labels: tuple[str, ...]) -> SpeechSet:
@@ -106,14 +85,18 @@ def relabelled(clips: SpeechSet, labels: tuple[str, ...]) -> SpeechSet:
     return SpeechSet(labels, clips.paths, ids, clips.groups, clips.samples, clips.sample_rate_hz, clips.cache)
 
 
-def load_unlabelled(recipe: Recipe, data_root: Path, work: Path) -> tuple[Path, ...]:
-    """Every picture that the recipe names without labels; frames of videos are written below `work`."""
+def load_unlabelled(
+    recipe: Recipe, data_root: Path, work: Path, *, measured_on: Collection[Path] = ()
+) -> tuple[Path, ...]:
+    """Every picture that the recipe names without labels, but for those in `measured_on`; frames of videos are written
+    below `work`.
+    """
     paths: list[Path] = []
     for number, source in enumerate(recipe.data.unlabelled):
         if source.folder is not None:
             from compress.data.unlabelled import find_pictures
 
-            paths += find_pictures(data_root / source.folder)
+            paths += find_pictures(data_root / source.folder, leave_out=measured_on)
         else:
             video = data_root / str(source.file)
             folder = work / "frames" / f"unlabelled-{number}-{video.stem}"

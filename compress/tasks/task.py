@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,10 @@ class TrainingTask(ABC):
     @abstractmethod
     def measure(self, engine: EdgeEngine) -> Metric:
         """The task's metric on `validation`, through the device's own engine and decoder."""
+
+    def pictures_measured_on(self) -> tuple[Path, ...]:
+        """Files of `validation`, which nothing may learn from, with or without labels."""
+        return ()
 
     def validation_loss(self, network: Any) -> Callable[[], float]:
         """A call that gives the mean label loss on held-out examples, at most MAX_VALIDATION of them."""

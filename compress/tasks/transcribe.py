@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.speech import SpeechSet
+from compress.data.spelling import spell
 from compress.measure.metric import Metric
-from compress.measure.transcripts import measure_transcripts
+from compress.measure.sounds import score_speller
 from compress.tasks.keyword import representative_features
 from compress.tasks.task import Batch, Floats, TrainingTask
 from compress.train import class_loss, ctc_loss
 from compress.train.batch_features import log_mel_features
 from compress.train.sound_augment import SoundAugment, augment_clips, mask_features_batch
 from edgeai.bundle.manifest import LogMelInput
-from edgeai.console import progress_bar
 from edgeai.engines import EdgeEngine
-from edgeai.errors import DataError
-from edgeai.stages.audio.logmel import log_mel, log_mel_batch
+from edgeai.stages.audio.logmel import log_mel_batch
 
 PADDING = -1  # what follows the symbols of a shorter text
 
@@ -72,7 +71,7 @@ class TranscribeTask(TrainingTask):
         return representative_features(self.training, self.spec, count, seed=self.seed)
 
     def measure(self, engine: EdgeEngine) -> Metric:
-        return measure_speller(engine, self.spec, self.symbols, self.validation)
+        return score_speller(engine, self.spec, self.symbols, self.validation).metric()
 
     def _window(self, clips: SpeechSet, rng: np.random.Generator) -> tuple[Floats, list[int]]:
         """One clip, or as many of the same speaker one after the other as fit; and how they are spelled."""
@@ -108,45 +107,6 @@ class TranscribeTask(TrainingTask):
         for index, group in enumerate(self.training.groups):
             groups.setdefault(group, []).append(index)
         return {group: np.array(indices, np.intp) for group, indices in groups.items()}
-
-
-def spell(text: str, symbols: Sequence[str]) -> list[int]:
-    """`text` as numbers of `symbols`, the longest that fits first; spaces that are no symbol are left out.
-
-    Raises DataError for what no symbol stands for.
-
-    >>> spell("on off", ("o", "n", "f", "off"))
-    [0, 1, 3]
-    """
-    by_length = sorted(range(len(symbols)), key=lambda i: -len(symbols[i]))
-    spelled: list[int] = []
-    at = 0
-    while at < len(text):
-        found = next((i for i in by_length if text.startswith(symbols[i], at)), None)
-        if found is not None:
-            spelled.append(found)
-            at += len(symbols[found])
-        elif text[at].isspace():
-            at += 1
-        else:
-            raise DataError(
-                f"{text!r} cannot be spelled: no label stands for {text[at]!r}",
-                next_step="add it to the recipe's labels",
-            )
-    return spelled
-
-
-def measure_speller(engine: EdgeEngine, spec: LogMelInput, symbols: Sequence[str], data: SpeechSet) -> Metric:
-    """Symbol error rate of greedy decoding, clip by clip, through the device's front end."""
-    name, shape = engine.inputs[0].name, engine.inputs[0].shape
-    said: list[list[int]] = []
-    with progress_bar("symbol errors", len(data)) as advance:
-        for number in range(len(data)):
-            (logits,) = engine.run({name: log_mel(data.clip(number), spec).reshape(shape)}).values()
-            said += ctc_loss.greedy_decode(logits)
-            advance(1)
-    wanted = [spell(data.labels[k], symbols) for k in data.class_ids]
-    return measure_transcripts(said, wanted)
 
 
 def _spoken(clip: Floats, *, floor: float = 1e-3) -> Floats:

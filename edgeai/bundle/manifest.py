@@ -13,7 +13,8 @@ MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 512 << 20
 
-Task = Literal["detect", "keyword", "classify"]
+# detect, keyword: what edgeai runs; the others are trained and measured, and run by whoever opens their engine
+Task = Literal["detect", "keyword", "classify", "transcribe", "anomaly"]
 FileFormat = Literal["tflite", "onnx", "plan"]
 Precision = Literal["float32", "float16", "dynamic", "int8"]
 
@@ -173,7 +174,7 @@ class Manifest(Settings):
             raise ValueError("no engine file is listed")
         if self.golden is not None and self.golden not in paths:
             raise ValueError("the golden file is not among the files")
-        wanted = "logmel" if self.task == "keyword" else "image"
+        wanted = "image" if self.task in ("detect", "classify") else "logmel"
         if self.input.kind != wanted:
             raise ValueError(f"task {self.task!r} needs an input of kind {wanted!r}")
         return self
