@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from compress.train.fit import FitSettings
 from compress.train.picture_augment import PictureAugment
+from compress.train.pretrain import PretrainSettings
 from compress.train.sound_augment import SoundAugment
 from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput, Settings
 from edgeai.errors import RecipeError
@@ -184,6 +185,13 @@ class TrainPass(Settings):
     teacher_share: Fraction = 0.0
 
 
+class PretrainPass(Settings):
+    """Train all but the heads on data.unlabelled, without labels; the train pass follows."""
+
+    kind: Literal["pretrain"]
+    fit: PretrainSettings
+
+
 class PrunePass(Settings):
     """Remove channels down to macs_ratio in `rounds` equal steps; each is followed by a fit against the unpruned network.
 
@@ -225,7 +233,7 @@ class ExportPass(Settings):
 
 
 AnyPass = Annotated[
-    TrainPass | PrunePass | DistillPass | QuantizePass | ExportPass, Field(discriminator="kind")
+    PretrainPass | TrainPass | PrunePass | DistillPass | QuantizePass | ExportPass, Field(discriminator="kind")
 ]
 
 
@@ -251,6 +259,12 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _passes_follow(self) -> Recipe:
         kinds = [settings.kind for settings in self.passes]
+        if "pretrain" in kinds[1:] or kinds == ["pretrain"]:
+            raise ValueError("pretrain must be the first pass, and train follow it")
+        if kinds[0] == "pretrain":
+            if not self.data.unlabelled:
+                raise ValueError("pretrain needs pictures to look at: data.unlabelled")
+            kinds = kinds[1:]
         if kinds[0] != "train" and self.network.init is None:
             raise ValueError(
                 f"the first pass must be train, not {kinds[0]}: there is no trained network before it (network.init)"

@@ -7,9 +7,10 @@ from typing import Any
 
 from compress.candidate import Candidate
 from compress.passes.bench import Bench
-from compress.passes.steps import distill, export, prune, quantize, train
+from compress.passes.steps import distill, export, pretrain, prune, quantize, train
 
 PASSES: dict[str, Callable[[Any, Candidate, Bench], Candidate]] = {
+    "pretrain": pretrain,
     "train": train,
     "prune": prune,
     "distill": distill,

@@ -12,11 +12,35 @@ from compress.passes.bench import Bench
 from compress.prune.channels import model_macs, next_ratio, prune_channels
 from compress.quantize.ranges import narrow_silu_ranges
 from compress.quantize.tflite import convert_tflite, float_tensors
-from compress.recipe import DistillPass, ExportPass, PrunePass, QuantizePass, TrainPass
+from compress.recipe import DistillPass, ExportPass, PretrainPass, PrunePass, QuantizePass, TrainPass
 from compress.train.fit import FitSettings, fit
+from compress.train.pretrain import pretrain as pretrain_network
+from edgeai.bundle.manifest import ImageInput
+from edgeai.console import print_note
 from edgeai.errors import PassError
 
 RANGE_INPUTS = 16  # enough for a percentile over every position of a feature map
+
+
+def pretrain(settings: PretrainPass, candidate: Candidate, bench: Bench) -> Candidate:
+    """Train all but the heads on the recipe's unlabelled pictures. Raises DataError for too few, PassError on collapse."""
+    spec = bench.recipe.input
+    if not isinstance(spec, ImageInput):
+        raise PassError("pretrain looks at pictures", next_step="take it out of the recipe")
+    network = copy_network(candidate.network)
+    told = pretrain_network(
+        network,
+        bench.unlabelled,
+        spec,
+        settings.fit.model_copy(update={"seed": bench.recipe.seed + settings.fit.seed}),
+        description="pretrain",
+        checkpoint=bench.checkpoint("fit"),
+    )
+    print_note(
+        f"pretrain: {told.pictures} pictures; features find {told.matched:.0%} of the places again, "
+        f"{told.matched_before:.0%} before, {told.by_chance:.1%} by chance"
+    )
+    return replace(candidate, network=network, files=())
 
 
 def train(settings: TrainPass, candidate: Candidate, bench: Bench) -> Candidate:
