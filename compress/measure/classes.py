@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,16 @@ def measure_classes(
         details["without_silence"] = round(float(right[spoken].mean()), 4)
     ci95 = interval95(len(ids), lambda picks: float(right[picks].mean()), groups=group_numbers(groups))
     return Metric("accuracy", float(right.mean()), ci95, len(ids), details)
+
+
+def one_score_a_label(outputs: Mapping[str, NDArray[Any]], labels: Sequence[str]) -> NDArray[Any]:
+    """An engine's only output as (K,). Raises DataError for several outputs, or another count than there are labels."""
+    if len(outputs) != 1:
+        raise DataError(f"one output with a score a label is expected, the model gives {', '.join(outputs)}")
+    ((name, said),) = outputs.items()
+    if said.size != len(labels):
+        raise DataError(f"output {name!r} holds {said.size} scores, there are {len(labels)} labels")
+    return np.asarray(said).reshape(-1)
 
 
 def softmax(outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from compress.data.classified import PictureSet
 from compress.measure.brightness import mean_luma
-from compress.measure.classes import softmax
+from compress.measure.classes import one_score_a_label, softmax
 from compress.measure.scored_classes import ScoredClasses, Trait
 from edgeai.bundle.manifest import ImageInput
 from edgeai.console import progress_bar
@@ -34,8 +34,7 @@ def score_classified(
         for number in range(len(data)):
             image = data.picture(number)
             picture, _ = letterbox(image, spec)
-            (said,) = engine.run({name: picture}).values()
-            scores[number] = np.asarray(said).reshape(-1)
+            scores[number] = one_score_a_label(engine.run({name: picture}), data.labels)
             luma[number] = mean_luma(image)
             advance(1)
     names = tuple(f"{path.parent.name}/{path.name}" for path in data.paths)

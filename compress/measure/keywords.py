@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.speech import SpeechSet
-from compress.measure.classes import measure_classes, softmax
+from compress.measure.classes import measure_classes, one_score_a_label, softmax
 from compress.measure.metric import Metric
 from compress.measure.scored_classes import ScoredClasses, Trait
 from edgeai.bundle.manifest import LogMelInput
@@ -31,7 +32,7 @@ def measure_keywords(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> 
     scores = np.empty((len(data), len(data.labels)))
     with progress_bar("accuracy", len(data)) as advance:
         for number in range(len(data)):
-            scores[number] = score_clip(engine, spec, data.clip(number))
+            scores[number] = score_clip(engine, spec, data.clip(number), data.labels)
             advance(1)
     return measure_classes(scores, data.class_ids, data.labels, data.groups)
 
@@ -50,7 +51,7 @@ def score_keywords(
     with progress_bar("clips", len(data)) as advance:
         for number in range(len(data)):
             clip = data.clip(number)
-            scores[number] = score_clip(engine, spec, clip)
+            scores[number] = score_clip(engine, spec, clip, data.labels)
             loudness[number], ratio[number] = clip_levels_db(clip, sample_rate_hz=data.sample_rate_hz)
             advance(1)
     if activation == "softmax":
@@ -63,11 +64,12 @@ def score_keywords(
     return ScoredClasses(data.labels, names, data.groups, scores, data.class_ids, unit="clips", traits=traits)
 
 
-def score_clip(engine: EdgeEngine, spec: LogMelInput, clip: NDArray[np.float32]) -> NDArray[Any]:
-    """The engine's (K,) output for a clip of one window."""
+def score_clip(
+    engine: EdgeEngine, spec: LogMelInput, clip: NDArray[np.float32], labels: Sequence[str]
+) -> NDArray[Any]:
+    """The engine's (K,) scores for a clip of one window. Raises DataError where these are not one a label."""
     given = engine.inputs[0]
-    (scores,) = engine.run({given.name: log_mel(clip, spec).reshape(given.shape)}).values()
-    return np.asarray(scores).reshape(-1)
+    return one_score_a_label(engine.run({given.name: log_mel(clip, spec).reshape(given.shape)}), labels)
 
 
 def clip_levels_db(clip: NDArray[np.float32], *, sample_rate_hz: int) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import pytest
 
 from compress.measure.anomalies import measure_anomaly
 from compress.measure.calibration import measure_calibration
-from compress.measure.classes import count_confusion, measure_classes
+from compress.measure.classes import count_confusion, measure_classes, one_score_a_label
 from compress.measure.false_accepts import measure_wake_word, miss_curve
 from compress.measure.metric import bootstrap_ci95, group_numbers, interval95, resamples, wilson_ci95
 from compress.measure.pairs import mcnemar, paired_difference, sign_flip_p
@@ -70,6 +70,14 @@ def test_a_class_that_is_never_said_has_no_precision_but_counts_as_zero():
 def test_scores_that_do_not_fit_are_told(scores, ids, told):
     with pytest.raises(DataError, match=told):
         measure_classes(scores, ids, LABELS)
+
+
+def test_a_model_with_other_outputs_than_labels_is_told():
+    assert one_score_a_label({"x": np.ones((1, 3))}, LABELS).shape == (3,)
+    with pytest.raises(DataError, match="holds 4 scores, there are 3 labels"):
+        one_score_a_label({"x": np.ones((1, 4))}, LABELS)
+    with pytest.raises(DataError, match="gives x, state"):
+        one_score_a_label({"x": np.ones(3), "state": np.ones(3)}, LABELS)
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------
