@@ -83,6 +83,8 @@ def load_detections(kind: str, folder: Path, split: str, labels: Sequence[str] |
     Raises UsageError for a kind that is not known, DataMissingError for a folder, split or picture that is not there,
     DataError for what is wrong, and for a wanted label that the folder does not know.
     """
+    if not 0 < len(split) <= MAX_LABEL_CHARS or re.search(r"[/\\\x00-\x1f]", split):
+        raise UsageError(f"{split[:60]!r} cannot be a split's name")
     return open_format(detect_format(folder) if kind == "auto" else kind).load(
         _checked(folder), split, labels
     )

@@ -23,10 +23,11 @@ def read_xml(
     """Call on_start(tags, attributes) and on_end(tags, text) for each element; tags: from the root to the element.
 
     text is what stands in an element that has no children. Raises DataMissingError where there is no file, DataError
-    where it is no XML of that root, too large, too deep, or declares a document type.
+    where it is no XML of that root, too large, too deep, or declares a document type; and what the two raise.
     """
     tags: list[str] = []
     text: list[str] = []
+    called = False  # an error in there is the caller's to word
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         if not tags and tag != root:
@@ -35,12 +36,18 @@ def read_xml(
             raise DataError(f"{path} has elements {MAX_DEPTH} deep")
         tags.append(tag)
         text.clear()
+        nonlocal called
+        called = True
         if on_start is not None:
             on_start(tags, attributes)
+        called = False
 
     def end(_: str) -> None:
+        nonlocal called
+        called = True
         if on_end is not None:
             on_end(tags, "".join(text).strip())
+        called = False
         tags.pop()
         text.clear()
 
@@ -61,7 +68,7 @@ def read_xml(
         with path.open("rb") as file:
             parser.ParseFile(file)
     except (expat.ExpatError, LookupError, ValueError) as error:
-        if isinstance(error, DataError):
+        if called or isinstance(error, DataError):
             raise
         raise DataError(f"{path} is no XML that can be read: {error}") from None
 
