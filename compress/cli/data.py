@@ -222,3 +222,53 @@ def fetch(
     return fetch_named(
         name, into=into, source=source, accept=accept or (), show_list=show_list, json_output=json_output
     )
+
+
+@synthesize.command("pictures")
+def synthesize_pictures(
+    folder: Folder,
+    label: Annotated[str, typer.Option("--label", help="The rare class.")],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045  typer reads the annotation on Python 3.10 too
+        typer.Option("--out", help="The new folder."),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Where pictures and crops come from.")] = "train",
+    count: Annotated[int, typer.Option("--count", help="Pictures to make, one new object in each.")] = 200,
+    method: Annotated[
+        str, typer.Option("--method", help="gan: drawn by a small network; copy: the real crops again.")
+    ] = "gan",
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--steps", help="Training steps of the generator; 1500 where not given."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed, the same choices.")] = 0,
+    trial: Annotated[
+        bool,
+        typer.Option(
+            "--try", help="Make no folder: train small detectors with and without, and tell the difference."
+        ),
+    ] = False,
+    trial_steps: Annotated[int, typer.Option("--try-steps", help="Of each of the six trainings.")] = 400,
+    keep: Annotated[int, typer.Option("--keep", help="With --try: how many boxes the class is left.")] = 15,
+    json_output: Json = False,
+) -> int:
+    """More of a rare class: new objects put into training pictures, where they fit, with complete labels.
+
+    Example: edgeai-compress data synthesize pictures ../shared/data/deeppcb --label spur --out out/spurs
+    """
+    from compress.cli import synthesize as command
+
+    return command.pictures(
+        folder,
+        out,
+        label=label,
+        split=split,
+        count=count,
+        steps=steps,
+        seed=seed,
+        method=command.method_of(method),
+        trial=trial,
+        trial_steps=trial_steps,
+        keep=keep,
+        json_output=json_output,
+    )
