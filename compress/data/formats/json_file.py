@@ -15,6 +15,7 @@ MAX_JSON_BYTES = 4 << 30
 MAX_ITEM_CHARS = 64 << 20
 _CHUNK_CHARS = 1 << 18
 _LONG_BYTES = 20 << 20
+_AFTER_VALUE = frozenset(",]}: \t\r\n")
 _WHITE = re.compile(r"[ \t\r\n]*")
 _decode = json.JSONDecoder().raw_decode
 
@@ -131,7 +132,8 @@ class _Window:
             except ValueError as error:  # a number of too many digits
                 raise _WrongShapeError(str(error)) from None
             else:
-                if end < len(self._text) or self._ended:  # a number may go on in the next chunk
+                # a number may go on in the next chunk, and 1.0e would be read as 1.0
+                if self._ended or self._text[end : end + 1] in _AFTER_VALUE:
                     self._at = end
                     return value
             if len(self._text) - self._at > MAX_ITEM_CHARS:
