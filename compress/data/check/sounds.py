@@ -31,6 +31,7 @@ MAX_QUIET_SHARE = 0.9
 MAX_OFFSET = 0.02
 FRAME_S = 0.02
 MIN_S = 0.05
+_BLOCK = 4096
 # labels whose clips may hold next to nothing
 SILENCE_LABELS = frozenset(
     {"silence", "_silence_", "quiet", "none", "background", "_background_noise_", "noise"}
@@ -150,22 +151,38 @@ def read_whole(path: Path) -> tuple[NDArray[np.float32], int, int, int, str]:
     """(samples (N,) mono of the first ten minutes, rate, channels, frames in all, why it ends early or "")."""
     import soundfile
 
+    blocks: list[NDArray[np.float32]] = []
+    why = ""
     try:
         with soundfile.SoundFile(str(path)) as file:
             rate_hz, channels, frames = int(file.samplerate), int(file.channels), int(file.frames)
             if not 1000 <= rate_hz <= 384_000:
                 raise UnreadableSoundError(f"{rate_hz} samples a second")
-            block = file.read(min(frames, MAX_LOOK_S * rate_hz), dtype="float32", always_2d=True)
+            wanted = min(frames, MAX_LOOK_S * rate_hz)
+            try:
+                while wanted and len(part := file.read(min(wanted, _BLOCK), dtype="float32", always_2d=True)):
+                    blocks.append(part)
+                    wanted -= len(part)
+            except (soundfile.SoundFileError, RuntimeError) as error:
+                if not blocks:
+                    raise
+                why = _reason(error)
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError) as error:
-        text = " ".join(str(getattr(error, "error_string", "") or error).split())
-        raise UnreadableSoundError(text.removeprefix("Error : ").rstrip(".") or "no sound file") from error
+        raise UnreadableSoundError(_reason(error)) from error
+    block = np.concatenate(blocks) if blocks else np.empty((0, channels), np.float32)
     if not np.isfinite(block).all():
         raise UnreadableSoundError("samples that are not finite")
     samples = block[:, 0] if channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
     cut = _missing_bytes(path)
     if not cut and len(block) < min(frames, MAX_LOOK_S * rate_hz):
-        cut = f"{len(block)} of {frames} samples decode"
+        cut = f"{len(block)} of {frames} samples decode" + (f": {why}" if why else "")
     return np.ascontiguousarray(samples), rate_hz, channels, frames, cut
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile says, on one line."""
+    text = " ".join(str(getattr(error, "error_string", "") or error).split())
+    return text.removeprefix("Error : ").rstrip(".") or "no sound file"
 
 
 def _missing_bytes(path: Path) -> str:
