@@ -48,7 +48,7 @@ class Replicas:
             def replica() -> Any:
                 context = tf.distribute.get_replica_context()
                 first = int(tf.get_static_value(context.replica_id_in_sync_group)) == self.first
-                sent = tensor if first else tf.zeros_like(tensor)
+                sent = tf.identity(tensor) if first else tf.zeros_like(tensor)  # on the replica's device
                 return context.all_reduce(tf.distribute.ReduceOp.SUM, sent)
 
             return self.strategy.experimental_local_results(self.strategy.run(replica))[0]

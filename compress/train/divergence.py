@@ -99,7 +99,7 @@ def check_batch(batch: Any, *, description: str, number: int) -> None:
 
 def first_bad_layer(network: Any, batch: Any, loss: Callable[[Any, Any], Any]) -> str:
     """Where it began, as the end of a sentence: the first layer in order whose output is not finite, or if all are, the last
-    one whose gradient is not (for gradients run backwards); "" where nothing is found.
+    one whose gradient is not (for gradients run backwards), or the loss; "" where nothing is found.
     """
     import keras
     import tensorflow as tf
@@ -118,4 +118,4 @@ def first_bad_layer(network: Any, batch: Any, loss: Callable[[Any, Any], Any]) -
     for variable, gradient in reversed(list(zip(variables, gradients, strict=True))):
         if gradient is not None and not bool(tf.reduce_all(tf.math.is_finite(gradient))):
             return f"; in the gradient of {variable.path} first"
-    return ""
+    return "" if bool(tf.math.is_finite(value)) else "; in the loss itself, the network's outputs are finite"

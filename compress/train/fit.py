@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from compress.train.batches import Batch, Make, open_batches
+from compress.train.batches import MAX_THREADS, Batch, Make, cores, open_batches
 from compress.train.checkpoint import Checkpoint, fingerprint_of
 from compress.train.distributed import Replicas, find_replicas
 from compress.train.divergence import Watch, check_batch, first_bad_layer
 from compress.train.early_stop import BestKept
+from compress.train.forward import forward_network
 from compress.train.freeze import frozen
 from compress.train.pace import Pace
-from compress.train.precision import Precision, cast_network, choose_policy
+from compress.train.precision import Precision, choose_policy
 from compress.train.schedule import average_momentum_at, learning_rate_at
 from compress.train.step import Loss, Stepper
 from compress.train.tensorboard import Log, open_log
@@ -129,7 +130,7 @@ class _Training:
         self._policy = choose_policy(settings.precision)
         self._stepper = Stepper(
             network,
-            cast_network(network, self._policy),
+            forward_network(network, self._policy),
             loss,
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,
@@ -184,7 +185,8 @@ class _Training:
 
     def _open(self, streams: ExitStack, local: int, start: int) -> Iterator[Batch]:
         shard = (self._replicas.first + local, self._replicas.count)
-        stream = open_batches(self._make, seed=self._settings.seed, start=start, shard=shard)
+        threads = max(1, min(MAX_THREADS, cores()) // len(self._replicas.devices))
+        stream = open_batches(self._make, seed=self._settings.seed, start=start, shard=shard, threads=threads)
         return streams.enter_context(stream)
 
     def _loop(self, sources: list[Iterator[Batch]], file: Checkpoint | None, log: Log, advance: Any) -> None:
