@@ -148,9 +148,9 @@ def paste_crops(
                 )
             image, box = pasted
             # photographs stay JPEG, drawings and scans stay exact
-            suffix = ".jpg" if picture.path.suffix.lower() in (".jpg", ".jpeg") else ".png"
-            path = folder / f"{number:05d}_{picture.path.stem[:80]}{suffix}"
-            if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
+            photograph = picture.path.suffix.lower() in (".jpg", ".jpeg")
+            path = folder / f"{number:05d}_{picture.path.stem[:80]}{'.jpg' if photograph else '.png'}"
+            if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95] if photograph else []):
                 raise DataError(f"{path} cannot be written")
             made.append(
                 replace(
