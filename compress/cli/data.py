@@ -44,7 +44,7 @@ def convert(
     ] = False,
     json_output: Json = False,
 ) -> int:
-    """Make a folder of pictures with boxes one of another format, all splits or those named.
+    """Write pictures with boxes in another format, all splits or those named.
 
     Example: edgeai-compress data convert ../shared/data/rice_weeds --to yolo --out out/rice_yolo
     """
@@ -57,7 +57,7 @@ def convert(
 
 @app.command()
 def prelabel(
-    folder: Folder,
+    folder: Annotated[Path, typer.Argument(help="A folder of pictures; those in its folders count too.")],
     bundle: Annotated[str, typer.Option("--bundle", help="A detector: a bundle's folder, or a zoo model.")],
     to: Annotated[str, typer.Option("--to", help="label-studio, cvat, coco, yolo or voc.")],
     out: Annotated[
@@ -67,7 +67,7 @@ def prelabel(
     min_score: Annotated[float, typer.Option("--min-score", help="Fainter boxes are left out.")] = 0.3,
     json_output: Json = False,
 ) -> int:
-    """Let a detector draw boxes on every picture of a folder, for people to correct in an annotation tool.
+    """Let a detector draw boxes on pictures, for people to correct in an annotation tool.
 
     Example: edgeai-compress data prelabel photos --bundle person-detector --to label-studio --out tasks.json
     """

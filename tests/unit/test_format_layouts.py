@@ -305,6 +305,17 @@ def test_a_folder_of_nothing_says_what_was_looked_for(tmp_path):
         load_detections("tfrecord", tmp_path, "all", None)
 
 
+def test_a_class_that_the_folders_own_list_lacks_is_told(tmp_path):
+    put_file(
+        tmp_path, "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\nperson:1,2,3::\n"
+    )
+    put_file(tmp_path, "Annotations/a.xml", VOC.format(name="a.jpg"))
+    put_file(tmp_path, "JPEGImages/a.jpg")
+    with pytest.raises(DataError, match=r"labelmap\.txt does not list 'dog', which boxes are of; add it"):
+        load_detections("voc", tmp_path, "train", None)
+    assert load_detections("voc", tmp_path, "train", ["person"]).labels == ("person",)
+
+
 def test_two_formats_in_a_folder_are_told(tmp_path):
     put_file(tmp_path, "instances_train.json", COCO)
     put_file(tmp_path, "classes.txt", "weed")

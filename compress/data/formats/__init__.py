@@ -105,7 +105,9 @@ def detect_format(folder: Path) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise DataError(f"{folder} holds labels in {' and '.join(found)}", next_step="say which is meant")
+        raise DataError(
+            f"{folder} holds labels in {' and '.join(found)}", next_step="say which is meant (--from)"
+        )
     looked = "; ".join(f"{kind}: {format_.marks}" for kind, format_ in DETECTION_FORMATS.items())
     raise DataError(f"{folder} holds labels of no known format; looked for {looked}")
 

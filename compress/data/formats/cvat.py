@@ -10,19 +10,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from compress.data.detection import DetectionSet
-from compress.data.formats.places import PictureFinder, choose_split, picture_size, plain_split
+from compress.data.formats.places import PictureFinder, choose_split, folder_files, picture_size, plain_split
 from compress.data.formats.records import PictureRecords, choose_labels
 from compress.data.formats.xml_file import escape, quoteattr, read_xml, starts_with_element
 from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, DataMissingError
 
 MAX_XML_BYTES = 2 << 30
+MAX_FILES = 100  # more are another tool's, a file a picture
 _META_LABELS = {f"annotations/meta/{kind}/labels/label/name" for kind in ("task", "project", "job")}
 
 
 def cvat_files(folder: Path) -> list[Path]:
     """The XML files of a folder that begin with <annotations>."""
-    return [path for path in sorted(folder.glob("*.xml")) if starts_with_element(path, "annotations")]
+    return [
+        path
+        for path in folder_files(folder, [".xml"])[:MAX_FILES]
+        if starts_with_element(path, "annotations")
+    ]
 
 
 def cvat_splits(folder: Path) -> tuple[str, ...]:

@@ -16,14 +16,15 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from compress.data.detection import DetectionSet, LabelledPicture
 from compress.data.formats.json_file import read_items
-from compress.data.formats.places import PictureFinder, choose_split, is_picture, picture_size
-from compress.data.formats.records import PictureRecords, choose_labels, group_of
+from compress.data.formats.places import PictureFinder, choose_split, folder_files, is_picture, picture_size
+from compress.data.formats.records import PictureRecords, check_declared, choose_labels, group_of
 from compress.data.formats.xml_file import quoteattr, read_xml
 from compress.data.whole_file import write_whole
 from edgeai.console import print_note
 from edgeai.errors import DataError, DataMissingError
 
 MAX_CONFIG_BYTES = 1 << 20
+MAX_FILES = 100  # more are another tool's, a file a picture
 CONFIG_NAME = "label_config.xml"
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 _SHAPES = ("rectanglelabels", "polygonlabels", "ellipselabels")
@@ -31,7 +32,7 @@ _SHAPES = ("rectanglelabels", "polygonlabels", "ellipselabels")
 
 def label_studio_files(folder: Path) -> dict[str, Path]:
     """tasks_<split>.json by split; else the one JSON file that is a list of tasks, as "all"."""
-    files = [path for path in sorted(folder.glob("*.json")) if _is_task_list(path)]
+    files = [path for path in folder_files(folder, [".json"])[:MAX_FILES] if _is_task_list(path)]
     by_split = {path.stem.removeprefix("tasks_"): path for path in files if path.stem.startswith("tasks_")}
     if by_split:
         return by_split
@@ -76,6 +77,8 @@ def load_label_studio(folder: Path, split: str, labels: Sequence[str] | None) ->
             known = sorted(
                 {*known, *(name for other in files.values() if other != path for name in _names_in(other))}
             )
+    elif labels is None:
+        check_declared(known, records.names(), folder / CONFIG_NAME)
     return records.finish(choose_labels(labels, known, path))
 
 

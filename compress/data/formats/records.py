@@ -119,6 +119,13 @@ def choose_labels(wanted: Sequence[str] | None, known: Sequence[str], where: Pat
     return tuple(wanted)
 
 
+def check_declared(declared: Sequence[str], seen: Sequence[str], where: Path) -> None:
+    """Raise DataError where boxes are of a class that the folder's own list, the file `where`, does not have."""
+    stray = next((name for name in seen if name not in declared), None)
+    if stray is not None:
+        raise DataError(f"{where} does not list {stray[:60]!r}, which boxes are of", next_step="add it there")
+
+
 def group_of(fields: object) -> str:
     """What a record says must stay together: its "group", else site, day and video, joined; "" where it says nothing."""
     if not isinstance(fields, dict):

@@ -19,7 +19,7 @@ from compress.data.formats.places import (
     picture_size,
     safe_parts,
 )
-from compress.data.formats.records import PictureRecords, choose_labels
+from compress.data.formats.records import PictureRecords, check_declared, choose_labels
 from compress.data.formats.xml_file import escape, read_xml, starts_with_element
 from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, DataMissingError
@@ -27,6 +27,7 @@ from edgeai.errors import DataError, DataMissingError
 MAX_XML_BYTES = 16 << 20
 MAX_LIST_BYTES = 256 << 20
 MAX_NUMBER_CHARS = 40
+LABELMAP_NAME = "labelmap.txt"
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -70,6 +71,8 @@ def load_voc(folder: Path, split: str, labels: Sequence[str] | None) -> Detectio
         known = records.names()
         if labels is None or not set(labels) <= set(known):
             known = sorted({*known, *_names_in(set(_every_file(folder)) - set(files))})
+    elif labels is None:
+        check_declared(known, records.names(), folder / LABELMAP_NAME)
     return records.finish(choose_labels(labels, known, folder))
 
 
@@ -99,7 +102,7 @@ def write_voc(folder: Path, split: str, data: DetectionSet, names: Sequence[str]
     listed = "".join(f"{stem}\n" for stem in stems)
     return [
         annotations,
-        write_whole(folder / "labelmap.txt", labelmap),
+        write_whole(folder / LABELMAP_NAME, labelmap),
         write_whole(folder / "ImageSets" / "Main" / f"{split}.txt", listed),
     ]
 
@@ -221,7 +224,7 @@ def _names_in(files: set[Path]) -> set[str]:
 
 
 def _labelmap(folder: Path) -> list[str] | None:
-    path = folder / "labelmap.txt"
+    path = folder / LABELMAP_NAME
     if not path.is_file() or path.stat().st_size > MAX_XML_BYTES:
         return None
     try:
