@@ -76,6 +76,14 @@ def test_crops_past_the_edge_and_of_other_sizes_than_labelled(tmp_path):
     assert is_red(crops.images[1])[10:22, 10:22].all()
 
 
+def test_a_crop_with_a_second_object_in_view_is_left_out(tmp_path):
+    data = make_folder(tmp_path, 1)
+    picture = data.pictures[0]
+    close = np.array([[10, 20, 26, 32], [27, 20, 31, 32], [120, 90, 130, 100]], np.float32)
+    crowded = replace(picture, xyxy_px=close, class_ids=np.array([0, 1, 0], np.int32))
+    np.testing.assert_allclose(cut_crops(DetectionSet(data.labels, (crowded,)), 0).sides_px, [[10, 10]])
+
+
 def test_a_pasted_object_is_where_its_box_says_and_touches_nothing():
     rng = np.random.default_rng(0)
     crop = speckled(rng, 40, 40)
@@ -247,8 +255,8 @@ def test_a_class_made_rare_keeps_that_many_and_hides_the_rest(tmp_path):
     ],
 )
 def test_a_trial_tells_help_from_harm_and_from_chance(tmp_path, monkeypatch, gains, said):
-    learnt, held_out = make_folder(tmp_path, 40).split(trial.HELD_OUT)
-    right = np.random.default_rng(0).random(40) < 0.5
+    learnt, held_out = make_folder(tmp_path, 50).split(trial.HELD_OUT)
+    right = np.random.default_rng(0).random(50) < 0.5
 
     def train(training, held, class_id, work, steps, seed, name):
         arm = name.split(",")[0]

@@ -25,7 +25,8 @@ class Crops:
 
 
 def cut_crops(data: DetectionSet, class_id: int, *, size: int | None = None, min_side_px: float = 4) -> Crops:
-    """Every box of a class in its pictures, small ones left out; past the picture's edge it is repeated.
+    """Every box of a class in its pictures, but small ones and those with another box's middle in view,
+    which would come along without its label. Past the picture's edge the edge is repeated.
 
     size: 48, or 32 where most boxes are below 40 pixels; a given one otherwise. Raises DataError for an unreadable file.
     """
@@ -42,8 +43,12 @@ def cut_crops(data: DetectionSet, class_id: int, *, size: int | None = None, min
             [source.shape[1] / picture.width, source.shape[0] / picture.height] * 2, np.float32
         )
         boxes = picture.xyxy_px[picture.class_ids == class_id] * to_file
+        every = picture.xyxy_px * to_file
+        middles = (every[:, :2] + every[:, 2:]) / 2
         for box, side in zip(boxes, boxes_sides, strict=True):
-            if side.min() < min_side_px:
+            reach = (box[2:] - box[:2]) / (2 * BOX_SHARE)
+            seen = (np.abs(middles - (box[:2] + box[2:]) / 2) < reach).all(axis=1)
+            if side.min() < min_side_px or seen.sum() > 1:
                 continue
             # at its own size first: resizing by areas keeps fine detail from turning into steps
             width, height = (max(2, round(float(s))) for s in (box[2:] - box[:2]) / BOX_SHARE)

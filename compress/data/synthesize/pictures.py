@@ -95,7 +95,7 @@ def check_crops(real: Crops, label: str, method: Method) -> None:
     if len(real.images) < least:
         other = "; --method copy pastes the real ones and needs one" if method == "gan" else ""
         raise DataError(
-            f"{len(real.images)} boxes of {label!r} are large enough to learn from, at least {least} are needed{other}",
+            f"{len(real.images)} boxes of {label!r} are large enough and stand alone, at least {least} are needed{other}",
             next_step="label more of them",
         )
 
