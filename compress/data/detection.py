@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.data.holdout import hold_out
 from edgeai.errors import DataError
 
 
@@ -44,8 +44,8 @@ class DetectionSet:
         return len(self.pictures)
 
     def split(self, fraction: float) -> tuple[DetectionSet, DetectionSet]:
-        """(kept, held out), by a hash of the file name, so that it stays the same when pictures are added."""
-        held = [crc32(p.path.name.encode()) % 1000 < 1000 * fraction for p in self.pictures]
+        """(kept, held out): whole groups, and pictures without one by their file's name."""
+        held = hold_out([p.group or p.path.name for p in self.pictures], fraction)
         return (
             replace(self, pictures=tuple(p for p, h in zip(self.pictures, held, strict=True) if not h)),
             replace(self, pictures=tuple(p for p, h in zip(self.pictures, held, strict=True) if h)),

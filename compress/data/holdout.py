@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from zlib import crc32
 
@@ -19,7 +20,7 @@ def hold_out(groups: Sequence[str], fraction: float) -> NDArray[np.bool_]:
     that miss the fraction by far (four speakers), the groups with the lowest hashes are taken until it is reached, all but
     one at most.
     """
-    hashes = {group: crc32(group.encode()) for group in set(groups)}
+    hashes = {group: crc32(os.fsencode(group)) for group in set(groups)}
     held = np.array([hashes[group] % 1000 < 1000 * fraction for group in groups], bool)
     share = float(held.mean()) if len(held) else 0.0
     if len(hashes) < 2 or _NEAR[0] * fraction <= share <= _NEAR[1] * fraction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,9 @@ class AnomalyTask(TrainingTask):
         return reconstruction_loss.label_loss(outputs["rebuilt"], teacher["rebuilt"])
 
     def representative_inputs(self, count: int) -> Iterable[Floats]:
-        return representative_features(self.training, self.spec, count, seed=self.seed)
+        samples = samples_for(self.spec.frames, self.spec)
+        first_window = replace(self.training, samples=samples)
+        return representative_features(first_window, self.spec, count, seed=self.seed)
 
     def measure(self, engine: EdgeEngine) -> Metric:
         return score_autoencoder(engine, self.spec, self.validation).metric()
