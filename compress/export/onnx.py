@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from compress.networks.signature import call_network, input_shapes
+from compress.networks.signature import constant_function, input_shapes, output_names
 from edgeai.errors import PassError
 
 OPSET = 15
@@ -20,29 +20,22 @@ def export_onnx(network: Any, path: Path) -> None:
     Raises PassError where the exporter fails, or an output is called as an input is, which ONNX does not allow.
     """
     import onnx
-    import tensorflow as tf
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    shapes = input_shapes(network)
-
-    def call(*inputs: Any) -> Any:
-        return {key: tf.identity(value, name=key) for key, value in call_network(network, inputs).items()}
-
-    wanted = list(network.output) if isinstance(network.output, dict) else list(network.output_names)
-    twice = sorted(set(wanted) & set(shapes))
+    names = output_names(network)
+    twice = sorted(set(names) & set(input_shapes(network)))
     if twice:
         raise PassError(
             f"the ONNX exporter failed: {twice[0]!r} is an input and an output", next_step="rename one"
         )
-    specs = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in shapes.items()]
-    function = tf.function(call, input_signature=specs, autograph=False)
+    function = constant_function(network)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             proto, _ = tf2onnx.convert.from_function(
                 function, input_signature=function.input_signature, opset=OPSET
             )
-        _rename_edges(proto, sorted(wanted))
+        _rename_edges(proto, sorted(names))
         onnx.checker.check_model(proto)
         path.write_bytes(proto.SerializeToString())
     except Exception as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.networks.signature import call_network, input_shapes
+from compress.networks.signature import constant_function, input_shapes
 from compress.quiet import quiet_stderr
 from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
@@ -35,7 +35,7 @@ def convert_tflite(
     samples = _checked(representative, shapes) if precision == "int8" else []
     try:
         with tempfile.TemporaryDirectory() as folder, quiet_stderr():
-            _save(_without_loops(network) if precision == "int8" else network, shapes, folder)
+            _save(_without_loops(network) if precision == "int8" else network, folder)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             if precision != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -51,19 +51,15 @@ def convert_tflite(
         raise PassError(f"the TFLite converter failed ({precision}): {first[:200]}") from error
 
 
-def _save(network: Any, shapes: Mapping[str, tuple[int, ...]], folder: str) -> None:
+def _save(network: Any, folder: str) -> None:
     """As a SavedModel with one signature of a fixed batch, in which inputs and outputs keep their names.
 
-    A bare module, for Keras' own export writes training functions too and takes five times as long.
+    A bare module without variables, for Keras' own export writes training functions too and takes ten times as long.
     """
     import tensorflow as tf
 
     module = tf.Module()
-    module.held = [variable.value for variable in network.variables]
-    specs = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in shapes.items()]
-    module.serve = tf.function(
-        lambda *inputs: call_network(network, inputs), input_signature=specs, autograph=False
-    )
+    module.serve = constant_function(network)
     tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function())
 
 
