@@ -7,6 +7,8 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,19 @@ VERSION = 1
 HEADER = "header"
 MAX_BYTES = 32 << 30
 MAX_HEADER_BYTES = 64 << 20
+
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -50,43 +65,38 @@ class Checkpoint:
             part.replace(self._path)
             _sync_folder(self._path.parent)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise PassError(
                 f"the checkpoint {self._path} cannot be written: {error.strerror or error}",
                 next_step="free some space, or choose another working folder",
             ) from error
 
-    def load(self, expected: Arrays) -> tuple[dict[str, Any], Arrays] | None:
+    def load(
+        self, expected: Arrays, check: Callable[[dict[str, Any], Arrays], None]
+    ) -> tuple[dict[str, Any], Arrays] | None:
         """(header, arrays), or None with a note where there is none that fits: absent, damaged, of another training.
 
-        expected: arrays that must be there, in these shapes and types; others may be.
+        expected: arrays that must be there, in these shapes and types; others may be. check(header, arrays) raises ValueError,
+        KeyError or TypeError where their content cannot be.
         """
         if not self._path.is_file():
             return None
         try:
             header, arrays = self._read()
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            MemoryError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+            if header.get("version") != VERSION or header.get("fingerprint") != self._fingerprint:
+                print_note(
+                    f"{self._path} is of another training (settings or network differ): training starts over"
+                )
+                return None
+            for name, array in expected.items():
+                if arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
+                    raise ValueError(f"its {name} is {arrays[name].dtype} {arrays[name].shape}")
+            check(header, arrays)
+        except _DAMAGE as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             print_note(f"{self._path} is damaged ({first[:100]}): training starts over")
             return None
-        if header.get("version") != VERSION or header.get("fingerprint") != self._fingerprint:
-            print_note(
-                f"{self._path} is of another training (settings or network differ): training starts over"
-            )
-            return None
-        for name, array in expected.items():
-            found = arrays.get(name)
-            if found is None or found.shape != array.shape or found.dtype != array.dtype:
-                print_note(f"{self._path} is damaged (its {name} does not fit): training starts over")
-                return None
         return header, arrays
 
     def _read(self) -> tuple[dict[str, Any], Arrays]:

@@ -301,10 +301,21 @@ class _Training:
         arrays |= {"losses": np.array(self._losses, np.float64)}
         file.save({"best": numbers, "watch": self._watch.state()}, self._stepper.state() | arrays)
 
+    def _check_state(self, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        """Raises ValueError, KeyError or TypeError for a state that this training cannot be in."""
+        Watch(self._description, self._settings.steps).restore(header["watch"])
+        best = BestKept(self._settings.patience)
+        best.restore(header["best"], arrays)
+        weights, stats = best.averages or self._stepper.averages()
+        if (weights.shape, stats.shape) != ((self._stepper.weights.size,), (self._stepper.stats.size,)):
+            raise ValueError("its best weights do not fit")
+        if not 0 <= len(arrays["losses"]) <= int(arrays["done"]) <= self._settings.steps:
+            raise ValueError(f"it is of step {int(arrays['done'])}")
+
     def _take_up(self, file: Checkpoint | None) -> int:
         """Go on from the checkpoint where there is one that fits; the step that it is of, else 0."""
         fresh: dict[str, NDArray[Any]] = self._stepper.state()
-        found = file.load(fresh | {"losses": np.zeros(0)}) if file is not None else None
+        found = file.load(fresh, self._check_state) if file is not None else None
         header, arrays = found if found is not None else ({}, fresh)
         header, arrays = self._replicas.share(header, arrays)
         self._stepper.restore({name: arrays[name] for name in fresh})
