@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 readonly EXTRAS='compress,onnx,broker,dev'
 readonly STAMP=.venv/.edgeai-setup
 readonly WITHOUT=.venv/.edgeai-without # Debian packages that could not be installed: not tried at every call
-# What a microphone, a broker and a virtual sound card need; without them those parts alone do not work.
-readonly DEBIAN_OPTIONAL=(libportaudio2 libasound2-plugins mosquitto mosquitto-clients pulseaudio pulseaudio-utils)
+# What a microphone, a broker, a virtual sound card and made speech need; without them those parts alone do not work.
+readonly DEBIAN_OPTIONAL=(espeak-ng libportaudio2 libasound2-plugins mosquitto mosquitto-clients pulseaudio pulseaudio-utils)
 
 # Two at once in one checkout (a demo and a test run) must not write the same .venv.
 exec 9<.
