@@ -187,14 +187,14 @@ def _trial(
     return 0
 
 
-def _likeness_json(likeness: Likeness | None) -> dict[str, float | bool] | None:
+def _likeness_json(likeness: Likeness | None) -> dict[str, object] | None:
     if likeness is None:
         return None
     return {
-        "diversity": round(likeness.diversity, 3),
+        "drawn": round(likeness.drawn, 2),
+        "variety": round(likeness.variety, 3),
         "novelty": round(likeness.novelty, 3),
-        "collapsed": likeness.collapsed,
-        "memorised": likeness.memorised,
+        "faults": likeness.faults,
     }
 
 
@@ -202,12 +202,8 @@ def _tell_likeness(likeness: Likeness | None) -> None:
     if likeness is None:
         return
     print(
-        f"diversity {likeness.diversity:.2f} (1: as varied as the real ones), "
-        f"novelty {likeness.novelty:.2f} (0: repeats them)"
+        f"drawn {likeness.drawn:.1f} grey levels, variety {likeness.variety:.2f} (0: always the same), "
+        f"novelty {likeness.novelty:.2f} (0: repeats real ones, 1: as far apart as they are)"
     )
-    if likeness.collapsed:
-        print_note(
-            "the generator makes one thing over and over (mode collapse): try another --seed or more --steps"
-        )
-    if likeness.memorised:
-        print_note("the generator repeats what it was shown: --method copy does that at no cost")
+    for fault in likeness.faults:
+        print_note(fault)

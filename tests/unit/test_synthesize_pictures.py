@@ -15,8 +15,8 @@ from compress.data.formats.coco import load_coco, write_coco
 from compress.data.synthesize import pictures as pictures_module
 from compress.data.synthesize import trial
 from compress.data.synthesize.crops import BOX_SHARE, contact_sheet, cut_crops, measure_likeness
-from compress.data.synthesize.gan import draw_crops, train_generator
-from compress.data.synthesize.paste import paste_crop
+from compress.data.synthesize.gan import draw_layers, put_layers, train_generator
+from compress.data.synthesize.paste import Window, blend_crop, blend_layer, find_window
 from compress.data.synthesize.pictures import synthesize_pictures
 from edgeai.console import run_app
 from edgeai.errors import DataError, UsageError
@@ -91,12 +91,25 @@ def test_a_pasted_object_is_where_its_box_says_and_touches_nothing():
     taken = np.array([[0, 0, 160, 50], [100, 50, 160, 120]], np.float32)
     for _ in range(10):
         source = speckled(rng)
-        image, box = paste_crop(source, crop, (20, 14), taken, rng=rng)
+        window = find_window(source, crop, (20, 14), taken, rng=rng)
+        image, box = blend_crop(source, window, crop), window.box_px
         red = np.argwhere(is_red(image))
         assert red.min(0)[::-1] == pytest.approx(box[:2], abs=2)
         assert red.max(0)[::-1] + 1 == pytest.approx(box[2:], abs=2)
         changed = np.argwhere((image != source).any(axis=2))
         assert changed[:, 0].min() >= 50 and changed[:, 1].max() < 100
+
+
+def test_a_drawn_layer_leaves_what_it_does_not_cover_as_it_was():
+    source = speckled(np.random.default_rng(0))
+    layer = np.zeros((16, 16, 4), np.float32)
+    layer[4:12, 4:12] = (*RED, 1.0)
+    image = blend_layer(source, Window(30, 40, 48, 32), layer)
+    assert is_red(image)[50:62, 44:64].all()
+    untouched = np.ones(source.shape[:2], bool)
+    untouched[43:69, 35:73] = False
+    np.testing.assert_array_equal(image[untouched], source[untouched])
+    assert not is_red(source).any(), "the picture itself was written to"
 
 
 def test_a_crop_goes_where_its_surroundings_are():
@@ -106,26 +119,18 @@ def test_a_crop_goes_where_its_surroundings_are():
     crop[:, 16:24] = 10
     crop[18:22, 10:30] = 10
     for seed in range(5):
-        _, box = paste_crop(picture, crop, (24, 24), EMPTY, rng=np.random.default_rng(seed))
-        assert (box[0] + box[2]) / 2 == pytest.approx(65, abs=4)
+        window = find_window(picture, crop, (24, 24), EMPTY, rng=np.random.default_rng(seed))
+        assert window.x + window.width / 2 == pytest.approx(65, abs=4)
 
 
-@pytest.mark.parametrize("sides", [(200, 10), (10, 200)])
-def test_an_object_larger_than_the_picture_has_no_place(sides):
+@pytest.mark.parametrize(
+    ("sides", "taken"),
+    [((200, 10), EMPTY), ((10, 200), EMPTY), ((10, 10), np.array([[0, 0, 100, 100]], np.float32))],
+)
+def test_without_room_there_is_no_window(sides, taken):
     crop = np.zeros((32, 32, 3), np.uint8)
-    assert (
-        paste_crop(np.zeros((100, 100, 3), np.uint8), crop, sides, EMPTY, rng=np.random.default_rng(0))
-        is None
-    )
-
-
-def test_a_full_picture_has_no_place():
-    full = np.array([[0, 0, 100, 100]], np.float32)
-    crop = np.zeros((32, 32, 3), np.uint8)
-    assert (
-        paste_crop(np.zeros((100, 100, 3), np.uint8), crop, (10, 10), full, rng=np.random.default_rng(0))
-        is None
-    )
+    picture = np.zeros((100, 100, 3), np.uint8)
+    assert find_window(picture, crop, sides, taken, rng=np.random.default_rng(0)) is None
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -205,15 +210,24 @@ def test_the_command_tells_what_it_made(tmp_path, monkeypatch, capsys):
     assert (told["crops"], told["pictures"], told["likeness"]) == (3, 2, None)
 
 
-def test_collapse_and_memory_are_seen():
-    rng = np.random.default_rng(0)
-    real = cv2.resize(rng.integers(0, 255, (4, 4, 3 * 60)).astype(np.uint8).reshape(4, -1), (60 * 96, 32))
-    real = real.reshape(32, 60, 32, 3).swapaxes(0, 1)
-    other = real[::-1, ::-1]
-    varied = measure_likeness(real, other)
-    assert not varied.collapsed and not varied.memorised
-    assert measure_likeness(real, np.repeat(other[:1], 60, 0)).collapsed
-    assert measure_likeness(real, real[:, :, ::-1]).memorised, "a mirror image is a copy too"
+def blots(count, seed):
+    """Soft random pictures, no two alike."""
+    noise = np.random.default_rng(seed).integers(0, 255, (count, 4, 4, 3)).astype(np.uint8)
+    return np.stack([cv2.resize(one, (32, 32)) for one in noise])
+
+
+def test_collapse_memory_and_idleness_are_seen():
+    real, grounds = blots(60, 0), blots(60, 1)
+    fresh = measure_likeness(real, grounds, blots(60, 2))
+    assert fresh.faults == ()
+    assert fresh.novelty == pytest.approx(1, abs=0.3)
+    told = measure_likeness(real, grounds // 2, grounds // 2 + np.uint8(40)).faults
+    assert len(told) == 1 and "mode collapse" in told[0]
+    assert "next to nothing" in measure_likeness(real, grounds, grounds).faults[0]
+    assert "repeats" in measure_likeness(real, grounds, real[:, :, ::-1]).faults[0], (
+        "a mirror image is a copy too"
+    )
+    assert "unlike" in measure_likeness(real // 8, grounds, blots(60, 3)).faults[0]
 
 
 def test_a_contact_sheet_shows_both():
@@ -223,15 +237,20 @@ def test_a_contact_sheet_shows_both():
 
 
 @pytest.mark.compress
-def test_a_generator_learns_draws_and_repeats(tmp_path):
-    crops = cut_crops(make_folder(tmp_path, 12), 0, size=16).images
-    generator = train_generator(crops, steps=2, seed=1)
-    made = draw_crops(generator, 5, seed=1)
-    assert made.shape == (5, 16, 16, 3) and made.dtype == np.uint8
-    np.testing.assert_array_equal(made, draw_crops(generator, 5, seed=1))
-    assert (made != draw_crops(generator, 5, seed=2)).any()
+def test_a_network_learns_to_draw_and_the_seed_repeats(tmp_path):
+    crops, grounds = blots(12, 0)[:, :16, :16], blots(7, 1)[:, :16, :16]
+    generator = train_generator(crops, grounds, steps=2, seed=1)
+    layers = draw_layers(generator, grounds, seed=1)
+    assert layers.shape == (7, 16, 16, 4)
+    assert layers[..., :3].min() >= 0 and layers[..., :3].max() <= 255
+    assert layers[..., 3].min() >= 0 and 0.1 < layers[..., 3].max() <= 1
+    assert layers[:, [0, -1], :, 3].max() < 0.15, "the rim stays as it was"
+    np.testing.assert_array_equal(layers, draw_layers(generator, grounds, seed=1))
+    assert (layers != draw_layers(generator, grounds, seed=2)).any()
+    made = put_layers(grounds, layers)
+    assert made.dtype == np.uint8 and (made != grounds).any()
     with pytest.raises(DataError, match="too few"):
-        train_generator(crops[:11], steps=2)
+        train_generator(crops[:11], grounds, steps=2)
 
 
 def test_a_class_made_rare_keeps_that_many_and_hides_the_rest(tmp_path):
@@ -271,11 +290,12 @@ def test_a_trial_tells_help_from_harm_and_from_chance(tmp_path, monkeypatch, gai
         return average
 
     monkeypatch.setattr(trial, "_train_and_measure", train)
-    monkeypatch.setattr(pictures_module, "train_generator", lambda images, **_: images)
+    monkeypatch.setattr(pictures_module, "MIN_WINDOWS", 4)
+    monkeypatch.setattr(pictures_module, "train_generator", lambda crops, backgrounds, **_: None)
     monkeypatch.setattr(
         pictures_module,
-        "draw_crops",
-        lambda images, count, seed: np.resize(images, (count, *images.shape[1:])),
+        "draw_layers",
+        lambda generator, backgrounds, seed: np.full((*backgrounds.shape[:3], 4), 0.5, np.float32),
     )
     done = trial.try_pictures(tmp_path, "spot", keep=15, count=4, generator_steps=1, steps=1)
     assert said in done.verdict

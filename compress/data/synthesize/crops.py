@@ -67,47 +67,57 @@ def _sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """Mean distances to the nearest other crop, in grey levels (root mean square), made against real.
+    """What was drawn, made against real; root mean squares of crops shrunk to 16 x 16.
 
-    real: among the real crops. made: among as many made ones. copied: from a made crop to the nearest real one.
+    drawn: grey levels by which drawing changed a crop. variety: mean distance from what was drawn in one crop to the most
+    similar in another, as a share of `drawn`; 0 where it is always the same. novelty: mean distance from a made crop to
+    the nearest real one, as a share of that between real ones: 0 where they are repeated, 1 as far as real ones are from each
+    other, well above 1 where they are something else.
     """
 
-    real: float
-    made: float
-    copied: float
+    drawn: float
+    variety: float
+    novelty: float
 
     @property
-    def diversity(self) -> float:
-        """How far apart, made / real: well below 1 where the generator makes one thing over and over (mode collapse)."""
-        return self.made / max(self.real, 1e-6)
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong, a line each: the limits tell the plain failures from the rest, not good from better."""
+        found = []
+        if self.drawn < 3:
+            found.append(
+                "the network draws next to nothing: more --steps, or a class that can be seen at 32 pixels"
+            )
+        elif self.variety < 0.3:
+            found.append(
+                "the network draws one thing over and over (mode collapse): another --seed, more --steps"
+            )
+        if self.novelty < 0.25:
+            found.append("the network repeats what it was shown: --method copy does that at no cost")
+        elif self.novelty > 1.5:
+            found.append("what the network draws is unlike the real ones: more --steps, or --method copy")
+        return tuple(found)
 
-    @property
-    def novelty(self) -> float:
-        """How far from the real ones, copied / real: near 0 where it repeats what it was shown, far above 1 where it makes something else."""
-        return self.copied / max(self.real, 1e-6)
 
-    @property
-    def collapsed(self) -> bool:
-        return self.diversity < 0.5
+def measure_likeness(real: Images, backgrounds: Images, made: Images) -> Likeness:
+    """Compare real crops (N, s, s, 3) and made ones (M, s, s, 3) with what was there before; N and M at least 2.
 
-    @property
-    def memorised(self) -> bool:
-        return self.novelty < 0.25
-
-
-def measure_likeness(real: Images, made: Images) -> Likeness:
-    """Compare crops (N, s, s, 3) and (M, s, s, 3), both at least 2, shrunk to 16 x 16 so that detail does not drown shape;
-    a mirror image counts as the same.
+    A mirror image counts as the same.
     """
-    count = min(len(real), len(made), 400)
-    real_small, made_small = _small(real), _small(made[:count])
-    mirrored = _small(real[:, :, ::-1])
-    among_real = _distances(real_small[:count], real_small[:count])
-    among_made = _distances(made_small, made_small)
-    for own in (among_real, among_made):
-        np.fill_diagonal(own, np.inf)
+    count = min(len(made), 400)
+    made_small, before = _small(made[:count]), _small(backgrounds[:count])
+    real_small, mirrored = _small(real[:400]), _small(real[:400, :, ::-1])
+    change = made_small - before
+    drawn = float(np.sqrt((change**2).mean()))
+    own = np.minimum(_distances(real_small, real_small), _distances(real_small, mirrored))
+    np.fill_diagonal(own, np.inf)
+    changes = _distances(change, change)
+    np.fill_diagonal(changes, np.inf)
     across = np.minimum(_distances(made_small, real_small), _distances(made_small, mirrored))
-    return Likeness(*(float(d.min(axis=1).mean()) for d in (among_real, among_made, across)))
+    return Likeness(
+        drawn,
+        float(changes.min(axis=1).mean()) / max(drawn, 1e-6),
+        float(across.min(axis=1).mean()) / max(float(own.min(axis=1).mean()), 1e-6),
+    )
 
 
 def _small(images: Images) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +19,46 @@ MAX_LEVEL = 40.0  # grey levels that a crop is made lighter or darker at most
 MAX_SHARE = 0.9  # of the picture's side that a crop may fill
 
 
-def paste_crop(
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where a crop goes in a picture, in its pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def of(self, picture: Image) -> Image:
+        """The pixels that are there, a view."""
+        return picture[self.y : self.y + self.height, self.x : self.x + self.width]
+
+    @property
+    def box_px(self) -> NDArray[np.float32]:
+        """Where an object in the middle BOX_SHARE lies, xyxy (4,)."""
+        margin_x, margin_y = (side * (1 - BOX_SHARE) / 2 for side in (self.width, self.height))
+        return np.array(
+            [
+                self.x + margin_x,
+                self.y + margin_y,
+                self.x + self.width - margin_x,
+                self.y + self.height - margin_y,
+            ],
+            np.float32,
+        )
+
+
+def find_window(
     picture: Image,
     crop: Image,
     sides_px: Sequence[float],
     taken_px: NDArray[np.float32],
     *,
     rng: np.random.Generator,
-) -> tuple[Image, NDArray[np.float32]] | None:
-    """(a new picture, its box xyxy_px (4,)), or None where no place is free.
+) -> Window | None:
+    """One of the places whose rim looks most like the crop's, or None where there is no room.
 
     picture: (H, W, 3) uint8. crop: (s, s, 3) uint8, its object in the middle BOX_SHARE. sides_px: the width and height that
-    the object shall have. taken_px: (N, 4) boxes that the crop must not touch.
+    the object shall have. taken_px: (N, 4) boxes that the window must not touch.
     """
     import cv2
 
@@ -37,22 +66,39 @@ def paste_crop(
     crop_w, crop_h = (max(8, round(float(side) / BOX_SHARE)) for side in sides_px)
     if crop_w > MAX_SHARE * width or crop_h > MAX_SHARE * height:
         return None
-    patch = np.asarray(cv2.resize(crop, (crop_w, crop_h), interpolation=cv2.INTER_CUBIC), np.uint8)
+    patch = np.asarray(cv2.resize(crop, (crop_w, crop_h), interpolation=cv2.INTER_AREA), np.uint8)
     place = _find_place(picture, patch, taken_px, rng)
-    if place is None:
-        return None
-    x, y = place
-    under = picture[y : y + crop_h, x : x + crop_w].astype(np.float32)
-    rim = _rim(crop_h, crop_w)
+    return None if place is None else Window(*place, crop_w, crop_h)
+
+
+def blend_crop(picture: Image, window: Window, crop: Image) -> Image:
+    """A copy of the picture with the crop (s, s, 3) uint8 in the window, made as light as its rim, faded in."""
+    import cv2
+
+    under = window.of(picture).astype(np.float32)
+    patch = cv2.resize(crop, (window.width, window.height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    rim = _rim(window.height, window.width)
     # as light as what lies there; a shift of each colour by itself would tint the object
     level = np.clip((under - patch)[rim].mean(), -MAX_LEVEL, MAX_LEVEL)
-    alpha = _fade(crop_h, crop_w)
-    blended = under + alpha * (patch + level - under)
+    return _with(picture, window, under + fade(window.height, window.width) * (patch + level - under))
+
+
+def blend_layer(picture: Image, window: Window, layer: NDArray[np.float32]) -> Image:
+    """A copy of the picture with a drawn layer (s, s, 4), BGR 0..255 and opacity 0..1, over the window."""
+    import cv2
+
+    under = window.of(picture).astype(np.float32)
+    # colours weighted by their opacity, or what is not to be seen would bleed in from the edges
+    weighted = np.concatenate((layer[..., :3] * layer[..., 3:], layer[..., 3:]), axis=-1)
+    large = cv2.resize(weighted, (window.width, window.height), interpolation=cv2.INTER_CUBIC)
+    opacity = np.clip(large[..., 3:], 0, 1)
+    return _with(picture, window, under * (1 - opacity) + large[..., :3])
+
+
+def _with(picture: Image, window: Window, pixels: NDArray[np.float32]) -> Image:
     out = picture.copy()
-    out[y : y + crop_h, x : x + crop_w] = np.clip(np.rint(blended), 0, 255)
-    margin_x, margin_y = crop_w * (1 - BOX_SHARE) / 2, crop_h * (1 - BOX_SHARE) / 2
-    box = np.array([x + margin_x, y + margin_y, x + crop_w - margin_x, y + crop_h - margin_y], np.float32)
-    return out, box
+    window.of(out)[:] = np.clip(np.rint(pixels), 0, 255)
+    return out
 
 
 def _find_place(
@@ -92,7 +138,7 @@ def _rim(height: int, width: int) -> NDArray[np.bool_]:
     return rim
 
 
-def _fade(height: int, width: int) -> NDArray[np.float32]:
+def fade(height: int, width: int) -> NDArray[np.float32]:
     """(height, width, 1): 1 over the object and a little round it, a cosine down to 0 at the edge."""
 
     def ramp(count: int) -> NDArray[np.float32]:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.detection import DetectionSet, join_sets
-from compress.data.synthesize.crops import Likeness, cut_crops
-from compress.data.synthesize.pictures import COPY_PX, Method, check_crops, class_of, make_crops, paste_crops
+from compress.data.synthesize.crops import Likeness
+from compress.data.synthesize.pictures import Method, class_of, crops_for, make_pictures
 from compress.measure.metric import interval95
 from edgeai.errors import DataError, UsageError
 
@@ -97,17 +97,23 @@ def try_pictures(
             next_step=f"a trial needs at least {MIN_HELD_OUT} of both in {HELD_OUT:.0%} of the split",
         )
     rare = make_rare(kept, class_id, keep=keep, rng=np.random.default_rng(seed))
-    check_crops(cut_crops(rare, class_id), label, "gan")
+    methods: tuple[Method, ...] = ("copy", "gan")
+    crops = {method: crops_for(rare, class_id, method) for method in methods}
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         sets, likeness = {"plain": rare}, None
-        methods: tuple[Method, ...] = ("copy", "gan")
-        for method in methods:
-            real = cut_crops(rare, class_id, size=None if method == "gan" else COPY_PX)
-            made, seen = make_crops(real, count, steps=generator_steps, seed=seed, method=method)
+        for method, real in crops.items():
+            new, seen, _ = make_pictures(
+                rare,
+                class_id,
+                real,
+                work / method,
+                count=count,
+                steps=generator_steps,
+                seed=seed,
+                method=method,
+            )
             likeness = seen or likeness
-            rng = np.random.default_rng([seed, 2])
-            new = paste_crops(rare, class_id, made, work / method, count=count, rng=rng)
             sets[method] = join_sets([rare, new])
         averages: dict[str, list[Average]] = {
             arm: [_train_and_measure(each, held, class_id, work, steps, s, f"{arm}, seed {s}") for s in SEEDS]
