@@ -106,12 +106,14 @@ def open_strategy(kind: Kind) -> Any:
     """
     if kind == "one":
         return None
-    import tensorflow as tf
-
     if kind == "mirrored":
+        import tensorflow as tf
+
         return tf.distribute.MirroredStrategy()
     workers = _read_cluster(os.environ.get("TF_CONFIG", ""))
     print_note(f"waiting for the {len(workers)} workers {', '.join(workers)}")
+    import tensorflow as tf
+
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:

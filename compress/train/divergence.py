@@ -18,6 +18,7 @@ OVERFLOWS_IN_A_ROW = 30  # float16 finds its loss scale by halving it
 
 START_STEPS = 20  # whose mean loss is where a training starts
 FAR_ABOVE = 5.0  # times the start, above the start
+SPIKE = 20.0  # times the start: what counts of a single step
 LEAST_START = 0.1  # a copy that learns from itself starts at nothing; losses here are of order one
 FOR_LONG = 0.1  # of the steps
 LEAST_LONG = 100
@@ -61,14 +62,15 @@ class Watch:
             self._start.append(loss)
             self._smooth = sum(self._start) / len(self._start)
             return
-        self._smooth = MEMORY * self._smooth + (1 - MEMORY) * loss
         start = sum(self._start) / START_STEPS
-        high = self._smooth - start > FAR_ABOVE * max(abs(start), LEAST_START)
-        self._high = self._high + 1 if high else 0
+        scale = max(abs(start), LEAST_START)
+        # a single spike, however high, must not stand for a hundred steps
+        self._smooth = MEMORY * self._smooth + (1 - MEMORY) * min(loss, start + SPIKE * scale)
+        self._high = self._high + 1 if self._smooth - start > FAR_ABOVE * scale else 0
         if self._high >= max(LEAST_LONG, FOR_LONG * self._steps):
             raise PassError(
                 f"{self._description}: the training diverged: the loss began at {start:.3g} and has been far above that "
-                f"for {self._high} steps, it is {self._smooth:.3g} at step {step} of {self._steps}",
+                f"for {self._high} steps, it is {loss:.3g} at step {step} of {self._steps}",
                 next_step="lower learning_rate in the recipe, or raise warm_up",
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -201,9 +201,10 @@ class _Training:
             rate = learning_rate_at(
                 done, steps=settings.steps, peak=settings.learning_rate, warm_up=settings.warm_up
             )
-            told = self._stepper.run(
-                batches, learning_rate=rate, momentum=average_momentum_at(done, settings.average)
-            )
+            with self._library_errors(done + 1):
+                told = self._stepper.run(
+                    batches, learning_rate=rate, momentum=average_momentum_at(done, settings.average)
+                )
             done += 1
             pending.append((done, told, batches))
             check = self._check_due(done)
@@ -224,6 +225,27 @@ class _Training:
                     self._save(file)
                     saved_s = time.monotonic()
                 self._pace.pause(self._pace.now() - paused)
+
+    @contextmanager
+    def _library_errors(self, step: int) -> Iterator[None]:
+        """What TensorFlow can do nothing about, in words."""
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.ResourceExhaustedError as error:
+            raise PassError(
+                f"{self._description}: out of memory at step {step} with batches of {self._settings.batch}",
+                next_step="lower batch in the recipe",
+            ) from error
+        except tf.errors.OpError as error:
+            if self._replicas.workers == 1:
+                raise
+            first = error.message.splitlines()[0][:120]
+            raise PassError(
+                f"{self._description}: another worker went away at step {step} ({first})",
+                next_step="start all workers again: they go on from the first one's checkpoint",
+            ) from error
 
     def _hear(self, step: int, told: Any, batches: list[Batch]) -> None:
         said = self._stepper.read(told)
