@@ -26,18 +26,18 @@ class ClipCache:
     def __init__(self, *, sample_rate_hz: int, max_bytes: int = CACHE_BYTES) -> None:
         self._sample_rate_hz = sample_rate_hz
         self._left_bytes = max_bytes
-        self._kept: dict[Path, NDArray[np.int16]] = {}
+        self._kept: dict[tuple[Path, int], NDArray[np.int16]] = {}
 
     def read(self, path: Path, samples: int) -> NDArray[np.float32]:
         """The first `samples` of a clip, or all of a shorter one. Raises what read_clip raises."""
-        kept = self._kept.get(path)
+        kept = self._kept.get((path, samples))
         if kept is None:
             clip = read_clip(path, sample_rate_hz=self._sample_rate_hz)[:samples]
             if clip.size * 2 > self._left_bytes:
                 return clip
             kept = np.clip(np.rint(clip * 32768), -32768, 32767).astype(np.int16)
             self._left_bytes -= kept.nbytes
-            self._kept[path] = kept
+            self._kept[path, samples] = kept
         return kept.astype(np.float32) / np.float32(32768)
 
 

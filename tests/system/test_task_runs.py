@@ -98,7 +98,7 @@ def test_a_classifier_tells_colours_apart(tmp_path, capsys):
         "network": {"kind": "cnn-classifier", "params": {"multiplier": 0.25}},
         "decoder": {"name": "class", "params": {"activation": "softmax"}},
         "passes": [
-            {"kind": "train", "fit": {"steps": 60, "batch": 8, "learning_rate": 5e-3, "average": 0.9}},
+            {"kind": "train", "fit": {"steps": 200, "batch": 8, "learning_rate": 5e-3, "average": 0.9}},
             INT8,
         ],
     }
