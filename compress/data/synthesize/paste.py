@@ -13,8 +13,8 @@ from compress.data.synthesize.crops import BOX_SHARE
 Image = NDArray[np.uint8]
 # Compared at a scale where the crop is about so large: enough to see the rim, and fast.
 SEARCH_PX = 24
-# Of all places, the best fitting share to choose from: the very best would always be the same.
-CHOICE = 0.005
+# So many of the best fitting places to choose from: the very best would always be the same.
+CHOICE = 30
 MAX_LEVEL = 40.0  # grey levels that a crop is made lighter or darker at most
 MAX_SHARE = 0.9  # of the picture's side that a crop may fill
 
@@ -122,8 +122,7 @@ def _find_place(
     free = int(np.isfinite(cost).sum())
     if free == 0:
         return None
-    best = np.argpartition(cost, min(free, cost.size - 1), axis=None)[:free]
-    best = best[np.argsort(cost.flat[best], kind="stable")][: max(1, int(free * CHOICE))]
+    best = np.argpartition(cost, min(CHOICE, free, cost.size - 1), axis=None)[: min(CHOICE, free)]
     row, column = np.unravel_index(int(rng.choice(best)), cost.shape)
     x = min(int(column / scale), picture.shape[1] - patch.shape[1])
     y = min(int(row / scale), picture.shape[0] - patch.shape[0])
