@@ -107,13 +107,14 @@ def first_bad_layer(network: Any, batch: Any, loss: Callable[[Any, Any], Any]) -
     import tensorflow as tf
 
     layers = [layer for layer in network.layers if layer.output is not None]
-    inner = keras.Model(network.inputs, [layer.output for layer in layers])
-    outputs = inner(batch["inputs"], training=False)
+    inputs = network.inputs[0] if len(network.inputs) == 1 else network.inputs
+    inner = keras.Model(inputs, [layer.output for layer in layers])
+    outputs = inner(batch["inputs"], training=True)
     for layer, output in zip(layers, outputs, strict=True):
         if not all(bool(tf.reduce_all(tf.math.is_finite(t))) for t in tf.nest.flatten(output)):
             return f"; in the output of layer {layer.name} first"
     with tf.GradientTape() as tape:
-        value = loss(network(batch["inputs"], training=False), batch)
+        value = loss(network(batch["inputs"], training=True), batch)
         value = value["loss"] if isinstance(value, dict) else value
     variables = network.trainable_variables
     gradients = tape.gradient(value, variables)

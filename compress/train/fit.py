@@ -254,8 +254,10 @@ class _Training:
             for local, batch in enumerate(batches):
                 number = (step - 1) * self._replicas.count + self._replicas.first + local
                 check_batch(batch, description=self._description, number=number)
-            with self._stepper.present_weights():
+            # looking for the layer must not hide what was found: some networks cannot be taken apart
+            with self._stepper.present_weights(), suppress(Exception):
                 return first_bad_layer(self._network, batches[0], self._loss)
+            return ""
 
         try:
             self._watch.tell(step, said, explain)
