@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -89,12 +90,10 @@ def stream_steps(stream: Any, features: Floats) -> Iterator[tuple[dict[str, Floa
 
     The inputs are what int8 conversion wants to see (compress.quantize.tflite.convert_tflite), states included.
     """
-    import tensorflow as tf
-
     states = zero_states(stream)
     (name,) = stream.input.keys() - states.keys()
     step_frames = stream.input[name].shape[1]
-    run = tf.function(lambda inputs: stream(inputs, training=False), autograph=False)
+    run = _compiled(stream)
     for start in range(0, len(features) - step_frames + 1, step_frames):
         inputs = {name: np.asarray(features[np.newaxis, start : start + step_frames], np.float32), **states}
         said = {key: np.asarray(value) for key, value in run(inputs).items()}
@@ -107,6 +106,15 @@ def streaming_inputs(stream: Any, windows: Iterable[Floats]) -> Iterator[dict[st
     for window in windows:
         for inputs, _ in stream_steps(stream, window):
             yield inputs
+
+
+@lru_cache(
+    maxsize=2
+)  # calibration feeds one network hundreds of windows, and tracing takes longer than a window
+def _compiled(stream: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.function(lambda inputs: stream(inputs, training=False), autograph=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, ..
     "cnn-classifier": (CLASSIFY, {"multiplier": 0.25, "depth": 1}, {"class": (3,)}),
     "ds-tc-resnet": (KEYWORD, {"multiplier": 0.25}, WORDS),
     "ds-cnn": (KEYWORD, {"multiplier": 0.25}, WORDS),
-    "bc-resnet": (KEYWORD, {"multiplier": 1.0, "blocks": [2, 1, 1, 1]}, WORDS),
+    "bc-resnet": (KEYWORD, {"multiplier": 1.0, "blocks": [2, 1, 1, 1], "sub_bands": 2}, WORDS),
     "crnn": (TRANSCRIBE, {"multiplier": 0.25, "layers": 1, "time_stride": 4}, SYMBOLS),
     "conformer-lite": (TRANSCRIBE, {"multiplier": 0.25, "blocks": 1, "time_stride": 4}, SYMBOLS),
     "transformer": (TRANSCRIBE, {"multiplier": 0.25, "blocks": 1, "time_stride": 4}, SYMBOLS),
