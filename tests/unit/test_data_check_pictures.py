@@ -413,15 +413,28 @@ def test_a_folder_that_is_none_and_a_split_that_is_not_there(pictures, tmp_path)
         run_check(tmp_path / "empty")
 
 
-def test_turned_copies_are_found_by_their_turn():
-    first = [describe_picture(cv2.cvtColor(draw(i, (80, 80)), cv2.COLOR_BGR2GRAY)) for i in range(20)]
+@pytest.mark.parametrize("turn", range(1, 8))
+def test_turned_copies_are_found(turn):
+    looks = [describe_picture(cv2.cvtColor(draw(i, (80, 80)), cv2.COLOR_BGR2GRAY)) for i in range(20)]
     grey = cv2.cvtColor(draw(3, (80, 80)), cv2.COLOR_BGR2GRAY)
-    turns = {"mirrored": grey[:, ::-1], "turned by 180": grey[::-1, ::-1], "transposed": grey.T}
-    for name, turned in turns.items():
-        rows = [*first, describe_picture(np.ascontiguousarray(turned))]
-        signs, thumbs = np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
-        (pair,) = find_lookalikes(signs, thumbs, np.zeros(21, int))
-        assert (pair.first, pair.second, pair.copy, pair.turn) == (3, 20, True, name)
+    turned = np.rot90(grey[:, ::-1] if turn & 4 else grey, turn & 3)
+    looks.append(describe_picture(np.ascontiguousarray(turned)))
+    (pair,) = find_lookalikes(looks, [0] * 21)
+    assert (pair.first, pair.second, pair.copy, pair.turned) == (3, 20, True, True)
+
+
+def test_a_fixed_camera_is_one_scene_and_not_copies():
+    """Hundreds of frames of one place with something that moves: found across splits, without all pairs."""
+    place = draw(5, (96, 96))
+    looks = []
+    for i in range(60):
+        frame = place.copy()
+        frame[10 + i : 26 + i, 20:60] = 255 - frame[10 + i : 26 + i, 20:60]
+        looks.append(describe_picture(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)))
+    pairs = find_lookalikes(looks, [i % 2 for i in range(60)])
+    assert pairs and len(pairs) <= 60 * 4 * 2 * 2
+    far = [pair for pair in pairs if abs(pair.first - pair.second) > 8]
+    assert not any(pair.copy for pair in far)
 
 
 def test_boxes_may_overhang_by_a_rounding():

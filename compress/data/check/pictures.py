@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compress.data.check.boxes import find_box_faults
 from compress.data.check.listing import Entry
-from compress.data.check.lookalikes import MIN_SPREAD, Signs, Thumb, describe_picture
+from compress.data.check.lookalikes import MIN_SPREAD, Look, describe_picture
 from compress.data.check.picture_file import Colours, FileFacts, read_facts
 from compress.data.check.report import Fault
 
@@ -22,18 +22,19 @@ MAX_PIXELS = 150_000_000
 # libjpeg paints what is missing in this grey (level shift of T.81, A.3.1); noise and texture never give whole rows of it
 _MISSING_GREY = 128
 _MIN_GREY_ROWS = 8
+# standard deviation in grey levels
+FLAT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class PictureFacts:
-    """digest: SHA-256 of the file. signs, thumb: see lookalikes, None for a flat picture. size: (width, height) decoded."""
+    """digest: SHA-256 of the file. look: see lookalikes, None for a flat picture. size: (width, height) decoded."""
 
     digest: bytes
     size: tuple[int, int]
     colours: Colours
     orientation: int
-    signs: Signs | None
-    thumb: Thumb | None
+    look: Look | None
 
 
 def look_at_picture(entry: Entry) -> tuple[PictureFacts | None, list[Fault]]:
@@ -70,21 +71,12 @@ def look_at_picture(entry: Entry) -> tuple[PictureFacts | None, list[Fault]]:
     faults.extend(find_box_faults(entry, size))
     import cv2
 
-    signs, thumb, spread = describe_picture(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8))
-    if spread < 1.0:
+    look = describe_picture(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8))
+    if look.spread < FLAT:
         say("flat-picture")
-    structured = spread >= MIN_SPREAD
-    return (
-        PictureFacts(
-            hashlib.sha256(data).digest(),
-            (width, height),
-            facts.colours,
-            facts.orientation,
-            signs if structured else None,
-            thumb if structured else None,
-        ),
-        faults,
-    )
+    digest = hashlib.sha256(data).digest()
+    shown = look if look.spread >= MIN_SPREAD else None
+    return PictureFacts(digest, (width, height), facts.colours, facts.orientation, shown), faults
 
 
 def _read(entry: Entry, faults: list[Fault]) -> bytes | None:
