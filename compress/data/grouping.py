@@ -282,7 +282,7 @@ def write_rows(listing: Listing, rows: Sequence[int], path: Path) -> None:
         boxes = [
             box for box in coco["annotations"] if isinstance(box, dict) and box.get("image_id") in numbers
         ]
-        write_whole(path, json.dumps({**coco, "images": images, "annotations": boxes}, ensure_ascii=False))
+        write_whole(path, json.dumps({**coco, "images": images, "annotations": boxes}))
         return
     out = io.StringIO()
     if listing.form == "csv":

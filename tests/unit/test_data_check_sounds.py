@@ -260,9 +260,9 @@ def test_sound_folders_are_checked_and_listed(tmp_path):
 @pytest.mark.parametrize(
     "content, told",
     [
-        ("", "no instances|lists nothing"),
+        ("", "nor is there a <split>.csv"),
         ("file,label\n", "lists nothing"),
-        ("file,word\na,b\n", "no instances"),
+        ("file,word\na,b\n", "nor is there a <split>.csv"),
     ],
 )
 def test_a_list_that_is_none_is_one_error(tmp_path, content, told):

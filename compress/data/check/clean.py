@@ -165,7 +165,7 @@ def _write_coco(listing: Listing, drops: dict[int, str], faults: Sequence[Fault]
         annotations.extend(kept)
     for code in ("unknown-category", "orphan-box"):
         boxes_dropped[code] += sum(fault.code == code for fault in faults)
-    text = json.dumps({**coco, "images": images, "annotations": annotations}, ensure_ascii=False)
+    text = json.dumps({**coco, "images": images, "annotations": annotations})
     write_whole(path, text)
     return CleanedList(
         listing.split,

@@ -28,8 +28,7 @@ def read_other_lists(folder: Path, splits: Sequence[str]) -> list[Listing]:
         if made:
             return made
         raise DataMissingError(
-            f"{folder} holds no instances_<split>.json, no <split>.csv with file and label, no label format of another "
-            f"tool, and no folders of a class each ({error})"
+            f"{error}; nor is there a <split>.csv with file and label, or a folder for each class"
         ) from error
     names = list(splits) or list(list_splits(kind, folder))
     return [_from_set(folder, kind, split, load_detections(kind, folder, split, None)) for split in names]

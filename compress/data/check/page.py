@@ -34,14 +34,14 @@ _SHOWN: dict[str, str] = {"error": "errors", "warning": "warnings", "info": "not
 def write_check_page(report: CheckReport, listings: Sequence[Listing], path: Path) -> Path:
     """Write the page. Raises EdgeError where it cannot be written."""
     entries = {(entry.split, entry.file): entry for listing in listings for entry in listing.entries}
-    sections: list[tuple[str, Sequence[str]]] = [("In short", [_figures(report), _verdict(report)])]
+    sections: list[tuple[str, Sequence[str]]] = [("In short", [_verdict(report), _figures(report)])]
     sections.append(("Splits and classes", [_split_table(report), *_class_charts(report.splits)]))
     left = MAX_EXAMPLES
     for code, faults in report.by_code().items():
         kind = FAULT_KINDS[code]
         drawn = _examples(faults[: min(EXAMPLES, left)], entries, report)
         left -= len(drawn)
-        parts: list[str] = [paragraph(f"{kind.what.capitalize()}. What to do: {kind.todo}.")]
+        parts: list[str] = [paragraph(f"{kind.what[0].upper()}{kind.what[1:]}. What to do: {kind.todo}.")]
         if drawn:
             parts.append(side_by_side(*drawn))
         parts.append(fold(f"all {len(faults)}" if len(faults) > 1 else "in words", _lines(faults)))
@@ -98,7 +98,7 @@ def _class_charts(splits: Sequence[SplitCounts]) -> list[Html]:
         shown = counts if len(counts) <= 24 else [*counts[:12], *counts[-12:]]
         if shown:
             more = f" (12 most and 12 least of {len(counts)})" if len(counts) > 24 else ""
-            charts.append(bar_chart(f"{split.name}{more}", [(label, float(n)) for label, n in shown]))
+            charts.append(bar_chart(f"{split.name}{more}", [(_text(label), float(n)) for label, n in shown]))
     return [side_by_side(*charts)] if charts else []
 
 
@@ -109,7 +109,7 @@ def _lines(faults: Sequence[Fault]) -> str:
         lines.append(f"{fault.split}: {fault.file} {fault.detail}{other}".strip())
     if len(faults) > _MAX_LISTED:
         lines.append(f"and {len(faults) - _MAX_LISTED} more: see --json")
-    return "\n".join(lines)
+    return _text("\n".join(lines))
 
 
 def _examples(
@@ -137,7 +137,7 @@ def _thumb(entry: Entry, fault: Fault) -> Html | None:
     if image is None:
         return None
     height, width = image.shape[:2]
-    scale = min(1.0, THUMB_SIDE_PX / max(height, width))
+    scale = min(3.0, THUMB_SIDE_PX / max(height, width))
     small = cv2.resize(
         image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
     )
@@ -177,4 +177,9 @@ def _wave(entry: Entry, fault: Fault) -> Html | None:
 
 def _caption(entry: Entry, fault: Fault) -> str:
     own = entry.file == fault.file and entry.split == fault.split
-    return f"{entry.split}: {entry.file}" + (f", {fault.detail}" if own and fault.detail else "")
+    return _text(f"{entry.split}: {entry.file}" + (f", {fault.detail}" if own and fault.detail else ""))
+
+
+def _text(text: str) -> str:
+    """Names may hold what is no character in a file."""
+    return text.encode("utf-8", "backslashreplace").decode()
