@@ -19,12 +19,19 @@ _LABEL_HEADS = ("class_", "keyword", "class")
 
 
 def network_from_bundle(
-    where: str, *, data_root: Path, shape: tuple[int, ...], labels: Sequence[str], keep_heads: bool = True
+    where: str,
+    *,
+    data_root: Path,
+    shape: tuple[int, ...],
+    labels: Sequence[str],
+    keep_heads: bool = True,
+    trained: bool = True,
 ) -> Any:
     """The Keras network of a bundle, with inputs of `shape` and outputs for `labels`.
 
     where: a bundle's folder, below `data_root` or anywhere, or a zoo model. Where the labels differ from the bundle's, the
-    layers that score labels start anew (keep_heads false: always); everything else keeps its weights. Raises BundleError
+    layers that score labels start anew (keep_heads false: always); everything else keeps its weights (trained false: nothing
+    does, for a fair comparison from scratch). Raises BundleError
     for a bundle that is absent or broken, RecipeError for one without its network, or one that does not take such inputs.
     """
     below = data_root / where
@@ -34,7 +41,9 @@ def network_from_bundle(
     heads = {layer.name for layer in network.layers if layer.name.startswith(_LABEL_HEADS) and layer.weights}
     if anew and not heads:
         raise RecipeError(f"bundle {bundle.name}: its network has no layer that scores labels")
-    return _refitted(network, shape, heads if anew else set(), len(labels), where=bundle.name)
+    return _refitted(
+        network, shape, heads if anew else set(), len(labels), trained=trained, where=bundle.name
+    )
 
 
 def _network_file(bundle: Bundle) -> Path:
@@ -47,7 +56,9 @@ def _network_file(bundle: Bundle) -> Path:
     )
 
 
-def _refitted(network: Any, shape: tuple[int, ...], heads: set[str], labels: int, *, where: str) -> Any:
+def _refitted(
+    network: Any, shape: tuple[int, ...], heads: set[str], labels: int, *, trained: bool, where: str
+) -> Any:
     """A copy with another input shape, and with `heads` for so many labels, untrained."""
     import keras
 
@@ -65,7 +76,7 @@ def _refitted(network: Any, shape: tuple[int, ...], heads: set[str], labels: int
 
     try:
         refitted = keras.models.clone_model(network, clone_function=build)
-        for layer in network.layers:
+        for layer in network.layers if trained else ():
             if layer.weights and layer.name not in heads:
                 refitted.get_layer(layer.name).set_weights(layer.get_weights())
     except (ValueError, TypeError) as error:
