@@ -64,10 +64,7 @@ def _refitted(
 
     def build(layer: Any) -> Any:
         config = layer.get_config()
-        if isinstance(layer, keras.layers.InputLayer):
-            config["batch_shape"] = (None, *shape)
-            config.pop("batch_input_shape", None)
-        elif layer.name in heads:
+        if layer.name in heads:
             config["units" if "units" in config else "filters"] = labels
             if layer.name.startswith("class_"):  # one score a cell: most say nothing
                 prior = keras.initializers.Constant(-math.log((1 - PRIOR_SCORE) / PRIOR_SCORE))
@@ -75,7 +72,8 @@ def _refitted(
         return layer.__class__.from_config(config)
 
     try:
-        refitted = keras.models.clone_model(network, clone_function=build)
+        picture = keras.Input(shape, name=network.inputs[0].name.split(":")[0])
+        refitted = keras.models.clone_model(network, input_tensors=picture, clone_function=build)
         for layer in network.layers if trained else ():
             if layer.weights and layer.name not in heads:
                 refitted.get_layer(layer.name).set_weights(layer.get_weights())
