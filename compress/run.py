@@ -37,10 +37,19 @@ class RunResult:
     seconds: float
 
 
-def run_recipe(recipe: Recipe, *, data_root: Path, out: Path, work: Path, fresh: bool = False) -> RunResult:
+def run_recipe(
+    recipe: Recipe,
+    *,
+    data_root: Path,
+    out: Path,
+    work: Path,
+    fresh: bool = False,
+    strategy: Any = None,
+) -> RunResult:
     """Make the bundle that `recipe` describes in `out`, working files in `work`.
 
-    A run of the same recipe and data that was cut off in `work` goes on where it was, unless `fresh`.
+    A run of the same recipe and data that was cut off in `work` goes on where it was, unless `fresh`. strategy: from
+    open_strategy(), where several devices or hosts train together; each process has an `out` and a `work` of its own.
 
     Raises RecipeError, DataMissingError, DataError or BundleError before training where they can be known, PassError
     during it. A pass that breaks the budget is undone and told in its record. Until the very end nothing is written to
@@ -59,7 +68,7 @@ def run_recipe(recipe: Recipe, *, data_root: Path, out: Path, work: Path, fresh:
     task = open_task(recipe, data_root=data_root, work=work)
     measured_on = task.pictures_measured_on()
     unlabelled = load_unlabelled(recipe, data_root, work, measured_on=measured_on)
-    bench = Bench(recipe, task, work, unlabelled)
+    bench = Bench(recipe, task, work, unlabelled, strategy=strategy)
     saved = SavedRun(work, run_fingerprint(recipe, data_root))
     state = None if fresh else saved.load()
     if state is not None:
@@ -123,6 +132,8 @@ def _run_pass(
     )
     measured = kept.measured if kept is not None and same else bench.measure(after)
     reason = _broken_budget(recipe, measured, records)
+    if bench.agree(bool(reason)) != bool(reason):
+        reason = "" if reason else "undone by the first process"
     record = PassRecord(settings.kind, time.monotonic() - started, measured, not reason, reason)
     return record, candidate if reason else after
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+bench_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure how fast training is.")
+app.add_typer(bench_app, name="bench")
 
 
 @app.callback(invoke_without_command=True)
@@ -50,6 +52,12 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over, where a run that was cut off would go on.")
     ] = False,
+    distribute: Annotated[
+        Literal["one", "mirrored", "multi-worker"],
+        typer.Option(
+            "--distribute", help="Train on one device, all GPUs here, or the hosts that TF_CONFIG names."
+        ),
+    ] = "one",
     json_output: Json = False,
 ) -> int:
     """Make the bundle that a recipe describes, and a report of it. A run that was cut off goes on where it was.
@@ -59,7 +67,14 @@ def run(
     from compress.cli.run import run_file
 
     return run_file(
-        recipe, data=data, out=out, work=work, dry_run=dry_run, fresh=fresh, json_output=json_output
+        recipe,
+        data=data,
+        out=out,
+        work=work,
+        dry_run=dry_run,
+        fresh=fresh,
+        distribute=distribute,
+        json_output=json_output,
     )
 
 
@@ -203,6 +218,22 @@ def compare(
         iou=iou,
         json_output=json_output,
     )
+
+
+@bench_app.command("train")
+def bench_train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, TOML.")],
+    data: DataRoot = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of each kind.")] = 64,
+    json_output: Json = False,
+) -> int:
+    """How fast a recipe trains, beside its network alone and its batches alone.
+
+    Example: edgeai-compress bench train models/commands/recipe.toml --data ../shared/data
+    """
+    from compress.cli.bench import run_train_bench
+
+    return run_train_bench(recipe, data=data, steps=steps, json_output=json_output)
 
 
 @app.command()

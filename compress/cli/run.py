@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from compress.cli.report import default_report
 from edgeai.console import print_json, print_table
@@ -24,6 +24,7 @@ def run_file(
     work: Path | None = None,
     dry_run: bool = False,
     fresh: bool = False,
+    distribute: Literal["one", "mirrored", "multi-worker"] = "one",
     json_output: bool = False,
 ) -> int:
     """Run the recipe at `path`, or with `dry_run` only check it. Raises what run_recipe raises."""
@@ -39,8 +40,14 @@ def run_file(
         return _plan(recipe, data, out, json_output)
     from compress.report.bundle import write_bundle_report
     from compress.run import run_recipe
+    from compress.train.distributed import find_replicas, open_strategy
 
-    result = run_recipe(recipe, data_root=data, out=out, work=work, fresh=fresh)
+    strategy = open_strategy(distribute)
+    replicas = find_replicas(strategy)
+    if not replicas.chief:  # the bundle is the first process's; the others only help to train
+        work = work.with_name(f"{work.name}-worker-{replicas.first}")
+        out = work / "bundle"
+    result = run_recipe(recipe, data_root=data, out=out, work=work, fresh=fresh, strategy=strategy)
     report = write_bundle_report(result.bundle, default_report(recipe.name))
     if json_output:
         print_json(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from compress.candidate import Candidate, EngineFile
 from compress.measure.cost import Cost, measure_cost
@@ -12,6 +15,7 @@ from compress.prune.channels import model_macs
 from compress.quantize.tflite import convert_tflite
 from compress.recipe import Recipe
 from compress.tasks.task import TrainingTask
+from compress.train.distributed import find_replicas
 from edgeai.engines import EdgeEngine, open_model_file
 
 
@@ -30,7 +34,8 @@ class Measured:
 class Bench:
     """task: batches, losses, and what each pass is measured on. work: a folder of this run.
 
-    step: what the pass under way is called in file names; unlabelled: pictures for `pretrain`.
+    step: what the pass under way is called in file names; unlabelled: pictures for `pretrain`. strategy: where several
+    devices or hosts train together (compress.train.distributed).
     """
 
     recipe: Recipe
@@ -38,6 +43,11 @@ class Bench:
     work: Path
     unlabelled: tuple[Path, ...] = ()
     step: str = ""
+    strategy: Any = None
+
+    def agree(self, value: bool) -> bool:
+        """What the first process thinks: a pass undone by one of several hosts must be undone by all."""
+        return bool(find_replicas(self.strategy).broadcast(np.array([float(value)]))[0])
 
     def checkpoint(self, name: str) -> Path:
         """Where a fit of the pass under way keeps its state, so that a killed run goes on from there."""

@@ -170,4 +170,5 @@ def _fit(
         checkpoint=bench.checkpoint(name),
         validate=task.validation_loss(network) if settings.patience else None,
         log_dir=bench.work / "logs" / f"{bench.step}-{name}",
+        strategy=bench.strategy,
     )
