@@ -231,7 +231,7 @@ def _reshape(
 def _unknown(
     graph: ChannelGraph, layer: Any, inputs: Sequence[Ids], tensors: Sequence[Any], output: Any
 ) -> Ids:
-    graph.fixed_macs += _macs_of(layer, output)
+    graph.fixed_macs += _macs_of(layer, tensors, output)
     from_channels = [ids for ids in inputs if not set(graph.roots(ids).tolist()) <= graph.fixed_roots()]
     if from_channels:
         graph.blocked[layer.name] = type(layer).__name__
@@ -240,15 +240,31 @@ def _unknown(
     return graph.new_ids(int(output.shape[-1] or 1), fixed=True)
 
 
-def _macs_of(layer: Any, output: Any) -> int:
-    """Multiplications of one call of a plain weighted layer, 0 for what has no kernel (or several)."""
+def _macs_of(layer: Any, inputs: Sequence[Any], output: Any) -> int:
+    """Multiplications of one call of a weighted layer that is not followed, 0 for what has no weights."""
+    kind = type(layer).__name__
+    if kind in _RECURRENT:  # every matrix (of both directions) once a step
+        return int(inputs[0].shape[1] or 1) * _matrices(layer)
+    if kind == "MultiHeadAttention":  # the projections, and each position against each other one, twice
+        keys, positions = int(inputs[-1].shape[1] or 1), int(output.shape[1] or 1)
+        against = positions * keys * layer.num_heads * (layer.key_dim + layer.value_dim)
+        return positions * _matrices(layer) + int(against)
     kernel = getattr(layer, "kernel", None)
     if kernel is None:
         return 0
-    if type(layer).__name__ == "Conv2DTranspose":  # its kernel is laid at every cell of the input
+    if kind == "Conv2DTranspose":  # its kernel is laid at every cell of the input
         strides = int(np.prod(layer.strides))
         return _area(output) // strides * int(np.prod(kernel.shape))
     return _area(output) * int(np.prod(kernel.shape))
+
+
+_RECURRENT = ("SimpleRNN", "GRU", "LSTM", "Bidirectional")
+
+
+def _matrices(layer: Any) -> int:
+    """Weights that multiply what the layer reads or remembers: all but the biases."""
+    named = ((w.name, w.shape) for w in layer.weights)
+    return sum(int(np.prod(shape)) for name, shape in named if "bias" not in name and len(shape) > 1)
 
 
 Handler = Callable[[ChannelGraph, Any, Sequence[Ids], Sequence[Any], Any], Ids]

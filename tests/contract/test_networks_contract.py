@@ -55,6 +55,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, ..
     "transformer": (TRANSCRIBE, {"multiplier": 0.25, "blocks": 1, "time_stride": 4}, SYMBOLS),
     "dense-autoencoder": (ANOMALY, {"multiplier": 0.5, "layers": 2}, {"rebuilt": (FRAMES, MELS, 1)}),
 }
+RECURRENT = {"crnn"}  # most of what they do is in layers that are neither pruned nor integer
 FROM_A_FILE = {"yolox-onnx", "keras-file", "bundle"}
 
 
@@ -158,33 +159,41 @@ def test_it_runs_pruned_to_six_tenths_or_says_why_not(networks, kind):
     try:
         smaller, report = prune_channels(network, macs_ratio=0.6, round_to=4)
     except PassError as error:
-        assert "at best" in str(error)
-        pytest.fail(f"refused: {error}")  # none of ours needs to be
+        assert kind in RECURRENT, f"refused: {error}"
+        assert "at best" in str(error) and "layers in the way: stage1_gru_both (Bidirectional)" in str(error)
+        return
     assert model_macs(smaller) == report["macs_after"] <= 0.6 * model_macs(network)
     outputs = smaller(inputs_for(network, 1), training=False)
     assert {name: tuple(t.shape[1:]) for name, t in outputs.items()} == RECIPES[kind][2]
     assert all(np.isfinite(np.array(value)).all() for value in outputs.values())
 
 
-def test_int8_is_integer_throughout_and_near_the_network(networks, kind, tmp_path):
+def test_int8_is_integer_throughout_or_refused_and_near_the_network(networks, kind, tmp_path):
     from compress.quantize.tflite import convert_tflite, float_tensors
 
     network = networks(kind)
     given = inputs_for(network, 6)
     path = tmp_path / "model.tflite"
-    path.write_bytes(convert_tflite(network, "int8", [x[None] for x in given]))
-    assert float_tensors(path) == []
-    got = run_integers(path, given[:1])
+    if kind in RECURRENT:
+        with pytest.raises(PassError, match=r"cannot be int8.*float16"):
+            convert_tflite(network, "int8", [x[None] for x in given])
+        path.write_bytes(convert_tflite(network, "float16"))
+    else:
+        path.write_bytes(convert_tflite(network, "int8", [x[None] for x in given]))
+        assert float_tensors(path) == []
+    got = run_file(path, given[:1])
     wanted = {name: np.array(value) for name, value in network(given[:1], training=False).items()}
     assert set(got) == set(wanted)
     for name, value in wanted.items():
         assert np.abs(got[name] - value).max() < 0.25 * (float(np.ptp(value)) + 1e-6), name
 
 
-def run_integers(path, given):
+def run_file(path, given):
     """Through the device's engine, quantised and dequantised here: only pictures and features have edges of their own."""
     with open_model_file(path) as engine:
         (spec,) = engine.inputs
+        if spec.scale is None:
+            return engine.run({spec.name: given})
         quantised = np.clip(np.rint(given / spec.scale) + spec.zero_point, -128, 127).astype(np.int8)
         said = engine.run({spec.name: quantised})
         return {o.name: (said[o.name].astype(np.float32) - o.zero_point) * o.scale for o in engine.outputs}

@@ -186,15 +186,34 @@ def test_a_reshape_that_infers_its_last_axis_lets_channels_go(keras):
     assert smaller.get_layer("dense").kernel.shape == (14, 2)
 
 
-def test_recurrent_layers_are_unrolled_for_integers_only():
-    """A loop in int8 would end the process; float files keep it, and stay small."""
+@pytest.mark.parametrize(
+    "bidirectional, told", [(True, "'stage1_gru_both' .Bidirectional."), (False, "'stage1_gru' .GRU.")]
+)
+def test_int8_of_recurrent_layers_is_refused_and_not_a_crash(bidirectional, told):
     from compress.quantize.tflite import convert_tflite
 
-    network = opened(SPELL, "crnn", multiplier=0.25, layers=1, time_stride=4, bidirectional=False)
-    rng = np.random.default_rng(0)
-    samples = [rng.uniform(-1, 1, (1, 16, 16, 1)).astype(np.float32) for _ in range(2)]
-    assert len(convert_tflite(network, "int8", samples)) > len(convert_tflite(network, "float16"))
-    assert network.get_layer("stage1_gru").unroll is False
+    network = opened(SPELL, "crnn", multiplier=0.25, layers=1, bidirectional=bidirectional)
+    samples = [np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 1)).astype(np.float32)]
+    with pytest.raises(PassError, match=f"{told}.*cannot be int8.*float16"):
+        convert_tflite(network, "int8", samples)
+
+
+def test_multiplications_of_recurrent_layers_and_attention_are_counted(keras):
+    from compress.prune.channels import model_macs
+
+    layers = keras.layers
+    x = keras.Input((10, 6))
+    gates = 4 * (6 * 5 + 5 * 5)
+    for layer, wanted in (
+        (layers.LSTM(5, return_sequences=True), 10 * gates),
+        (layers.LSTM(5), 10 * gates),
+        (layers.Bidirectional(layers.LSTM(5, return_sequences=True)), 2 * 10 * gates),
+        (layers.GRU(5), 10 * 3 * (6 * 5 + 5 * 5)),
+    ):
+        assert model_macs(keras.Model(x, layer(x))) == wanted
+    y = layers.MultiHeadAttention(2, 4)(x, x)
+    # to and from 2 heads of 4 for every step, and each step's 8 values against each step's, twice
+    assert model_macs(keras.Model(x, y)) == 10 * 4 * 6 * 8 + 2 * 10 * 10 * 8
 
 
 def test_an_output_named_as_an_input_has_no_place_in_onnx(keras, tmp_path):

@@ -174,7 +174,7 @@ def run_on_the_engine(path, features, step, *, record):
         return inputs, outputs
 
 
-@pytest.mark.parametrize("kind, step", [("ds-cnn", 8), ("bc-resnet", 8)])
+@pytest.mark.parametrize("kind, step", [("bc-resnet", 8)])
 def test_the_devices_engine_streams_as_keras_does(networks, kind, step, tmp_path):
     from compress.networks.streaming import stream_network
     from compress.quantize.tflite import convert_tflite
