@@ -37,7 +37,7 @@ class FitSettings(BaseModel):
     """How to train.
 
     steps: optimiser steps. batch: examples in each, and in each replica. warm_up: fraction of the steps. average: momentum
-    of the moving average of weights and batch-norm statistics, which is what comes out. clip_norm: of the whole gradient.
+    of the moving average of the weights, which is what comes out. clip_norm: of the whole gradient.
     freeze: layers that stay as they are, by the beginnings of their names. patience: stop after so many checks without a
     better validation, 0 = never; check_every: steps between checks, 0 = a tenth of all. precision: "auto" is mixed_float16
     on a GPU that has it, else float32. save_every_s: of the checkpoint, where there is one.
@@ -61,8 +61,8 @@ class FitSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """losses: one a step. steps: done, in all. best_step: whose averaged weights are in the network. resumed_from: the step
-    that a checkpoint was of, 0 without. examples_per_s: median over windows. input_wait: fraction of the time in which the
+    """losses: one a step, but for those whose batch was passed over. steps: done, in all. best_step: whose averaged weights
+    are in the network. resumed_from: the step that a checkpoint was of, 0 without. examples_per_s: median over windows. input_wait: fraction of the time in which the
     step waited for its batch.
     """
 
