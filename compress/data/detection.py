@@ -81,10 +81,14 @@ def read_picture(path: Path, *, reduction: Literal[1, 2, 4, 8] = 1) -> NDArray[n
     return np.asarray(image, np.uint8)
 
 
+# decoded pictures kept in memory: with TensorFlow's own, a training stays below 2 GB whatever the set
+CACHE_BYTES = 384 << 20
+
+
 class PictureCache:
     """Keeps decoded pictures up to `max_bytes`; past that they are read from disk each time."""
 
-    def __init__(self, *, max_bytes: int = 1 << 30) -> None:
+    def __init__(self, *, max_bytes: int = CACHE_BYTES) -> None:
         self._left_bytes = max_bytes
         self._kept: dict[tuple[Path, int], NDArray[np.uint8]] = {}
 

@@ -15,7 +15,7 @@ from edgeai.errors import RecipeError
 
 NETWORK_NAME = "network.keras"
 # what a label's output layer is called, by its beginning; its last axis counts the labels
-_LABEL_HEADS = ("class_", "keyword", "class")
+_LABEL_HEADS = ("class_", "keyword", "class", "symbols")
 
 
 def network_from_bundle(
@@ -65,7 +65,8 @@ def _refitted(
     def build(layer: Any) -> Any:
         config = layer.get_config()
         if layer.name in heads:
-            config["units" if "units" in config else "filters"] = labels
+            blank = layer.name.startswith("symbols")  # CTC's blank is one more output
+            config["units" if "units" in config else "filters"] = labels + blank
             if layer.name.startswith("class_"):  # one score a cell: most say nothing
                 prior = keras.initializers.Constant(-math.log((1 - PRIOR_SCORE) / PRIOR_SCORE))
                 config["bias_initializer"] = keras.initializers.serialize(prior)
