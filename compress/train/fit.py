@@ -62,8 +62,8 @@ class FitSettings(BaseModel):
 @dataclass(frozen=True, slots=True)
 class FitResult:
     """losses: one a step, but for those whose batch was passed over. steps: done, in all. best_step: whose averaged weights
-    are in the network. resumed_from: the step that a checkpoint was of, 0 without. examples_per_s: median over windows. input_wait: fraction of the time in which the
-    step waited for its batch.
+    are in the network. resumed_from: the step that a checkpoint was of, 0 without. examples_per_s: median over windows.
+    input_wait: fraction of the time in which the step waited for its batch.
     """
 
     losses: list[float] = field(repr=False)
@@ -241,9 +241,8 @@ class _Training:
         except tf.errors.OpError as error:
             if self._replicas.workers == 1:
                 raise
-            first = error.message.splitlines()[0][:120]
             raise PassError(
-                f"{self._description}: another worker went away at step {step} ({first})",
+                f"{self._description}: another worker went away at step {step} ({type(error).__name__})",
                 next_step="start all workers again: they go on from the first one's checkpoint",
             ) from error
 
