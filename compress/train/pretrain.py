@@ -1,4 +1,4 @@
-"""Self-supervised pre-training: a backbone learns from pictures without labels what stays the same when they look different."""
+"""Self-supervised pre-training: a backbone learns from pictures without labels to find places again."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class PretrainSettings(FitSettings):
 class PretrainResult:
     """losses: one a step. spread: of the embeddings, 0 = all the same, about 1 = evenly spread.
 
-    matched: the fraction of places that the backbone's features, without any head, find again among all places of
-    PROBE_PICTURES pictures seen differently, after; matched_before: before; by_chance: by guessing. pictures: looked at.
+    matched: the fraction of places that the features, without any head, find again among all places of PROBE_PICTURES
+    pictures seen differently, after; matched_before: before; by_chance: by guessing. pictures: looked at.
     """
 
     losses: list[float] = field(repr=False)
@@ -68,10 +68,12 @@ def pretrain(
     description: str,
     checkpoint: Path | None = None,
 ) -> PretrainResult:
-    """Train what lies before the heads of `network` in place, on pictures alone; the heads stay as they are.
+    """Train the backbone of `network` in place, on pictures alone: the layers that all its outputs are computed from.
 
-    network: a functional Keras model on pictures of `spec`, a detector or classifier with batch norms as they should be; a
-    part of it that its outputs do not share counts as head. checkpoint: a file that a killed training goes on from.
+    What only some outputs need, a detector's neck and heads, learns along in a copy and stays as it was. network: a
+    functional Keras model on pictures of `spec`, a detector or a classifier. checkpoint: a file that a killed training
+    goes on from.
+
     Raises DataError for too few pictures or a file that is none; PassError for a network without feature maps, a view that
     it cannot take, a loss that diverges, or embeddings that collapse (the network is then as it was).
     """
@@ -84,8 +86,8 @@ def pretrain(
         )
     settings = settings.model_copy(update={"batch": min(settings.batch, len(pictures))})
     maps = feature_maps(network)
-    backbone = keras.Model(network.inputs[0], maps)
-    look = _at_size(backbone, spec, settings.view, description)
+    body = keras.Model(network.inputs[0], maps)
+    look = _at_size(body, spec, settings.view, description)
     height, width = (int(side) for side in look.inputs[0].shape[1:3])
     make = make_views(pictures, spec, settings.views, height=height, width=width, batch=settings.batch)
     probe = make_views(
@@ -111,7 +113,8 @@ def pretrain(
             f"at least {COLLAPSED} is expected)",
             next_step="check that the pictures differ, or lower learning_rate",
         )
-    backbone.set_weights(look.get_weights())
+    for layer in backbone_layers(network):
+        layer.set_weights(look.get_layer(layer.name).get_weights())
     points = settings.views.points**2 * (len(probe["inputs"]) // 2)
     return PretrainResult(told.losses, spread, _matched(look, probe), before, 1 / points, len(pictures))
 
@@ -145,7 +148,23 @@ def feature_maps(network: Any) -> dict[str, Any]:
     return dict(sorted(found.items(), key=lambda item: -item[1].shape[1] * item[1].shape[2]))
 
 
-def _tensors_before(output: Any) -> dict[int, Any]:
+def backbone_layers(network: Any) -> list[Any]:
+    """The layers with weights that every output is computed from, in the network's order: what `pretrain` changes.
+
+    Of a detector with a top-down neck that is the backbone and the first step of the neck. Raises as `feature_maps`.
+    """
+    before = [_tensors_before(output) for output in network.outputs]
+    before += [_tensors_before(features, itself=True) for features in feature_maps(network).values()]
+    shared = set(before[0]).intersection(*before[1:])
+    used: dict[str, bool] = {}
+    for key, tensor in (item for tensors in before for item in tensors.items()):
+        name = tensor._keras_history.operation.name
+        # a layer that is used a second time, where only some outputs need it, is theirs
+        used[name] = used.get(name, True) and key in shared
+    return [layer for layer in network.layers if layer.weights and used.get(layer.name, False)]
+
+
+def _tensors_before(output: Any, *, itself: bool = False) -> dict[int, Any]:
     """Every tensor that `output` is computed from, by identity, each after those that it needs itself."""
     order: dict[int, Any] = {}
     pending = [(output, False)]
@@ -160,23 +179,24 @@ def _tensors_before(output: Any) -> dict[int, Any]:
         history = tensor._keras_history
         node = history.operation._inbound_nodes[history.node_index]
         pending.extend((t, False) for t in node.input_tensors)
-    del order[id(output)]
+    if not itself:
+        del order[id(output)]
     return order
 
 
-def _at_size(backbone: Any, spec: ImageInput, fraction: float, description: str) -> Any:
-    """The backbone with weights of its own, for views whose sides are `fraction` of the picture's, in whole cells."""
+def _at_size(body: Any, spec: ImageInput, fraction: float, description: str) -> Any:
+    """The network up to its maps, with weights of its own, for views whose sides are `fraction` of the picture's, in whole cells."""
     import keras
 
     sides = []
     for axis, side in ((1, spec.height), (2, spec.width)):
-        cells = min(int(tensor.shape[axis]) for tensor in backbone.output.values())
+        cells = min(int(tensor.shape[axis]) for tensor in body.output.values())
         cell = -(-side // cells)
         sides.append(max(2, round(side * fraction / cell)) * cell if fraction < 1 else side)
     picture = keras.Input((*sides, 3), name="view")
     try:
-        look = keras.models.clone_model(backbone, input_tensors=picture)
-        look.set_weights(backbone.get_weights())
+        look = keras.models.clone_model(body, input_tensors=picture)
+        look.set_weights(body.get_weights())
     except Exception as error:  # a layer of one size, and Keras has many ways to say so
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PassError(
@@ -187,7 +207,7 @@ def _at_size(backbone: Any, spec: ImageInput, fraction: float, description: str)
 
 
 def _embedder(look: Any, width: int) -> Any:
-    """The backbone with a small head on each map and one on all of them pooled."""
+    """What `look` sees with a small head on each map and one on all of them pooled."""
     import keras
 
     layers = keras.layers

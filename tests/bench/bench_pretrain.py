@@ -4,7 +4,8 @@ Run: python tests/bench/bench_pretrain.py --data DATA --folder rice_weeds --labe
 
 --split train cuts the training pictures into --parts: each is measured on by a network that has seen the others only.
 Another split is measured on by networks that were trained on all training pictures: look at a test split once.
-Starts: random; self-supervised (pre-trained on the very pictures that it then learns from, boxes unused); fetched (the
+Starts: random; self-supervised (pre-trained on the very pictures that it then learns from, boxes unused; once a part, then
+shared by all seeds); fetched (the
 weights of --onnx, of the network yolox only). --work keeps what is done, so that a run that is stopped goes on.
 """
 
@@ -40,7 +41,7 @@ from compress.quiet import start_tensorflow
 from compress.tasks.detect import DetectTask
 from compress.train.fit import FitSettings, fit
 from compress.train.picture_augment import PictureAugment
-from compress.train.pretrain import PretrainSettings, pretrain
+from compress.train.pretrain import PretrainSettings, backbone_layers, pretrain
 from edgeai.bundle.manifest import Decoder, ImageInput
 from edgeai.console import print_json, print_note, print_table
 from edgeai.engines import EdgeEngine, open_model_file
@@ -90,17 +91,15 @@ class Experiment:
         fetched = yolox_from_onnx(self.args.onnx, **size, keep_classes=[0])
         return fetched if start == "fetched" else forget(fetched)
 
-    def train(self, start: str, seed: int, training: DetectionSet, name: str) -> tuple[Any, dict[str, Any]]:
+    def train(
+        self, start: str, seed: int, training: DetectionSet, name: str, part: int
+    ) -> tuple[Any, dict[str, Any]]:
         """The trained network, and what is worth knowing about the way there."""
         args = self.args
         began, told = time.monotonic(), {}
         network = self.open_network(start, seed)
         if start == "self-supervised":
-            settings = PretrainSettings.model_validate({"seed": seed, **json.loads(args.pretrain)})
-            result = pretrain(
-                network, [p.path for p in training.pictures], self.spec, settings, description=f"{name}: look"
-            )
-            told = {"spread": result.spread, "matched": result.matched, "before": result.matched_before}
+            told = self.pretrain(network, training, name, part)
         pretrained_s = time.monotonic() - began
         task = DetectTask(training, training, self.spec, self.decoder, self.strides, PictureAugment(), seed)
         settings = FitSettings(
@@ -117,6 +116,34 @@ class Experiment:
         seconds = {"pretrain_s": round(pretrained_s), "s": round(time.monotonic() - began)}
         return network, {**told, "loss": curve, **seconds}
 
+    def pretrain(self, network: Any, training: DetectionSet, name: str, part: int) -> dict[str, Any]:
+        """The backbone that all seeds of a part share: pre-training takes longer than what it is for."""
+        args = self.args
+        kept = args.work / f"{args.network}-backbone-{args.split}-{part}.npz"
+        settings = PretrainSettings.model_validate(json.loads(args.pretrain))
+        known = json.dumps(_settings(args)["pretrain"])
+        if kept.is_file():
+            with np.load(kept, allow_pickle=False) as file:
+                arrays = [file[f"{number}"] for number in range(len(file.files) - 2)]
+                told, made_with = json.loads(str(file["told"])), str(file["settings"])
+            if made_with == known:
+                _set_backbone(network, arrays)
+                return told
+        looker = self.open_network("random", settings.seed)
+        result = pretrain(
+            looker, [p.path for p in training.pictures], self.spec, settings, description=f"{name}: look"
+        )
+        told = {
+            "spread": round(result.spread, 3),
+            "matched": round(result.matched, 3),
+            "matched_before": round(result.matched_before, 3),
+        }
+        arrays = [value for layer in backbone_layers(looker) for value in layer.get_weights()]
+        named = {f"{number}": value for number, value in enumerate(arrays)}
+        np.savez(kept, told=json.dumps(told), settings=known, **named)
+        _set_backbone(network, arrays)
+        return told
+
     def find(self, network: Any, data: DetectionSet, work: Path) -> list[Detections]:
         """Boxes through the device's own engine and decoder."""
         path = work / "measured.tflite"
@@ -129,6 +156,12 @@ class Experiment:
             return find_boxes(detect, data)[0]
         finally:
             engine.close()
+
+
+def _set_backbone(network: Any, arrays: Sequence[Any]) -> None:
+    variables = [variable for layer in backbone_layers(network) for variable in layer.weights]
+    for variable, value in zip(variables, arrays, strict=True):
+        variable.assign(value)
 
 
 def forget(network: Any) -> Any:
@@ -175,15 +208,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     args.work.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Matches]] = {}
     runs: list[dict[str, Any]] = []
-    for start in args.starts:
-        for seed in args.seeds:
+    for seed in args.seeds:
+        for start in args.starts:
             boxes: list[Detections] = []
             for number, (learnt, measured) in enumerate(parts):
                 name = f"{args.network}, {start}, seed {seed}, part {number + 1}/{len(parts)}"
                 known = args.work / f"{args.network}-{start}-{seed}-{args.split}-{number}.json"
                 record = _load(known, args)
                 if record is None:
-                    network, told = experiment.train(start, seed, learnt, name)
+                    network, told = experiment.train(start, seed, learnt, name, number)
                     here = experiment.find(network, measured, args.work)
                     record = {"settings": _settings(args), "told": told, "boxes": [_to_json(b) for b in here]}
                     known.write_text(json.dumps(record))

@@ -8,7 +8,7 @@ import pytest
 from tiny_recipe import write_squares
 
 from compress.train.fit import FitResult
-from compress.train.pretrain import PretrainSettings, feature_maps, pretrain
+from compress.train.pretrain import PretrainSettings, backbone_layers, feature_maps, pretrain
 from compress.train.pretrain_loss import match_loss, sample_map, view_loss
 from compress.train.pretrain_views import ViewSettings
 from edgeai.bundle.manifest import ImageInput
@@ -68,6 +68,24 @@ def test_features_of_heads_in_branches_are_those_before_the_branches(keras):
     assert list(feature_maps(keras.Model(picture, outputs))) == ["shared"]
 
 
+def test_the_backbone_is_what_every_output_needs(keras):
+    names = [layer.name for layer in backbone_layers(detector(keras))]
+    assert names[0] == "stem" and {"stage3_block2", "fusion_16_lateral_norm"} <= set(names)
+    assert not [name for name in names if name.startswith(("head", "box", "class", "fusion_8"))]
+
+    picture = keras.Input((32, 32, 3))
+    twice = keras.layers.Conv2D(4, 3, padding="same", name="twice")
+    x = keras.layers.Conv2D(4, 3, name="once")(picture)
+    x = twice(keras.layers.ZeroPadding2D()(x))
+    pooled = keras.layers.GlobalMaxPooling2D()(x)
+    hidden = keras.layers.Dense(4, name="hidden")(pooled)
+    also = keras.layers.GlobalMaxPooling2D()(twice(x))
+    outputs = {"class": keras.layers.Dense(2)(hidden), "other": keras.layers.Dense(2)(also)}
+    assert [layer.name for layer in backbone_layers(keras.Model(picture, outputs))] == ["once"]
+    alone = keras.Model(picture, {"class": outputs["class"]})
+    assert [layer.name for layer in backbone_layers(alone)] == ["once", "twice"]
+
+
 def test_a_network_without_pictures_or_features_is_told(keras):
     heard = keras.Input((20, 16, 1))
     with pytest.raises(PassError, match="does not look at colour pictures"):
@@ -89,11 +107,10 @@ def test_the_backbone_learns_and_the_heads_stay(keras, pictures, tmp_path):
     assert not checkpoint.exists()
     # what follows layers through the network, as pruning does, must find it as it was
     assert [len(layer._inbound_nodes) for layer in network.layers] == nodes
-    heads = ("box_8", "box_16", "class_8", "class_16")
     for layer in network.layers:
         if layer.weights:
             same = all((a == b).all() for a, b in zip(before[layer.name], layer.get_weights(), strict=True))
-            assert same == (layer.name in heads), layer.name
+            assert same == layer.name.startswith(("head", "box", "class", "fusion_8")), layer.name
 
 
 @pytest.fixture
