@@ -248,7 +248,7 @@ def synthesize_pictures(
             "--try", help="Make no folder: train small detectors with and without, and tell the difference."
         ),
     ] = False,
-    trial_steps: Annotated[int, typer.Option("--try-steps", help="Of each of the six trainings.")] = 400,
+    trial_steps: Annotated[int, typer.Option("--try-steps", help="Of each of the six trainings.")] = 500,
     keep: Annotated[int, typer.Option("--keep", help="With --try: how many boxes the class is left.")] = 15,
     json_output: Json = False,
 ) -> int:

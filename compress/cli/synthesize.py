@@ -149,8 +149,10 @@ def _trial(
             arm.name: {
                 "ap50": round(arm.ap50, 4),
                 "ci95": [round(v, 4) for v in arm.ap50_ci95],
-                "gain": round(arm.gain, 4),
-                "gain_ci95": [round(v, 4) for v in arm.gain_ci95],
+                "gain": round(arm.gain.value, 4),
+                "gain_ci95": [round(v, 4) for v in arm.gain.ci95],
+                "copy_gain": round(arm.copy_gain.value, 4),
+                "copy_gain_ci95": [round(v, 4) for v in arm.copy_gain.ci95],
                 "by_seed": [round(v, 4) for v in arm.by_seed],
             }
             for arm in done.arms
@@ -172,13 +174,12 @@ def _trial(
             arm.name,
             f"{arm.ap50:.3f}",
             f"{arm.ap50_ci95[0]:.3f} to {arm.ap50_ci95[1]:.3f}",
-            f"{arm.gain:+.3f}",
-            f"{arm.gain_ci95[0]:+.3f} to {arm.gain_ci95[1]:+.3f}",
+            "" if arm.name == "plain" else str(arm.gain),
         ]
         for arm in done.arms
     ]
     print_table(
-        ["learnt from", f"AP50 {label}", "95 %", "gain", "95 %"],
+        ["learnt from", "AP50", "95 %", "gain (95 %)"],
         rows,
         title=f"{done.kept} boxes of {label}; {done.boxes} to find in {done.held_out} held-out pictures",
     )

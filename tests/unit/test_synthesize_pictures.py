@@ -267,10 +267,11 @@ def test_a_class_made_rare_keeps_that_many_and_hides_the_rest(tmp_path):
 @pytest.mark.parametrize(
     ("gains", "said"),
     [
-        ({"copy": 0.0, "gan": 0.3}, "generated pictures helped"),
-        ({"copy": 0.4, "gan": 0.3}, "copies of the real crops did better"),
+        ({"copy": 0.0, "gan": 0.3}, "helped, +0.300 (+0.300 to +0.300) AP50, and more than copies"),
+        ({"copy": 0.4, "gan": 0.3}, "and less than copies"),
         ({"copy": 0.0, "gan": -0.3}, "did harm"),
-        ({"copy": 0.0, "gan": 0.0}, "no difference"),
+        ({"copy": 0.0, "gan": 0.0}, "no clear difference"),
+        ({"copy": -0.5, "gan": -0.5, "plain": -0.5}, "says nothing"),
     ],
 )
 def test_a_trial_tells_help_from_harm_and_from_chance(tmp_path, monkeypatch, gains, said):
@@ -280,12 +281,13 @@ def test_a_trial_tells_help_from_harm_and_from_chance(tmp_path, monkeypatch, gai
     def train(training, held, class_id, work, steps, seed, name):
         arm = name.split(",")[0]
         extra = {"plain": 0.0, **gains}[arm]
+        assert name == f"{arm}, seed {seed}"
         assert len(training) == len(learnt) + (4 if arm != "plain" else 0)
         assert not {p.path for p in training.pictures} & {p.path for p in held.pictures}
 
         def average(picks):
             chosen = right[: len(held)] if picks is None else right[picks]
-            return 0.4 + extra + 0.1 * (chosen.mean() - 0.5)
+            return max(0.0, 0.4 + extra + 0.1 * (chosen.mean() - 0.5))
 
         return average
 
@@ -301,7 +303,9 @@ def test_a_trial_tells_help_from_harm_and_from_chance(tmp_path, monkeypatch, gai
     assert said in done.verdict
     assert (done.kept, done.held_out, done.boxes) == (15, len(held_out), len(held_out))
     assert [arm.name for arm in done.arms] == ["plain", "copy", "gan"]
-    assert done.arms[2].gain == pytest.approx(gains["gan"], abs=1e-9)
+    assert done.arms[2].gain.value == pytest.approx(
+        max(gains["gan"], -0.4) - max(gains.get("plain", 0), -0.4), abs=0.1
+    )
     assert all(len(arm.by_seed) == 2 for arm in done.arms)
 
 
