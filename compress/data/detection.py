@@ -51,6 +51,13 @@ class DetectionSet:
             replace(self, pictures=tuple(p for p, h in zip(self.pictures, held, strict=True) if h)),
         )
 
+    def thin(self, most: int) -> DetectionSet:
+        """At most so many of the pictures, evenly spaced."""
+        if len(self) <= most:
+            return self
+        picks = np.linspace(0, len(self) - 1, most).astype(int)
+        return replace(self, pictures=tuple(self.pictures[i] for i in picks))
+
     def split_in_order(self, fraction: float) -> tuple[DetectionSet, DetectionSet]:
         """(kept, held out): the last part is held out, at least one picture where there are two. For videos."""
         count = min(len(self) - 1, max(1, round(len(self) * fraction)))

@@ -18,6 +18,10 @@ from edgeai.bundle.manifest import ImageInput, LogMelInput
 from edgeai.errors import DataError, RecipeError
 
 
+# held-out pictures that each pass is measured on: AP50's interval is a percent wide by then, and boxes cost memory
+MAX_MEASURED = 2000
+
+
 def open_task(recipe: Recipe, *, data_root: Path, work: Path) -> TrainingTask:
     """The recipe's task on its data; frames of videos are written below `work`.
 
@@ -38,6 +42,7 @@ def _open_detect(recipe: Recipe, data_root: Path, work: Path) -> TrainingTask:
     from compress.tasks.detect import DetectTask
 
     training, validation = load_boxes(recipe, data_root, work)
+    validation = validation.thin(MAX_MEASURED)
     if len(validation) and not any(len(p.xyxy_px) for p in validation.pictures):
         raise DataError(
             f"recipe {recipe.name}: the {len(validation)} pictures to validate on hold no labelled box",

@@ -212,3 +212,10 @@ def test_an_absent_clip_or_list_is_missing_data(tones, tmp_path):
     with pytest.raises(DataMissingError, match="no FLAC or WAV"):
         load_noises(tmp_path)
     assert load_noises(None) == []
+
+
+def test_a_large_set_is_thinned_evenly(squares):
+    data = load_coco(squares, "train", ["square"])
+    thin = data.thin(3)
+    assert [p.path for p in thin.pictures] == [data.pictures[i].path for i in (0, (len(data) - 1) // 2, -1)]
+    assert data.thin(10_000) is data
