@@ -16,6 +16,9 @@ from edgeai.sources.audio_file import AudioFile
 
 LABEL_COLUMNS = ("label", "digit", "keyword", "intent")
 MAX_CLIPS = 2_000_000
+WHOLE_CLIP = (
+    1 << 18
+)  # samples read at once: a clip is a few seconds, and small blocks cost more than decoding
 # 16-bit samples kept in memory: two hours at 16 kHz; past that clips are decoded each time
 CACHE_BYTES = 256 << 20
 
@@ -202,7 +205,7 @@ def read_clip(path: Path, *, sample_rate_hz: int = 16000) -> NDArray[np.float32]
     """(N,) float32 at `sample_rate_hz`. Raises DataMissingError, or SourceFormatError where it is no audio."""
     if not path.is_file():
         raise DataMissingError(f"no clip at {path}")
-    with AudioFile(path, stream=path.stem, sample_rate_hz=sample_rate_hz) as source:
+    with AudioFile(path, stream=path.stem, sample_rate_hz=sample_rate_hz, chunk_samples=WHOLE_CLIP) as source:
         parts = [chunk.samples for chunk in source]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 

@@ -7,6 +7,7 @@ their largest magnitude, 49 frames of 480 samples every 320, periodic Hann, FFT 
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,12 +68,25 @@ class SpeechTeacher:
 
 def mfcc(clips: Floats) -> Floats:
     """(B, 16000) samples to (B, 49, 10) coefficients, by TensorFlow's own signal operations."""
+    return np.asarray(_mfcc_graph()(clips).numpy(), np.float32)
+
+
+@functools.cache
+def _mfcc_graph() -> Any:
+    """One graph for any number of clips: operation by operation it takes a third of the time of a training batch."""
     import tensorflow as tf
 
-    peak = np.abs(clips).max(axis=1, keepdims=True)
-    spectrum = tf.abs(
-        tf.signal.stft(clips / np.maximum(peak, 1e-9), 480, 320, 512, window_fn=tf.signal.hann_window)
+    mel = tf.signal.linear_to_mel_weight_matrix(40, 257, _SAMPLES, 20.0, 4000.0).numpy()
+
+    @tf.function(  # type: ignore[untyped-decorator, unused-ignore]
+        autograph=False, input_signature=[tf.TensorSpec((None, _SAMPLES), tf.float32)]
     )
-    mel = tf.signal.linear_to_mel_weight_matrix(40, 257, _SAMPLES, 20.0, 4000.0)
-    log_mel = tf.math.log(tf.tensordot(spectrum, mel, 1) + 1e-6)
-    return np.asarray(tf.signal.mfccs_from_log_mel_spectrograms(log_mel)[..., :10].numpy(), np.float32)
+    def graph(clips: Any) -> Any:
+        peak = tf.reduce_max(tf.abs(clips), axis=1, keepdims=True)
+        spectrum = tf.abs(
+            tf.signal.stft(clips / tf.maximum(peak, 1e-9), 480, 320, 512, window_fn=tf.signal.hann_window)
+        )
+        log_mel = tf.math.log(tf.tensordot(spectrum, tf.constant(mel), 1) + 1e-6)
+        return tf.signal.mfccs_from_log_mel_spectrograms(log_mel)[..., :10]
+
+    return graph
