@@ -146,10 +146,10 @@ def _read_cluster(text: str) -> list[str]:
     if unknown := sorted(set(cluster) - {"chief", "worker"}):
         raise refuse(f"cluster may name chief and worker, not {unknown[0]!r}")
     addresses: list[str] = []
-    for job in ("chief", "worker"):
-        listed = cluster.get(job, [])
+    for kind in ("chief", "worker"):
+        listed = cluster.get(kind, [])
         if not isinstance(listed, list) or not all(_is_address(entry) for entry in listed):
-            raise refuse(f"cluster.{job} must be a list of host:port, got {str(listed)[:80]}")
+            raise refuse(f"cluster.{kind} must be a list of host:port, got {str(listed)[:80]}")
         addresses += listed
     if len(set(addresses)) < len(addresses):
         raise refuse("an address is given twice")
