@@ -233,7 +233,8 @@ class ExportPass(Settings):
 
 
 AnyPass = Annotated[
-    PretrainPass | TrainPass | PrunePass | DistillPass | QuantizePass | ExportPass, Field(discriminator="kind")
+    PretrainPass | TrainPass | PrunePass | DistillPass | QuantizePass | ExportPass,
+    Field(discriminator="kind"),
 ]
 
 

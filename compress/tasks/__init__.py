@@ -17,7 +17,6 @@ from compress.tasks.task import TrainingTask
 from edgeai.bundle.manifest import ImageInput, LogMelInput
 from edgeai.errors import DataError, RecipeError
 
-
 # held-out pictures that each pass is measured on: AP50's interval is a percent wide by then, and boxes cost memory
 MAX_MEASURED = 2000
 

@@ -21,7 +21,7 @@ from compress.data.formats import (
 )
 
 WIDTH, HEIGHT = 40, 30
-LABEL_SETS = [("weed",), ("b", "a"), ("Łąka & <b>", "it's \"2\"", "ß 日本", "0", "yes")]
+LABEL_SETS = [("weed",), ("b", "a"), ("Łąka & <b>", 'it\'s "2"', "ß 日本", "0", "yes")]
 MAX_PICTURES = 3
 ROUNDING_PX = 0.02
 

@@ -75,7 +75,9 @@ def test_a_loss_that_is_no_number_stops_with_a_word(keras, capsys):
     def broken(outputs, batch):
         return tf.reduce_mean(tf.math.log(outputs["y"] * 0 - 1))
 
-    said = r"prune 1/2: the loss became nan at step 3 of 9, 3 steps in a row; in the loss itself.*learning_rate"
+    said = (
+        r"prune 1/2: the loss became nan at step 3 of 9, 3 steps in a row; in the loss itself.*learning_rate"
+    )
     with pytest.raises(PassError, match=said):
         fit(linear(keras), batch, broken, FitSettings(steps=9), description="prune 1/2")
     assert capsys.readouterr().err.count("passed over") == 2
