@@ -25,6 +25,7 @@ import numpy as np
 
 from compress.data.detection import DetectionSet
 from compress.data.formats.coco import load_coco
+from compress.data.whole_file import write_whole
 from compress.measure.detection import (
     EVAL_SCORE_THRESHOLD,
     BundleDetector,
@@ -120,7 +121,7 @@ class Experiment:
         """The backbone that all seeds of a part share: pre-training takes longer than what it is for."""
         args = self.args
         kept = args.work / f"{args.network}-backbone-{args.split}-{part}.npz"
-        settings = PretrainSettings.model_validate(json.loads(args.pretrain))
+        settings = PretrainSettings.model_validate_json(args.pretrain)
         known = json.dumps(_settings(args)["pretrain"])
         if kept.is_file():
             with np.load(kept, allow_pickle=False) as file:
@@ -140,7 +141,9 @@ class Experiment:
         }
         arrays = [value for layer in backbone_layers(looker) for value in layer.get_weights()]
         named = {f"{number}": value for number, value in enumerate(arrays)}
-        np.savez(kept, told=json.dumps(told), settings=known, **named)
+        part_file = kept.with_suffix(".part.npz")
+        np.savez(part_file, told=json.dumps(told), settings=known, **named)
+        part_file.replace(kept)
         _set_backbone(network, arrays)
         return told
 
@@ -219,7 +222,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                     network, told = experiment.train(start, seed, learnt, name, number)
                     here = experiment.find(network, measured, args.work)
                     record = {"settings": _settings(args), "told": told, "boxes": [_to_json(b) for b in here]}
-                    known.write_text(json.dumps(record))
+                    write_whole(known, json.dumps(record))
                 runs.append({"start": start, "seed": seed, "part": number, **record["told"]})
                 boxes += [_from_json(b) for b in record["boxes"]]
             whole = replace(training, pictures=tuple(p for _, held in parts for p in held.pictures))
@@ -277,7 +280,9 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "learning_rate",
         "augment",
     )
-    return {name: getattr(args, name) for name in names} | {"pretrain": json.loads(args.pretrain)}
+    return {name: getattr(args, name) for name in names} | {
+        "pretrain": PretrainSettings.model_validate_json(args.pretrain).model_dump(mode="json")
+    }
 
 
 def _load(path: Path, args: argparse.Namespace) -> dict[str, Any] | None:
@@ -324,9 +329,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument(
-        "--pretrain", default='{"steps": 1500, "batch": 16, "view": 0.5, "learning_rate": 0.004}'
-    )
+    parser.add_argument("--pretrain", default='{"steps": 1500}', help="PretrainSettings, as JSON")
     parser.add_argument("--augment", default="{}", help="settings of PictureAugment, as JSON")
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--height", type=int, default=224)
@@ -348,7 +351,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     rows = [
         (
-            row["name"],
+            row["name"].split("/")[1].removesuffix("_ap50"),
             f"{row['value']:.3f}",
             "{:.3f} to {:.3f}".format(*row["ci95"]),
             f"{row['gain']:+.3f}" if "gain" in row else "",
@@ -356,7 +359,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for row in report["results"]
     ]
-    print_table(("start", "AP50", "95 %", "gain", "95 %, paired"), rows)
+    print_table((f"{args.network}, from", "AP50", "95 %", "gain", "95 %, paired"), rows)
     return 0
 
 

@@ -149,7 +149,7 @@ def test_a_network_of_one_size_asks_for_whole_views(keras, pictures, untrained):
     x = keras.layers.Conv2D(4, 3, strides=8, padding="same")(picture)
     x = keras.layers.Reshape((8, 8, 4))(keras.layers.Dense(256)(keras.layers.Flatten()(x)))
     network = keras.Model(picture, {"class": keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(x))})
-    with pytest.raises(PassError, match=r"cannot look at 40 x 40 pixels.*view = 1.0"):
+    with pytest.raises(PassError, match=r"cannot look at 32 x 32 pixels.*view = 1.0"):
         pretrain(network, pictures, SPEC, QUICK, description="pretrain")
     whole = QUICK.model_copy(update={"steps": 1, "view": 1.0})
     assert len(pretrain(network, pictures, SPEC, whole, description="pretrain").losses) == 1
