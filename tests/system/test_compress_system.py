@@ -203,7 +203,8 @@ def test_ctrl_c_in_training_leaves_no_half_bundle(desk):
     finally:
         process.kill()
         process.wait()
-    assert lines[-1].startswith(MARK) or "interrupted" in lines[-1].lower(), lines
+    mark = next(i for i, line in enumerate(lines) if line.startswith(MARK))
+    assert len(lines) - mark <= 3, lines  # a step or two while the signal is under way
     assert not any("Traceback" in line for line in lines)
     assert not (desk / "out/long").exists()
     assert not list((desk / "out").glob(".long*"))
