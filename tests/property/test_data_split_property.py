@@ -36,7 +36,9 @@ def test_every_group_has_one_part_and_shares_are_within_a_group(case):
     assert set(chosen.tolist()) == set(range(len(shares)))  # none is empty
     files = counts[:, -1]
     got = np.bincount(chosen, weights=files, minlength=len(shares)) / files.sum()
-    assert np.abs(got - shares).max() <= 1.5 * files.max() / files.sum()
+    # no part is empty: one that deserves less than a group gets one all the same, at the others' cost
+    forced = int((shares * files.sum() < files.max()).sum())
+    assert np.abs(got - shares).max() <= (1.5 + forced) * files.max() / files.sum()
     assert (allocate_groups(counts, shares, seed=seed) == chosen).all()
 
 
