@@ -186,7 +186,7 @@ class TrainPass(Settings):
 
 
 class PretrainPass(Settings):
-    """Train all but the heads on data.unlabelled, without labels; the train pass follows."""
+    """Train what all outputs need (the backbone) on data.unlabelled, without labels; the train pass follows."""
 
     kind: Literal["pretrain"]
     fit: PretrainSettings

@@ -23,7 +23,7 @@ RANGE_INPUTS = 16  # enough for a percentile over every position of a feature ma
 
 
 def pretrain(settings: PretrainPass, candidate: Candidate, bench: Bench) -> Candidate:
-    """Train all but the heads on the recipe's unlabelled pictures. Raises DataError for too few, PassError on collapse."""
+    """Train the backbone on the recipe's unlabelled pictures. Raises DataError for too few, PassError on collapse."""
     spec = bench.recipe.input
     if not isinstance(spec, ImageInput):
         raise PassError("pretrain looks at pictures", next_step="take it out of the recipe")
