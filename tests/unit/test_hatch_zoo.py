@@ -47,7 +47,14 @@ def test_only_the_int8_tflite_is_taken(zoo, tmp_path):
     add_model(
         tmp_path / "models",
         "m",
-        {"m.tflite": INT8, "m16.tflite": FLOAT, "m.onnx": ONNX, "labels.txt": {}, "golden.npz": {}},
+        {
+            "m.tflite": INT8,
+            "m16.tflite": FLOAT,
+            "m.onnx": ONNX,
+            "labels.txt": {},
+            "golden.npz": {},
+            "network.keras": {},
+        },
     )
     files = zoo.zoo_files(tmp_path / "models", tmp_path / "written")
     assert set(files.values()) == {
