@@ -32,7 +32,7 @@ FIRST_SCALE, SCALE_GROWS_AFTER = 2.0**15, 2000  # loss scaling (Micikevicius et 
 
 @dataclass(frozen=True)
 class Told:
-    """What a step said. ok: whether its update was made. scaled: whether it was left out only for an overflow in float16."""
+    """What a step said. ok: whether its update was made. overflow: whether it was left out only because float16 overflowed."""
 
     loss: float
     parts: dict[str, float]
