@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,13 +37,13 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, TOML.")],
     data: DataRoot = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             "--out", help="The bundle's folder; the recipe's own where it is models/<name>/, else out/<name>."
         ),
     ] = None,
     work: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--work", help="Working files, kept for a look; out/work/<name> where not given."),
     ] = None,
     dry_run: Annotated[
@@ -83,14 +83,14 @@ def new(
     folder: Annotated[Path, typer.Argument(help="Your data: pictures with boxes, or clips, with labels.")],
     out: Annotated[Path, typer.Option("--out", help="The recipe to write.")] = Path("recipe.toml"),
     split: Annotated[str, typer.Option("--split", help="What to learn from.")] = "train",
-    name: Annotated[Optional[str], typer.Option("--name", help="What the model is called.")] = None,  # noqa: UP045
+    name: Annotated[str | None, typer.Option("--name", help="What the model is called.")] = None,
     start: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--from", help="A zoo model or bundle to go on training from."),
     ] = None,
-    steps: Annotated[Optional[int], typer.Option("--steps", min=1, help="Training steps.")] = None,  # noqa: UP045
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps.")] = None,
     size: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option("--size", help="Side of the model's picture, a multiple of 32."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a recipe that is there.")] = False,
@@ -126,7 +126,7 @@ def evaluate(
     ],
     split: Annotated[str, typer.Option("--split", help="Which file of the folder, for example test.")],
     engine: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--engine", help='Which engine file: "tflite/int8" (the default), "onnx/float32", its path.'
         ),
@@ -141,7 +141,7 @@ def evaluate(
         typer.Option("--details", help="Precision, recall, F1, confusion, calibration; parameters and MACs."),
     ] = False,
     thresholds: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option("--thresholds", help="The best threshold of each label for this precision, 0 to 1."),
     ] = None,
     sure: Annotated[
@@ -152,11 +152,11 @@ def evaluate(
         ),
     ] = False,
     predictions: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--predictions", help="Write what was said about each example, JSON lines."),
     ] = None,
     report: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--report", help="Write an HTML page with curves and slices."),
     ] = None,
     json_output: Json = False,
@@ -192,11 +192,11 @@ def compare(
     ],
     split: Annotated[str, typer.Option("--split", help="Which file of the folder, for example test.")],
     engine_a: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--engine-a", help="Which engine file of the first; the int8 TFLite where not given."),
     ] = None,
     engine_b: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--engine-b", help="Which engine file of the second."),
     ] = None,
     iou: Annotated[float, typer.Option("--iou", help="From which overlap on a box counts as found.")] = 0.5,
@@ -240,7 +240,7 @@ def bench_train(
 def report(
     bundle: BundleName,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--out", help="The HTML file; out/reports/<name>.html where not given."),
     ] = None,
     json_output: Json = False,
@@ -257,11 +257,11 @@ def report(
 @app.command()
 def demo(
     video: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--video", help="A video of a fixed camera with people in it."),
     ] = None,
     audio: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        list[Path] | None,
         typer.Option("--audio", help="Recorded keywords, WAV or FLAC; may be given more than once."),
     ] = None,
     data: DataRoot = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ app.add_typer(synthesize, name="synthesize")
 
 Folder = Annotated[Path, typer.Argument(help="A data folder.")]
 Splits = Annotated[
-    Optional[list[str]],  # noqa: UP045  typer reads the annotation on Python 3.10 too
+    list[str] | None,
     typer.Option(
         "--split", help="A split's name, for example train; may be given more than once. All where not given."
     ),
@@ -121,17 +121,17 @@ def check(
         ),
     ] = False,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             "--out", help="Where --clean writes: a folder, or one file; beside the lists where not given."
         ),
     ] = None,
     report: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--report", help="Write an HTML page with the faulty pictures and sounds too."),
     ] = None,
     sample_rate: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(
             "--sample-rate", help="What every sound must have, in Hz; else most of them say.", min=1000
         ),
@@ -177,7 +177,7 @@ def split_list(
     ] = "group",
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same parts.", min=0)] = 1,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--out", help="Where the lists go; beside the one that is parted where not given."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace lists that are there.")] = False,
@@ -196,7 +196,7 @@ def split_list(
 
 @app.command()
 def fetch(
-    name: Annotated[Optional[str], typer.Argument(help="A set that --list shows.")] = None,  # noqa: UP045
+    name: Annotated[str | None, typer.Argument(help="A set that --list shows.")] = None,
     into: Annotated[
         Path, typer.Option("--into", help="The set becomes a folder of its name in here.")
     ] = Path("data"),
@@ -207,7 +207,7 @@ def fetch(
         ),
     ] = "",
     accept: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option("--accept-sha256", help="A hash that you vouch for, where none is known."),
     ] = None,
     show_list: Annotated[bool, typer.Option("--list", help="Show the known sets, fetch nothing.")] = False,
@@ -229,7 +229,7 @@ def synthesize_pictures(
     folder: Folder,
     label: Annotated[str, typer.Option("--label", help="The rare class.")],
     out: Annotated[
-        Optional[Path],  # noqa: UP045  typer reads the annotation on Python 3.10 too
+        Path | None,
         typer.Option("--out", help="The new folder."),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="Where pictures and crops come from.")] = "train",
@@ -238,7 +238,7 @@ def synthesize_pictures(
         str, typer.Option("--method", help="gan: drawn by a small network; copy: the real crops again.")
     ] = "gan",
     steps: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option("--steps", help="Training steps of the generator; 1500 where not given."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed, the same choices.")] = 0,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 DataRoot = Annotated[
-    Optional[Path],  # noqa: UP045  typer reads the annotation on Python 3.10 too
+    Path | None,
     typer.Option(
         "--data",
         envvar="EDGEAI_DATA",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -36,7 +36,7 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output: JSO
 # Optional, not `| None`: typer reads these annotations on Python 3.10 too
 Model = Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder, or the name of a zoo model.")]
 EngineChoice = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--engine", help='An engine file of the bundle: "onnx", "tflite/float16" or its path.'),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=64, help="Threads of the engine.")]
@@ -69,9 +69,9 @@ def detect(
     bundle: Model = "person-detector",
     engine: EngineChoice = None,
     threads: Threads = 1,
-    threshold: Annotated[Optional[float], typer.Option(min=0.01, max=0.99, help="Least score.")] = None,  # noqa: UP045
+    threshold: Annotated[float | None, typer.Option(min=0.01, max=0.99, help="Least score.")] = None,
     annotated: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--annotated", help="Write an annotated video here, MP4."),
     ] = None,
     json_output: Json = False,
@@ -98,7 +98,7 @@ def listen(
     source: Annotated[str, typer.Argument(help='A sound file, "mic", or "mic:<index or name>".')] = "mic",
     bundle: Model = "commands",
     engine: EngineChoice = None,
-    threshold: Annotated[Optional[float], typer.Option(min=0.01, max=1.0, help="Least score.")] = None,  # noqa: UP045
+    threshold: Annotated[float | None, typer.Option(min=0.01, max=1.0, help="Least score.")] = None,
     json_output: Json = False,
 ) -> int:
     """Listen for keywords in a file or a microphone; with --json one line a keyword.
@@ -201,7 +201,7 @@ def bench_pipeline(
 
 @bench_app.command("audio")
 def bench_audio(
-    file: Annotated[Optional[str], typer.Argument(help="A sound file; noise where absent.")] = None,  # noqa: UP045
+    file: Annotated[str | None, typer.Argument(help="A sound file; noise where absent.")] = None,
     bundle: Model = "commands",
     engine: EngineChoice = None,
     threads: Threads = 1,
@@ -220,12 +220,12 @@ def bench_audio(
 @bench_app.command("mqtt")
 def bench_mqtt(
     host: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="A broker; without, mosquitto is started on this machine."),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 1883,
     folder: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Where to write: the disk that the outbox shall use."),
     ] = None,
     messages: Annotated[int, typer.Option(min=100, max=1_000_000, help="How many.")] = 5000,
