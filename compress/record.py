@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.candidate import Candidate, EngineFile
+from compress.data.whole_file import write_whole
 from compress.measure.cost import Cost
 from compress.measure.metric import Metric
 from compress.passes.bench import Measured
@@ -101,9 +102,7 @@ class SavedRun:
             "notes": candidate.notes,
             "records": [_record_json(record) for record in records],
         }
-        part = self._work / f"{STATE_NAME}.part"
-        part.write_text(json.dumps(state, default=str))
-        part.replace(self._work / STATE_NAME)
+        write_whole(self._work / STATE_NAME, json.dumps(state, default=str))
 
     def load(self) -> tuple[Candidate, list[PassRecord]] | None:
         """The run that was cut off here; None where there is none, or one of another recipe or other data."""

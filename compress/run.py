@@ -153,10 +153,11 @@ def _broken_budget(recipe: Recipe, measured: Measured, records: list[PassRecord]
     first = next((r for r in records if r.kind != "pretrain"), None)  # that one knows no labels
     if first is not None:
         drop = first.measured.metric.value - measured.metric.value
+        changed = "dropped"
         if measured.metric.name in LOWER_IS_BETTER:
-            drop = -drop
+            drop, changed = -drop, "rose"
         if drop > budget.max_drop:
-            return f"{measured.metric.name} {'rose' if measured.metric.name in LOWER_IS_BETTER else 'dropped'} by {drop:.3f}, allowed are {budget.max_drop}"
+            return f"{measured.metric.name} {changed} by {drop:.3f}, allowed are {budget.max_drop}"
     if measured.file.precision == "int8":  # the size and speed that count are the final engine's
         if budget.max_bytes is not None and measured.cost.bytes > budget.max_bytes:
             return f"{measured.cost.bytes} bytes, allowed are {budget.max_bytes}"

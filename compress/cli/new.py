@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import tomllib
+
+from compress.data.whole_file import write_whole
 from compress.draft import draft_recipe
-from compress.recipe import load_recipe
+from compress.recipe import parse_recipe
 from edgeai.console import print_json
-from edgeai.errors import EdgeError, UsageError
+from edgeai.errors import UsageError
 
 
 def write_draft(
@@ -22,20 +25,13 @@ def write_draft(
     force: bool = False,
     json_output: bool = False,
 ) -> int:
-    """Write the recipe and say what to do with it. Raises what draft_recipe raises, and EdgeError for a wrong place."""
+    """Write the recipe and say what to do with it. Raises what draft_recipe raises, and DataError for a wrong place."""
     if out.exists() and not force:
         raise UsageError(f"{out} is there already", next_step="name another file with --out, or give --force")
     draft = draft_recipe(folder, split=split, name=name, start=start, steps=steps, size=size)
-    part = out.with_name(f"{out.name}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(draft.text, encoding="utf-8")
-        load_recipe(part)  # a draft that cannot be run is our fault, and told at once
-        part.replace(out)
-    except OSError as error:
-        raise EdgeError(f"{out} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    # a draft that cannot be run is our fault, and told at once
+    parse_recipe(tomllib.loads(draft.text), where=str(out))
+    write_whole(out, draft.text)
     if json_output:
         print_json(
             {

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from compress.data.holdout import hold_out
 from edgeai.errors import DataError
+from edgeai.types import Detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,14 @@ class DetectionSet:
         count = min(len(self) - 1, max(1, round(len(self) * fraction)))
         cut = len(self) - max(0, count)
         return replace(self, pictures=self.pictures[:cut]), replace(self, pictures=self.pictures[cut:])
+
+
+def found_picture(path: Path, image: NDArray[np.uint8], found: Detections) -> LabelledPicture:
+    """A picture with what a detector found on it, in its pixels, as its labels."""
+    height, width = image.shape[:2]
+    return LabelledPicture(
+        path, width, height, found.xyxy_px, found.class_ids, found.scores, np.empty((0, 4), np.float32)
+    )
 
 
 def join_sets(sets: Sequence[DetectionSet]) -> DetectionSet:

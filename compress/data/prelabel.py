@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.detection import DetectionSet, LabelledPicture, read_picture
+from compress.data.detection import DetectionSet, LabelledPicture, found_picture, read_picture
 from compress.data.formats import open_format, write_detections
 from compress.data.formats.coco import write_coco
 from compress.data.formats.cvat import images_text
@@ -24,6 +24,7 @@ from edgeai.bundle.manifest import ImageInput
 from edgeai.console import progress_bar
 from edgeai.engines import open_engine
 from edgeai.errors import BundleError, DataError, UsageError
+from edgeai.types import Detections
 
 # the formats of one file, and how its name must end
 FILE_SUFFIXES = {"label-studio": ".json", "coco": ".json", "cvat": ".xml"}
@@ -92,17 +93,12 @@ def _label(
             else:
                 boxes = detect(image)
                 height, width = image.shape[:2]
-                pictures.append(
-                    LabelledPicture(
-                        path,
-                        width,
-                        height,
-                        _inside(boxes.xyxy_px, width, height),
-                        boxes.class_ids.astype(np.int32),
-                        np.clip(boxes.scores, 0, 1).astype(np.float32),
-                        np.empty((0, 4), np.float32),
-                    )
+                inside = Detections(
+                    _inside(boxes.xyxy_px, width, height),
+                    np.clip(boxes.scores, 0, 1).astype(np.float32),
+                    boxes.class_ids.astype(np.int32),
                 )
+                pictures.append(found_picture(path, image, inside))
             advance(1)
     return DetectionSet(tuple(labels), tuple(pictures)), skipped
 

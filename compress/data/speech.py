@@ -179,11 +179,11 @@ def read_speech_list(path: Path) -> tuple[list[dict[str, str]], str]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV: {error}") from error
     if not rows:
-        raise DataError(f"{path} lists no clips")
+        raise DataError(f"{path} lists nothing: there are no clips in it")
     column = next((c for c in LABEL_COLUMNS if c in rows[0]), None)
     if column is None or "file" not in rows[0]:
         raise DataError(
-            f"{path} must have the column file and one of {', '.join(LABEL_COLUMNS)}; it has {', '.join(rows[0])}"
+            f"{path} must have the column file and one of {', '.join(LABEL_COLUMNS)}; it has {', '.join(map(str, rows[0]))}"
         )
     if len(rows) > MAX_CLIPS:
         raise DataError(f"{path} lists {len(rows)} clips, more than {MAX_CLIPS}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.detection import DetectionSet, LabelledPicture, read_picture
+from compress.data.detection import DetectionSet, LabelledPicture, found_picture, read_picture
 from compress.data.formats.coco import write_coco
 from compress.measure.detection import BundleDetector
 from compress.recipe import Teacher
@@ -111,19 +111,7 @@ def label_pictures(
     with progress_bar("teacher labels", len(paths)) as advance:
         for path in paths:
             image = read_picture(path)
-            found = teacher(image)
-            height, width = image.shape[:2]
-            labelled.append(
-                LabelledPicture(
-                    path,
-                    width,
-                    height,
-                    found.xyxy_px,
-                    found.class_ids,
-                    found.scores,
-                    np.empty((0, 4), np.float32),
-                )
-            )
+            labelled.append(found_picture(path, image, teacher(image)))
             advance(1)
     made = DetectionSet(tuple(labels), tuple(labelled))
     write_coco(folder, split, made)

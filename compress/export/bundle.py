@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.candidate import Candidate, EngineFile
+from compress.networks.bundle_network import NETWORK_NAME
 from compress.passes.bench import Measured
 from compress.quantize.tflite import convert_tflite
 from compress.recipe import Recipe
@@ -21,8 +22,6 @@ from edgeai.engines import EdgeEngine, open_model_file
 from edgeai.errors import PassError
 from edgeai.hardware import read_hardware
 
-# what fine-tuning starts from
-NETWORK_NAME = "network.keras"
 # the most that a format may be off, of a golden output's range: float formats only round, int8 steps add up
 LIMITS = {"float32": 0.002, "float16": 0.05, "dynamic": 0.5, "int8": 1.0}
 # what other machines' kernels may add to the error that was measured here

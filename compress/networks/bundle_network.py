@@ -13,9 +13,10 @@ from edgeai.bundle import load_bundle
 from edgeai.bundle.bundle import Bundle
 from edgeai.errors import RecipeError
 
+# what a bundle made by a recipe holds for this; hatch_zoo.py leaves it out of the wheel
 NETWORK_NAME = "network.keras"
 # what a label's output layer is called, by its beginning; its last axis counts the labels
-_LABEL_HEADS = ("class_", "keyword", "class", "symbols")
+_LABEL_HEADS = ("class", "keyword", "symbols")
 
 
 def network_from_bundle(

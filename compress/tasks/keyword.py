@@ -57,9 +57,8 @@ class KeywordTask(TrainingTask):
         if self.teacher is not None:
             # the teacher hears the very clip that the student is given, noise and all
             wanted = (1 - self.teacher_share) * wanted + self.teacher_share * self.teacher(clips)
-        features = log_mel_features(clips, self.spec)
-        mask_features_batch(features, settings=self.augmentation, rng=rng)
-        return {"inputs": features[..., np.newaxis], "targets": wanted}
+        inputs = masked_inputs(clips, self.spec, self.augmentation, rng)
+        return {"inputs": inputs, "targets": wanted}
 
     def validation_batch(self, indices: Sequence[int]) -> Batch:
         features = log_mel_batch(self.validation.clips(indices), self.spec)
@@ -90,6 +89,14 @@ def soft_targets(class_ids: NDArray[np.int32], classes: int, smoothing: float) -
     wanted = np.full((len(class_ids), classes), smoothing / classes, np.float32)
     wanted[np.arange(len(class_ids)), class_ids] += 1 - smoothing
     return wanted
+
+
+def masked_inputs(
+    clips: Floats, spec: LogMelInput, settings: SoundAugment, rng: np.random.Generator
+) -> Floats:
+    """(B, frames, mels, 1) features of augmented clips (B, N), masked as SpecAugment does."""
+    features = log_mel_features(clips, spec)
+    return mask_features_batch(features, settings=settings, rng=rng)[..., np.newaxis]
 
 
 def representative_features(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ def load_clips(recipe: Recipe, data_root: Path, *, labels: tuple[str, ...] | Non
 def relabelled(clips: SpeechSet, labels: tuple[str, ...]) -> SpeechSet:
     """The same clips, their classes counted through `labels`, which hold all of theirs."""
     ids = np.array([labels.index(label) for label in clips.labels], np.int32)[clips.class_ids]
-    return SpeechSet(labels, clips.paths, ids, clips.groups, clips.samples, clips.sample_rate_hz, clips.cache)
+    return replace(clips, labels=labels, class_ids=ids)
 
 
 def load_unlabelled(

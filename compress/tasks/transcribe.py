@@ -14,11 +14,10 @@ from compress.data.speech import SpeechSet
 from compress.data.spelling import spell
 from compress.measure.metric import Metric
 from compress.measure.sounds import score_speller
-from compress.tasks.keyword import representative_features
+from compress.tasks.keyword import masked_inputs, representative_features
 from compress.tasks.task import Batch, Floats, TrainingTask
 from compress.train import class_loss, ctc_loss
-from compress.train.batch_features import log_mel_features
-from compress.train.sound_augment import SoundAugment, augment_clips, mask_features_batch
+from compress.train.sound_augment import SoundAugment, augment_clips
 from edgeai.bundle.manifest import LogMelInput
 from edgeai.engines import EdgeEngine
 from edgeai.stages.audio.logmel import log_mel_batch
@@ -42,7 +41,7 @@ class TranscribeTask(TrainingTask):
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         clips, texts = [], []
         for _ in range(size):
-            clip, text = self._window(self.training, rng)
+            clip, text = self._window(rng)
             clips.append(clip)
             texts.append(text)
         augmented = augment_clips(
@@ -52,9 +51,8 @@ class TranscribeTask(TrainingTask):
             settings=self.augmentation,
             rng=rng,
         )
-        features = log_mel_features(augmented, self.spec)
-        mask_features_batch(features, settings=self.augmentation, rng=rng)
-        return {"inputs": features[..., np.newaxis], "targets": self._padded(texts)}
+        inputs = masked_inputs(augmented, self.spec, self.augmentation, rng)
+        return {"inputs": inputs, "targets": self._padded(texts)}
 
     def validation_batch(self, indices: Sequence[int]) -> Batch:
         features = log_mel_batch(self.validation.clips(indices), self.spec)
@@ -73,8 +71,9 @@ class TranscribeTask(TrainingTask):
     def measure(self, engine: EdgeEngine) -> Metric:
         return score_speller(engine, self.spec, self.symbols, self.validation).metric()
 
-    def _window(self, clips: SpeechSet, rng: np.random.Generator) -> tuple[Floats, list[int]]:
+    def _window(self, rng: np.random.Generator) -> tuple[Floats, list[int]]:
         """One clip, or as many of the same speaker one after the other as fit; and how they are spelled."""
+        clips = self.training
         first = int(rng.integers(len(clips)))
         wanted = int(rng.integers(1, self.joined + 1))
         picks = [first, *rng.choice(self._by_group[clips.groups[first]], wanted - 1)]

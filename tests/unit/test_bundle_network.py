@@ -79,6 +79,14 @@ def test_other_labels_start_their_scores_anew_and_keep_the_rest(trained):
             assert same(before[name], after[name]), name
 
 
+def test_heads_may_start_anew_for_the_same_labels(trained):
+    root, network = trained
+    before, after = weights_of(network), weights_of(opened(root, keep_heads=False))
+    anew = {name for name in before if not same(before[name], after[name])}
+    assert anew
+    assert all(name.startswith("class_") for name in anew)
+
+
 def test_an_untrained_start_keeps_nothing(trained):
     root, network = trained
     before, after = weights_of(network), weights_of(opened(root, trained=False))

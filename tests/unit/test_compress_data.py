@@ -192,6 +192,7 @@ BROKEN_CSV = {
     "unknown label": (b"file,label\nclips/train-low-0.wav,loud\n", r"line 2: label 'loud' is not among"),
     "short row": (b"file,label\nclips/train-low-0.wav\n", r"line 2: label None"),
     "no file": (b"file,label\n,low\n", r"line 2: no file is named"),
+    "cells too many": (b"path,word\nx,y,z\n", "must have the column file"),
     "no text": (b"file,label\n\xff\xfe,low\n", "no CSV"),
 }
 

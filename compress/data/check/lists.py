@@ -10,7 +10,7 @@ from typing import Any
 
 from compress.data.check.listing import Box, Entry, Listing
 from compress.data.check.report import Fault
-from compress.data.speech import LABEL_COLUMNS, MAX_CLIPS
+from compress.data.speech import LABEL_COLUMNS, read_speech_list
 from edgeai.errors import DataError, DataMissingError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -138,20 +138,7 @@ def _coco_entries(
 
 def read_csv(folder: Path, split: str, path: Path) -> Listing:
     """A CSV with `file` and a label column. Raises DataError where it is none, or lists nothing."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV: {error}") from error
-    if not rows:
-        raise DataError(f"{path} lists nothing")
-    if len(rows) > MAX_CLIPS:
-        raise DataError(f"{path} lists {len(rows)} files, more than {MAX_CLIPS}")
-    column = next((c for c in LABEL_COLUMNS if c in rows[0]), None)
-    if column is None or "file" not in rows[0]:
-        raise DataError(
-            f"{path} must have the column file and one of {', '.join(LABEL_COLUMNS)}; it has {', '.join(map(str, rows[0]))}"
-        )
+    rows, column = read_speech_list(path)
     grouping = next((c for c in GROUP_COLUMNS if c in rows[0]), "")
     faults: list[Fault] = []
     entries: list[Entry] = []
