@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from compress.data.confined import confined
 from edgeai.errors import DataError
 
 DEEPPCB_CLASSES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")
@@ -93,8 +94,8 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
 
 
 def _inside(root: Path, name: str) -> Path:
-    path = root / name
-    if ".." in Path(name).parts or Path(name).is_absolute() or not path.is_file():
+    path = confined(root, name)
+    if path is None or not path.is_file():
         raise DataError(f"the archive's list names {name[:80]!r}, which is not in it")
     return path
 

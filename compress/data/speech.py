@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.data.confined import confined
 from compress.data.holdout import hold_out
 from edgeai.errors import DataError, DataMissingError
 from edgeai.sources.audio_file import AudioFile
@@ -194,11 +195,12 @@ def _inside(folder: Path, name: str | None, where: str) -> Path:
     """A listed file, which must not lie outside of its folder."""
     if not name:
         raise DataError(f"{where}: no file is named")
-    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+    path = confined(folder, name)
+    if path is None:
         raise DataError(
-            f"{where}: {name!r} leaves the folder", next_step="name files below the list's folder"
+            f"{where}: {name[:80]!r} leaves the folder", next_step="name files below the list's folder"
         )
-    return folder / name
+    return path
 
 
 def read_clip(path: Path, *, sample_rate_hz: int = 16000) -> NDArray[np.float32]:

@@ -18,6 +18,11 @@ from compress.measure.thresholds import OperatingPoint, ThresholdCurve, best_thr
 NOTHING = "(nothing)"
 
 
+def json_number(value: float) -> float | None:
+    """To four digits; null for NaN, which JSON does not have."""
+    return None if np.isnan(value) else round(float(value), 4)
+
+
 class Scored(ABC):
     """A model's outputs on N examples.
 

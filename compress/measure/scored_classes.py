@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compress.measure.calibration import Calibration, measure_calibration
 from compress.measure.classes import Confusion, check_scores, count_confusion, measure_classes
 from compress.measure.metric import Metric, Picks
-from compress.measure.scored import Scored
+from compress.measure.scored import Scored, json_number
 from compress.measure.slices import Slice, group_slices, third_slices
 
 
@@ -80,9 +80,9 @@ class ScoredClasses(Scored):
         calibration = self.calibration()
         by_class = {
             label: {
-                "precision": _number(made.precision[k]),
-                "recall": _number(made.recall[k]),
-                "f1": _number(made.f1[k]),
+                "precision": json_number(made.precision[k]),
+                "recall": json_number(made.recall[k]),
+                "f1": json_number(made.f1[k]),
                 "n": int(made.counts[k].sum()),
             }
             for k, label in enumerate(self.labels)
@@ -130,7 +130,3 @@ class ScoredClasses(Scored):
     @cached_property
     def _right(self) -> NDArray[np.bool_]:
         return np.asarray(self.scores.argmax(axis=1) == self.class_ids)
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 4)

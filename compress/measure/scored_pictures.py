@@ -15,7 +15,7 @@ from compress.measure.calibration import Calibration, measure_calibration
 from compress.measure.detection import measure_matches, truth_of
 from compress.measure.matches import ALL_SIZES, COCO_IOUS, COCO_SIZES, Matches, Truth, match_boxes
 from compress.measure.metric import Metric, Picks
-from compress.measure.scored import NOTHING, Scored
+from compress.measure.scored import NOTHING, Scored, json_number
 from compress.measure.slices import Slice, band_slices, group_slices, third_slices
 from edgeai.bundle.manifest import ImageInput
 from edgeai.stages.boxes import iou_matrix
@@ -116,22 +116,22 @@ class ScoredPictures(Scored):
             right, false, missed = counts = self.matches.counts(k, self.threshold)
             sums += counts
             by_class[label] = {
-                "AP": _number(self.matches.average(class_id=k)),
-                "AP50:95": _number(tens.average(class_id=k)),
+                "AP": json_number(self.matches.average(class_id=k)),
+                "AP50:95": json_number(tens.average(class_id=k)),
                 **_rates(right, false, missed),
                 "n": right + missed,
             }
         calibration = self.calibration()
         present = [row for row in by_class.values() if row["n"]]
         return {
-            "AP50": _number(_at(tens, 0.5)),
-            "AP75": _number(_at(tens, 0.75)),
-            "AP50:95": _number(tens.average()),
-            **{f"AP50:95 {name}": _number(every[name].average()) for name in COCO_SIZES},
+            "AP50": json_number(_at(tens, 0.5)),
+            "AP75": json_number(_at(tens, 0.75)),
+            "AP50:95": json_number(tens.average()),
+            **{f"AP50:95 {name}": json_number(every[name].average()) for name in COCO_SIZES},
             "at_threshold": {
                 "threshold": self.threshold,
                 **_rates(*(int(v) for v in sums)),
-                "macro_f1": _number(float(np.mean([row["f1"] for row in present]))) if present else None,
+                "macro_f1": json_number(float(np.mean([row["f1"] for row in present]))) if present else None,
             },
             "classes": by_class,
             "confusion": {
@@ -251,7 +251,3 @@ def _on_crowd(box: NDArray[Any], crowds: NDArray[Any], iou: float) -> bool:
 
 def _rounded(box: NDArray[Any]) -> list[float]:
     return [round(float(v), 1) for v in box]
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 4)

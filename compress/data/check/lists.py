@@ -10,6 +10,7 @@ from typing import Any
 
 from compress.data.check.listing import Box, Entry, Listing
 from compress.data.check.report import Fault
+from compress.data.confined import confined
 from compress.data.speech import LABEL_COLUMNS, read_speech_list
 from edgeai.errors import DataError, DataMissingError
 
@@ -171,14 +172,6 @@ def read_csv(folder: Path, split: str, path: Path) -> Listing:
     return Listing(
         split, "pictures" if kind == "pictures" else "sounds", "csv", path, tuple(entries), (), tuple(faults)
     )
-
-
-def confined(folder: Path, name: str) -> Path | None:
-    """The file `name` below `folder`; None where the name leads elsewhere."""
-    parts = Path(name).parts
-    if Path(name).is_absolute() or ".." in parts or "\0" in name or len(name) > 4096:
-        return None
-    return folder / name
 
 
 def _is_list(path: Path) -> bool:
