@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from compress.data.detection import LabelledPicture
 from compress.data.formats import detect_format, load_detections
-from compress.data.speech import load_speech
+from compress.data.speech import load_sound_folders, load_speech
 from edgeai.errors import DataError, UsageError
 
 # a box should keep about so many pixels of the model's picture: less, and the finest cells cannot tell it apart
@@ -214,17 +214,10 @@ precision = "int8"
 
 
 def _draft_sounds(folder: Path, split: str, name: str, start: str | None, steps: int | None) -> Draft:
-    if (folder / f"{split}.csv").is_file():
-        kind = "speech"
-        clips = load_speech(folder, split, None, samples=1)
-        labels, paths = clips.labels, clips.paths
-    else:
-        from compress.data.formats.folders import list_sound_folders
-
-        kind = "sound-folders"
-        listed = list_sound_folders(folder, split, None)
-        labels = tuple(sorted({label for _, label, _ in listed}))
-        paths = tuple(path for path, _, _ in listed)
+    listed = (folder / f"{split}.csv").is_file()
+    kind, load = ("speech", load_speech) if listed else ("sound-folders", load_sound_folders)
+    clips = load(folder, split, None, samples=1)
+    labels, paths = clips.labels, clips.paths
     rate, window_s = _clip_shape(paths)
     steps = steps or _steps(len(paths), batch=64, epochs=80, least=600, most=4000)
     frames = max(20, round(window_s / _HOP_S) - 2)
@@ -283,7 +276,7 @@ precision = "int8"
 kind = "export"
 formats = ["onnx/float32"]
 """
-    return Draft(text, "keyword", tuple(labels), len(paths))
+    return Draft(text, "keyword", labels, len(paths))
 
 
 def _clip_shape(paths: Sequence[Path], *, looked_at: int = 200) -> tuple[int, float]:
@@ -295,7 +288,7 @@ def _clip_shape(paths: Sequence[Path], *, looked_at: int = 200) -> tuple[int, fl
     for index in np.linspace(0, len(paths) - 1, min(looked_at, len(paths))).astype(int):
         try:
             info = soundfile.info(str(paths[index]))
-        except (soundfile.SoundFileError, OSError, wave.Error, RuntimeError):
+        except (soundfile.SoundFileError, OSError):
             continue  # data check tells of it
         rates.append(int(info.samplerate))
         seconds.append(float(info.duration))
@@ -307,11 +300,11 @@ def _clip_shape(paths: Sequence[Path], *, looked_at: int = 200) -> tuple[int, fl
     return min(max(rate, 8000), 16000), min(_MAX_WINDOW_S, max(0.5, float(np.percentile(seconds, 98))))
 
 
-def _picture_side(pictures: Sequence[object]) -> int:
+def _picture_side(pictures: Sequence[LabelledPicture]) -> int:
     """The smallest size in which a typical small box (lower quarter) keeps _WANTED_SIDE_PX."""
     sides = []
     for picture in pictures:
-        boxes, longest = picture.xyxy_px, max(picture.width, picture.height)  # type: ignore[attr-defined]
+        boxes, longest = picture.xyxy_px, max(picture.width, picture.height)
         sides += [float(side) for side in np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)) / longest]
     share = float(np.percentile(sides, 25))
     return next((size for size in _SIZES if size * share >= _WANTED_SIDE_PX), _SIZES[-1])
