@@ -54,8 +54,8 @@ case "$1" in
 --voices=variant) exec cat {folder}/variants ;;
 --voices=*) exec head -n 1 {folder}/voices ;;
 esac
-cat >> {folder}/input
-echo >> {folder}/input
+said=$(cat)
+printf '%s\\n' "$said" >> {folder}/input
 exec cat {folder}/sound.wav
 """
     )
