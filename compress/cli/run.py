@@ -44,11 +44,12 @@ def run_file(
 
     strategy = open_strategy(distribute)
     replicas = find_replicas(strategy)
-    if not replicas.chief:  # the bundle is the first process's; the others only help to train
+    page = default_report(recipe.name)
+    if not replicas.chief:  # bundle and report are the first process's; the others only help to train
         work = work.with_name(f"{work.name}-worker-{replicas.first}")
-        out = work / "bundle"
+        out, page = work / "bundle", work / "report.html"
     result = run_recipe(recipe, data_root=data, out=out, work=work, fresh=fresh, strategy=strategy)
-    report = write_bundle_report(result.bundle, default_report(recipe.name))
+    report = write_bundle_report(result.bundle, page)
     if json_output:
         print_json(
             {

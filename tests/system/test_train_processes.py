@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import train_small
+from broker import free_port
 
 from compress.train.batches import make_numbered
 
@@ -101,10 +101,7 @@ def test_two_replicas_learn_what_one_does_with_twice_the_batch(tmp_path, pair):
 
 
 def test_two_workers_end_with_the_same_weights_and_no_example_twice(tmp_path, pair):
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("localhost", 0))
-        addresses = [f"localhost:{each.getsockname()[1]}" for each in (first, second)]
+    addresses = [f"localhost:{free_port()}" for _ in range(2)]
 
     def worker(index):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
