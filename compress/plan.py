@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from compress.groups.macs import model_macs
 from compress.networks import open_network
-from compress.prune.channels import model_macs, next_ratio, prune_channels
+from compress.prune.channels import next_ratio, prune_channels
 from compress.recipe import (
     ONLY_DECODER,
     BoxData,

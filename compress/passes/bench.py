@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from compress.candidate import Candidate, EngineFile
+from compress.groups.macs import model_macs
 from compress.measure.cost import Cost, measure_cost
 from compress.measure.metric import Metric
-from compress.prune.channels import model_macs
 from compress.quantize.tflite import convert_tflite
 from compress.recipe import Recipe
 from compress.tasks.task import TrainingTask

@@ -8,8 +8,9 @@ from typing import Any
 
 from compress.candidate import Candidate, EngineFile
 from compress.export.onnx import export_onnx
+from compress.groups.macs import model_macs
 from compress.passes.bench import Bench
-from compress.prune.channels import model_macs, next_ratio, prune_channels
+from compress.prune.channels import next_ratio, prune_channels
 from compress.quantize.ranges import narrow_silu_ranges
 from compress.quantize.tflite import convert_tflite, float_tensors
 from compress.recipe import DistillPass, ExportPass, PretrainPass, PrunePass, QuantizePass, TrainPass

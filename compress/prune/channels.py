@@ -8,18 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.prune.graph import ChannelGraph, Ids, follow_channels
+from compress.groups.graph import ChannelGraph, Ids, follow_channels
+from compress.groups.macs import macs_without, model_macs
+from compress.groups.remove import remove_channels
 from edgeai.errors import PassError
 
 Floats = NDArray[np.float64]
-
-
-def model_macs(model: Any) -> int:
-    """Multiply-accumulates of one inference: convolutions and dense layers (what MLPerf Tiny counts).
-
-    Raises PassError for a model that is not functional.
-    """
-    return _macs(follow_channels(model), frozenset())
 
 
 def prune_channels(
@@ -38,9 +32,9 @@ def prune_channels(
     graph = follow_channels(model)
     components = graph.components()
     scores = _scores(graph, model)
-    before = _macs(graph, frozenset())
+    before = macs_without(graph, frozenset())
     removed = _choose(graph, components, scores, int(before * macs_ratio), round_to, max_removed)
-    after = _macs(graph, removed)
+    after = macs_without(graph, removed)
     if after > before * macs_ratio:
         blocked = ", ".join(f"{name} ({kind})" for name, kind in list(graph.blocked.items())[:4])
         raise PassError(
@@ -64,57 +58,6 @@ def next_ratio(network: Any, *, whole: int, macs_ratio: float, number: int, roun
     whole: multiplications before the first round. network: as the rounds before have left it.
     """
     return float(min(1.0, whole * macs_ratio ** (number / rounds) / model_macs(network)))
-
-
-def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:
-    """The model without the channel classes `removed` (roots of `graph`, which was made from this very model)."""
-    import keras
-
-    keeps = {
-        item.layer.name: (_kept(graph, item.in_ids, removed), _kept(graph, item.out_ids, removed))
-        for item in graph.layers
-    }
-    makers = {item.layer.name for item in graph.layers if item.kind == "dense"}
-
-    def shrink(layer: Any) -> Any:
-        config = layer.get_config()
-        if layer.name in makers:
-            config["units" if "units" in config else "filters"] = len(keeps[layer.name][1])
-        return type(layer).from_config(config)
-
-    smaller = keras.models.clone_model(model, clone_function=shrink)
-    kinds = {item.layer.name: item.kind for item in graph.layers}
-    for layer in model.layers:
-        weights = layer.get_weights()
-        if layer.name in kinds:
-            weights = _sliced(weights, kinds[layer.name], *keeps[layer.name])
-        if weights:
-            smaller.get_layer(layer.name).set_weights(weights)
-    return smaller
-
-
-def _sliced(weights: list[Any], kind: str, keep_in: Ids, keep_out: Ids) -> list[Any]:
-    if kind == "dense":
-        return [weights[0][..., keep_in, :][..., keep_out], *(w[keep_out] for w in weights[1:])]
-    if kind == "depthwise":
-        return [weights[0][:, :, keep_in, :], *(w[keep_in] for w in weights[1:])]
-    return [w[keep_in] for w in weights]
-
-
-def _kept(graph: ChannelGraph, ids: Ids, removed: frozenset[int]) -> Ids:
-    return np.flatnonzero([int(r) not in removed for r in graph.roots(ids)])
-
-
-def _macs(graph: ChannelGraph, removed: frozenset[int]) -> int:
-    total = graph.fixed_macs
-    for item in graph.layers:
-        outs = len(_kept(graph, item.out_ids, removed)) if removed else len(item.out_ids)
-        if item.kind == "dense":
-            ins = len(_kept(graph, item.in_ids, removed)) if removed else len(item.in_ids)
-            total += item.macs * ins * outs
-        elif item.kind == "depthwise":
-            total += item.macs * outs
-    return total
 
 
 def _scores(graph: ChannelGraph, model: Any) -> Mapping[int, float]:
@@ -168,7 +111,7 @@ def _choose(
     low, high = 0, len(levels) - 1
     while low < high:
         middle = (low + high) // 2
-        if _macs(graph, cut(levels[middle])) <= budget:
+        if macs_without(graph, cut(levels[middle])) <= budget:
             high = middle
         else:
             low = middle + 1

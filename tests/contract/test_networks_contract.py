@@ -126,8 +126,8 @@ def test_layers_have_names_that_say_where_they_stand(networks, kind):
 
 
 def test_it_widens_with_the_multiplier(networks, kind):
+    from compress.groups.macs import model_macs
     from compress.networks import open_network
-    from compress.prune.channels import model_macs
 
     wide = 4 * recipe_of(kind).network.params["multiplier"]
     wider = open_network(recipe_of(kind, multiplier=wide), data_root=None)
@@ -153,7 +153,8 @@ def test_every_trainable_weight_has_a_finite_gradient(networks, kind):
 
 
 def test_it_runs_pruned_to_six_tenths_or_says_why_not(networks, kind):
-    from compress.prune.channels import model_macs, prune_channels
+    from compress.groups.macs import model_macs
+    from compress.prune.channels import prune_channels
 
     network = networks(kind)
     try:

@@ -93,8 +93,9 @@ def deafened(model, graph, removed):
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=8, deadline=None)
 def test_a_pruned_network_is_the_whole_one_with_those_channels_unheard(seed):
-    from compress.prune.channels import model_macs, remove_channels
-    from compress.prune.graph import follow_channels
+    from compress.groups.graph import follow_channels
+    from compress.groups.macs import model_macs
+    from compress.groups.remove import remove_channels
 
     rng = np.random.default_rng(seed)
     model = random_network(rng)
@@ -122,7 +123,8 @@ def test_a_pruned_network_is_the_whole_one_with_those_channels_unheard(seed):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 0.8]), st.sampled_from([1, 4, 8]))
 @settings(max_examples=6, deadline=None)
 def test_pruning_meets_its_ratio_or_says_why_not(seed, ratio, round_to):
-    from compress.prune.channels import model_macs, prune_channels
+    from compress.groups.macs import model_macs
+    from compress.prune.channels import prune_channels
     from edgeai.errors import PassError
 
     model = random_network(np.random.default_rng(seed))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from broker import free_port
-from tiny_recipe import tones_recipe, toml_of, write_tones
+from tiny_recipe import toml_of, tones_recipe, write_tones
 
 pytestmark = [pytest.mark.compress, pytest.mark.system]
 

@@ -25,7 +25,7 @@ def conv(keras, x, channels, name, *, kernel=3, **options):
 
 
 def test_macs_are_those_counted_by_hand(keras):
-    from compress.prune.channels import model_macs
+    from compress.groups.macs import model_macs
 
     x = image = keras.Input((16, 12, 3))
     x = keras.layers.Conv2D(8, 3, strides=2, padding="same")(x)  # 8 x 6 cells, 9 * 3 * 8
@@ -41,7 +41,7 @@ def test_macs_are_those_counted_by_hand(keras):
 
 
 def test_what_is_added_is_removed_together(keras):
-    from compress.prune.graph import follow_channels
+    from compress.groups.graph import follow_channels
 
     x = image = keras.Input((8, 8, 3))
     x = conv(keras, x, 16, "a")
@@ -154,7 +154,7 @@ def test_nothing_to_remove_is_a_pass_error(keras):
 
 
 def test_models_that_cannot_be_followed_say_so(keras):
-    from compress.prune.graph import follow_channels
+    from compress.groups.graph import follow_channels
 
     image = keras.Input((3, 8, 8))
     first = keras.layers.Conv2D(4, 3, data_format="channels_first", name="cf")(image)
@@ -170,7 +170,8 @@ def test_models_that_cannot_be_followed_say_so(keras):
 
 
 def test_rounds_meet_the_ratio_in_equal_steps(keras):
-    from compress.prune.channels import model_macs, next_ratio, prune_channels
+    from compress.groups.macs import model_macs
+    from compress.prune.channels import next_ratio, prune_channels
 
     x = image = keras.Input((8, 8, 3))
     for number in range(3):

@@ -47,10 +47,10 @@ def opened(content, kind, **params):
 
 def test_the_zoos_architectures_stay_what_they_are():
     """Parameters and multiplications of the default parameters: recipes of models that are out there build on them."""
+    from compress.groups.macs import model_macs
     from compress.networks.grid_detector import grid_detector
     from compress.networks.keyword import ds_cnn, ds_tc_resnet
     from compress.networks.plain_detector import plain_detector
-    from compress.prune.channels import model_macs
 
     speech = {"frames": 98, "mels": 40, "classes": 12}
     for network, params, macs in (
@@ -63,9 +63,9 @@ def test_the_zoos_architectures_stay_what_they_are():
 
 
 def test_bc_resnet_and_the_autoencoder_are_as_published():
+    from compress.groups.macs import model_macs
     from compress.networks.autoencoder import dense_autoencoder
     from compress.networks.bc_resnet import bc_resnet
-    from compress.prune.channels import model_macs
 
     network = bc_resnet(frames=101, mels=40, classes=12)
     # Kim et al. 2021, table 2: 9.2 k parameters for BC-ResNet-1
@@ -168,8 +168,8 @@ def test_strides_that_do_not_double_cannot_be_fused():
 
 def test_a_reshape_that_infers_its_last_axis_lets_channels_go(keras):
     """Two bands of 8 channels become 16 features: without channel 3, features 3 and 11 are gone."""
-    from compress.prune.channels import remove_channels
-    from compress.prune.graph import follow_channels
+    from compress.groups.graph import follow_channels
+    from compress.groups.remove import remove_channels
 
     x = image = keras.Input((4, 2, 3))
     x = keras.layers.Conv2D(8, 1, name="conv")(x)
@@ -199,7 +199,7 @@ def test_int8_of_recurrent_layers_is_refused_and_not_a_crash(bidirectional, told
 
 
 def test_multiplications_of_recurrent_layers_and_attention_are_counted(keras):
-    from compress.prune.channels import model_macs
+    from compress.groups.macs import model_macs
 
     layers = keras.layers
     x = keras.Input((10, 6))

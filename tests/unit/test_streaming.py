@@ -126,8 +126,8 @@ def test_a_pruned_network_streams_too(networks, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_costs_its_share_of_the_window(networks, kind):
     """Nothing is computed twice: only the last dense layer runs once a step and once a window."""
+    from compress.groups.macs import model_macs
     from compress.networks.streaming import stream_network
-    from compress.prune.channels import model_macs
 
     network = networks(kind)
     whole, step = model_macs(network), model_macs(stream_network(network, step_frames=8))

@@ -64,6 +64,10 @@ class ChannelGraph:
     def roots(self, ids: Ids) -> Ids:
         return np.array([self.root(int(i)) for i in ids], np.intp)
 
+    def kept(self, ids: Ids, removed: frozenset[int]) -> Ids:
+        """Positions in `ids` of channels whose class is not in `removed`."""
+        return np.flatnonzero([int(r) not in removed for r in self.roots(ids)])
+
     def join(self, a: Ids, b: Ids) -> None:
         for x, y in zip(a, b, strict=True):
             first, second = sorted((self.root(int(x)), self.root(int(y))))

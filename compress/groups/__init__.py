@@ -1,0 +1,1 @@
+"""Which channels of a network belong together, what they cost, and the network without some of them."""
