@@ -11,14 +11,12 @@ import numpy as np
 
 from compress.groups.macs import model_macs
 from compress.networks import open_network
+from compress.passes.settings import ExportPass, PrunePass, QuantizePass
 from compress.prune.channels import next_ratio, prune_channels
 from compress.recipe import (
     ONLY_DECODER,
     BoxData,
-    ExportPass,
     PictureFolders,
-    PrunePass,
-    QuantizePass,
     Recipe,
     SoundFolders,
     SpeechData,

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from compress.train.fit import FitSettings
+from compress.passes.settings import AnyPass, ExportPass, QuantizePass, check_order
 from compress.train.picture_augment import PictureAugment
-from compress.train.pretrain import PretrainSettings
 from compress.train.sound_augment import SoundAugment
 from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput, Settings
 from edgeai.errors import RecipeError
@@ -169,73 +168,14 @@ class Budget(Settings):
     """What the result must keep; a pass that does not is undone.
 
     max_drop: of the metric on the validation part, against the first pass (or the network as it was loaded).
+    retries: how often a pass that lost too much is tried again, asking for half of it, before it is undone.
     max_bytes, max_latency_ms: of the int8 engine file, on the machine that runs the recipe, one thread.
     """
 
     max_drop: Fraction = 1.0
+    retries: Annotated[int, Field(ge=0, le=5)] = 1
     max_bytes: Annotated[int, Field(ge=1)] | None = None
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
-
-
-class TrainPass(Settings):
-    """Train on labels; with teacher_share > 0 also on what the network said before this pass, output by output."""
-
-    kind: Literal["train"]
-    fit: FitSettings
-    teacher_share: Fraction = 0.0
-
-
-class PretrainPass(Settings):
-    """Train what all outputs need (the backbone) on data.unlabelled, without labels; the train pass follows."""
-
-    kind: Literal["pretrain"]
-    fit: PretrainSettings
-
-
-class PrunePass(Settings):
-    """Remove channels down to macs_ratio in `rounds` equal steps; each is followed by a fit against the unpruned network.
-
-    teacher_share: how much of the loss is the unpruned network's outputs, the rest being labels.
-    """
-
-    kind: Literal["prune"]
-    macs_ratio: Annotated[float, Field(gt=0, lt=1)]
-    rounds: Annotated[int, Field(ge=1, le=20)] = 2
-    round_to: Annotated[int, Field(ge=1)] = 8
-    max_removed: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    fit: FitSettings
-    teacher_share: Fraction = 0.5
-
-
-class DistillPass(Settings):
-    """Fit against the outputs of the network as it was before the first pruning."""
-
-    kind: Literal["distill"]
-    fit: FitSettings
-    teacher_share: Fraction = 0.7
-
-
-class QuantizePass(Settings):
-    """Post-training quantization to TFLite; calibration: how many training inputs set the ranges of int8."""
-
-    kind: Literal["quantize"]
-    precision: Literal["int8", "float16", "dynamic"] = "int8"
-    calibration: Annotated[int, Field(ge=1)] = 200
-
-
-class ExportPass(Settings):
-    """Further engine files of the network as it stands."""
-
-    kind: Literal["export"]
-    formats: Annotated[
-        tuple[Literal["onnx/float32", "tflite/float16", "tflite/float32"], ...], Field(min_length=1)
-    ] = ("onnx/float32",)
-
-
-AnyPass = Annotated[
-    PretrainPass | TrainPass | PrunePass | DistillPass | QuantizePass | ExportPass,
-    Field(discriminator="kind"),
-]
 
 
 class Recipe(Settings):
@@ -259,29 +199,9 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _passes_follow(self) -> Recipe:
-        kinds = [settings.kind for settings in self.passes]
-        if "pretrain" in kinds[1:] or kinds == ["pretrain"]:
-            raise ValueError("pretrain must be the first pass, and train follow it")
-        if kinds[0] == "pretrain":
-            if not self.data.unlabelled:
-                raise ValueError("pretrain needs pictures to look at: data.unlabelled")
-            kinds = kinds[1:]
-        if kinds[0] != "train" and self.network.init is None:
-            raise ValueError(
-                f"the first pass must be train, not {kinds[0]}: there is no trained network before it (network.init)"
-            )
-        done = pruned = False
-        for kind in kinds:
-            if done and kind not in ("quantize", "export"):
-                raise ValueError(
-                    f"{kind} after quantize or export: engine files would be of an older network"
-                )
-            if kind == "distill" and not pruned:
-                raise ValueError("distill needs a prune before it: it learns from the network as it was then")
-            done = done or kind in ("quantize", "export")
-            pruned = pruned or kind == "prune"
-        if not done:
-            raise ValueError("no pass writes an engine file: end with quantize or export")
+        if self.passes[0].kind == "pretrain" and not self.data.unlabelled:
+            raise ValueError("pretrain needs pictures to look at: data.unlabelled")
+        check_order(self.passes, trained=self.network.init is not None)
         return self
 
     @model_validator(mode="after")

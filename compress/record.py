@@ -23,13 +23,17 @@ _REFERENCE = "reference.keras"
 
 @dataclass(frozen=True, slots=True)
 class PassRecord:
-    """What one pass did: its settings, how long it took, the figures after it, and whether it was kept."""
+    """What one attempt at a pass did: how long it took, the figures after it, and whether it was kept.
+
+    tried_again: it was not, and the same pass asking for less followed it.
+    """
 
     kind: str
     seconds: float
     measured: Measured
     kept: bool
     reason: str = ""
+    tried_again: bool = False
 
     def to_json(self) -> dict[str, Any]:
         m = self.measured
@@ -38,6 +42,7 @@ class PassRecord:
             "seconds": round(self.seconds, 1),
             "kept": self.kept,
             "reason": self.reason,
+            "tried_again": self.tried_again,
             "metric": m.metric.name,
             "value": round(m.metric.value, 4),
             "ci95": [round(v, 4) for v in m.metric.ci95],
@@ -159,6 +164,7 @@ def _record_json(record: PassRecord) -> dict[str, Any]:
         "seconds": record.seconds,
         "kept": record.kept,
         "reason": record.reason,
+        "tried_again": record.tried_again,
         "parameters": m.parameters,
         "macs": m.macs,
         "metric": asdict(m.metric),
@@ -176,4 +182,11 @@ def _record(content: dict[str, Any]) -> PassRecord:
         Cost(**content["cost"]),
         _file(content["file"]),
     )
-    return PassRecord(content["kind"], content["seconds"], measured, content["kept"], content["reason"])
+    return PassRecord(
+        content["kind"],
+        content["seconds"],
+        measured,
+        content["kept"],
+        content["reason"],
+        tried_again=content["tried_again"],
+    )

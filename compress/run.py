@@ -5,14 +5,18 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from compress.candidate import Candidate
+from compress.data.whole_file import write_whole
 from compress.export.bundle import write_candidate
-from compress.passes import PASSES
 from compress.passes.bench import Bench, Measured, chosen_file
+from compress.passes.settings import PassSettings
+from compress.passes.table import PASSES
 from compress.plan import check_recipe
 from compress.quiet import start_tensorflow
 from compress.recipe import Recipe
@@ -105,27 +109,55 @@ def _run_passes(
         measured = bench.measure(candidate)
         records.append(PassRecord(LOADED, time.monotonic() - started, measured, kept=True))
         print_note(_line(0, len(recipe.passes), records[-1]))
-    done = sum(record.kind != LOADED for record in records)
+    done = sum(record.kind != LOADED and not record.tried_again for record in records)
     for number, settings in enumerate(recipe.passes[done:], done + 1):
         step = f"{number}-{settings.kind}"
-        record, candidate = _run_pass(recipe, settings, replace(bench, step=step), candidate, records)
-        records.append(record)
-        print_note(_line(number, len(recipe.passes), record))
-        saved.save(candidate, records, name=f"after-{step}")
-        (bench.work / "records.json").write_text(json.dumps([r.to_json() for r in records], indent=1))
+        for attempt, asked in enumerate(_ever_softer(settings, recipe.budget.retries)):
+            if attempt < _attempts_made(records):  # before the run was cut off
+                continue
+            name = f"{step}-again-{attempt}" if attempt else step
+            last = attempt == recipe.budget.retries
+            record, candidate = _run_pass(recipe, asked, replace(bench, step=name), candidate, records, last)
+            records.append(record)
+            print_note(_line(number, len(recipe.passes), record))
+            saved.save(candidate, records, name=f"after-{name}")
+            write_whole(bench.work / "records.json", json.dumps([r.to_json() for r in records], indent=1))
+            if not record.tried_again:
+                break
     return candidate, records
 
 
+def _ever_softer(settings: PassSettings, retries: int) -> Iterator[PassSettings]:
+    """The pass, then the same asking for less each time, as long as it can."""
+    asked: PassSettings | None = settings
+    for _ in range(retries + 1):
+        if asked is None:
+            return
+        yield asked
+        asked = asked.softer()
+
+
+def _attempts_made(records: Sequence[PassRecord]) -> int:
+    """Of the pass that is next."""
+    return len(list(takewhile(lambda record: record.tried_again, reversed(records))))
+
+
 def _run_pass(
-    recipe: Recipe, settings: Any, bench: Bench, candidate: Candidate, records: list[PassRecord]
+    recipe: Recipe,
+    settings: PassSettings,
+    bench: Bench,
+    candidate: Candidate,
+    records: list[PassRecord],
+    last: bool,
 ) -> tuple[PassRecord, Candidate]:
-    """One pass, measured; its candidate, or the one before where it breaks the budget."""
+    """One attempt at a pass, measured; its candidate, or the one before where it breaks the budget."""
     started = time.monotonic()
+    kind = settings.kind
     kept = next((r for r in reversed(records) if r.kept), None)
-    if settings.kind == "distill" and candidate.reference is None and kept is not None:
+    if kind == "distill" and candidate.reference is None and kept is not None:
         reason = "skipped: the prune before it was undone, there is nothing to recover"
-        return PassRecord(settings.kind, 0.0, kept.measured, kept=False, reason=reason), candidate
-    after = PASSES[settings.kind](settings, candidate, bench)
+        return PassRecord(kind, 0.0, kept.measured, kept=False, reason=reason), candidate
+    after = PASSES[kind](settings, candidate, bench)
     # an export leaves network and int8 file as they are: measuring them twice would cost minutes
     same = (
         kept is not None and after.network is candidate.network and chosen_file(after) == kept.measured.file
@@ -134,7 +166,9 @@ def _run_pass(
     reason = _broken_budget(recipe, measured, records)
     if bench.agree(bool(reason)) != bool(reason):
         reason = "" if reason else "undone by the first process"
-    record = PassRecord(settings.kind, time.monotonic() - started, measured, not reason, reason)
+    again = bool(reason) and not last and settings.softer() is not None
+    seconds = time.monotonic() - started
+    record = PassRecord(kind, seconds, measured, not reason, reason, tried_again=again)
     return record, candidate if reason else after
 
 
@@ -145,7 +179,9 @@ def _line(number: int, count: int, record: PassRecord) -> str:
         f"({m.metric.ci95[0]:.3f} to {m.metric.ci95[1]:.3f}), {m.parameters:,} parameters, {m.macs / 1e6:.1f} M MACs, "
         f"{m.cost.bytes:,} bytes, {m.cost.ms_p50:.2f} ms, took {record.seconds:.0f} s"
     )
-    return text if record.kept else f"{text}; undone: {record.reason}"
+    if record.kept:
+        return text
+    return f"{text}; {'tried again, asking for less' if record.tried_again else 'undone'}: {record.reason}"
 
 
 def _broken_budget(recipe: Recipe, measured: Measured, records: list[PassRecord]) -> str:

@@ -128,8 +128,9 @@ def test_a_pass_never_writes_into_the_network_it_was_given(keras, tmp_path):
 
     from compress.candidate import Candidate
     from compress.passes.bench import Bench
-    from compress.passes.steps import distill, train
-    from compress.recipe import DistillPass, TrainPass
+    from compress.passes.distill import distill
+    from compress.passes.settings import DistillPass, TrainPass
+    from compress.passes.train import train
 
     model, teacher = linear(keras), linear(keras)
     before = [w.copy() for w in model.get_weights()]

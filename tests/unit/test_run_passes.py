@@ -51,6 +51,8 @@ class Play:
         def tell(kind):
             def apply(settings, candidate, bench):
                 self.last = kind
+                if kind == "prune" and settings.macs_ratio != PRUNE["macs_ratio"]:
+                    self.last = f"prune {settings.macs_ratio:.3f}"
                 return kinds[kind](settings, candidate, bench)
 
             return apply
@@ -96,9 +98,16 @@ TRAIN, PRUNE, DISTILL, INT8, ONNX = (
 )
 
 
+@pytest.fixture
+def readable_networks(monkeypatch):
+    from compress.networks import keras_file
+
+    monkeypatch.setattr(keras_file, "keras_network", lambda path: Network(path.read_text()))
+
+
 def test_a_pass_that_drops_too_much_is_undone_and_told(monkeypatch, tmp_path, capsys):
     play = Play(monkeypatch, tmp_path, {"train": (0.8, 9, 1), "prune": (0.6, 5, 1), "quantize": (0.79, 2, 1)})
-    candidate, records = play.run(passes=[TRAIN, PRUNE, INT8], budget={"max_drop": 0.05})
+    candidate, records = play.run(passes=[TRAIN, PRUNE, INT8], budget={"max_drop": 0.05, "retries": 0})
     assert candidate.network.name == "train"
     assert [r.kept for r in records] == [True, False, True]
     assert records[1].reason == "AP50 dropped by 0.200, allowed are 0.05"
@@ -108,9 +117,46 @@ def test_a_pass_that_drops_too_much_is_undone_and_told(monkeypatch, tmp_path, ca
     assert not list(tmp_path.glob("after-2-*"))
 
 
+def test_a_pass_that_drops_too_much_is_tried_again_softer(monkeypatch, tmp_path, capsys, readable_networks):
+    play = Play(
+        monkeypatch,
+        tmp_path,
+        {"train": (0.8, 9, 1), "prune": (0.6, 5, 1), "prune 0.707": (0.78, 6, 1), "quantize": (0.79, 2, 1)},
+    )
+    passes, budget = [TRAIN, PRUNE, INT8], {"max_drop": 0.05, "retries": 2}
+    candidate, records = play.run(passes=passes, budget=budget)
+    assert [(r.kind, r.kept, r.tried_again) for r in records] == [
+        ("train", True, False),
+        ("prune", False, True),
+        ("prune", True, False),
+        ("quantize", True, False),
+    ]
+    assert candidate.reference.name == "train", "the second attempt begins where the first one did"
+    assert "tried again, asking for less: AP50 dropped by 0.200" in capsys.readouterr().err
+    assert [row["tried_again"] for row in json.loads((tmp_path / "records.json").read_text())][1]
+
+
+def test_a_run_cut_off_between_attempts_goes_on_with_the_next(monkeypatch, tmp_path, readable_networks):
+    script = {"train": (0.8, 9, 1), "prune": (0.6, 5, 1)}
+    passes, budget = [TRAIN, PRUNE, INT8], {"max_drop": 0.05, "retries": 2}
+    with pytest.raises(KeyError):
+        Play(monkeypatch, tmp_path, script).run(passes=passes, budget=budget)
+    script = {"prune 0.707": (0.7, 6, 1), "prune 0.841": (0.71, 7, 1), "quantize": (0.8, 2, 1)}
+    candidate, records = Play(monkeypatch, tmp_path, script).run(passes=passes, budget=budget)
+    assert [(r.kept, r.tried_again) for r in records[1:]] == [
+        (False, True),
+        (False, True),
+        (False, False),
+        (True, False),
+    ]
+    assert candidate.network.name == "train"
+
+
 def test_what_needs_an_undone_prune_is_skipped(monkeypatch, tmp_path):
     play = Play(monkeypatch, tmp_path, {"train": (0.8, 9, 1), "prune": (0.1, 5, 1), "quantize": (0.8, 2, 1)})
-    candidate, records = play.run(passes=[TRAIN, PRUNE, DISTILL, INT8], budget={"max_drop": 0.05})
+    candidate, records = play.run(
+        passes=[TRAIN, PRUNE, DISTILL, INT8], budget={"max_drop": 0.05, "retries": 0}
+    )
     assert [r.kept for r in records] == [True, False, False, True]
     assert records[2].reason.startswith("skipped")
     assert records[2].measured == records[0].measured
@@ -140,15 +186,8 @@ def test_an_export_is_not_measured_again(monkeypatch, tmp_path):
 def test_a_loaded_network_is_what_drops_are_measured_against(monkeypatch, tmp_path):
     play = Play(monkeypatch, tmp_path, {"load": (0.9, 9, 1), "prune": (0.5, 5, 1), "quantize": (0.88, 2, 1)})
     network = {"kind": "keras-file", "init": "mine.keras"}
-    _, records = play.run(passes=[PRUNE, INT8], budget={"max_drop": 0.05}, network=network)
+    _, records = play.run(passes=[PRUNE, INT8], budget={"max_drop": 0.05, "retries": 0}, network=network)
     assert [(r.kind, r.kept) for r in records] == [("load", True), ("prune", False), ("quantize", True)]
-
-
-@pytest.fixture
-def readable_networks(monkeypatch):
-    from compress.networks import keras_file
-
-    monkeypatch.setattr(keras_file, "keras_network", lambda path: Network(path.read_text()))
 
 
 def test_a_run_that_was_cut_off_goes_on_after_its_last_pass(monkeypatch, tmp_path, readable_networks):
