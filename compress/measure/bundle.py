@@ -16,9 +16,6 @@ from edgeai.errors import BundleError, DataError, DataMissingError, UsageError
 if TYPE_CHECKING:
     from compress.data.speech import SpeechSet
 
-# the device's own where a bundle's decoder does not say
-_DEFAULT_THRESHOLD = 0.3
-
 
 def choose_engine(bundle: Bundle, engine: str | None) -> FileEntry:
     """The engine file to measure: the one named, else the int8 TFLite. Raises BundleError that lists what there is."""
@@ -51,7 +48,7 @@ def score_bundle(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, *, 
 def _score_pictures(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
     from compress.data.formats import load_detections
     from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector, find_boxes
-    from compress.measure.scored_pictures import ScoredPictures
+    from compress.measure.scored_pictures import DEFAULT_THRESHOLD, ScoredPictures
 
     manifest = bundle.manifest
     assert isinstance(manifest.input, ImageInput)  # noqa: S101  the manifest has checked it
@@ -62,7 +59,7 @@ def _score_pictures(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, 
         engine, manifest.input, manifest.decoder, manifest.labels, score_threshold=EVAL_SCORE_THRESHOLD
     )
     found, luma = find_boxes(detect, pictures)
-    threshold = float(manifest.decoder.params.get("score_threshold", _DEFAULT_THRESHOLD))
+    threshold = float(manifest.decoder.params.get("score_threshold", DEFAULT_THRESHOLD))
     return ScoredPictures(pictures, found, luma, manifest.input, threshold, iou)
 
 

@@ -26,7 +26,6 @@ __all__ = [
     "BundleDetector",
     "average_precision",
     "find_boxes",
-    "measure_detector",
     "measure_matches",
     "truth_of",
 ]
@@ -87,17 +86,6 @@ def find_boxes(detect: BundleDetector, data: DetectionSet) -> tuple[list[Detecti
 
 def truth_of(data: DetectionSet) -> list[Truth]:
     return [(p.xyxy_px, p.class_ids, p.crowd_px, p.width, p.height) for p in data.pictures]
-
-
-def measure_detector(
-    detect: BundleDetector, data: DetectionSet, *, iou: float = 0.5, interval: bool = True
-) -> Metric:
-    """AP at one IoU over the labelled pictures, crowd regions ignored. Raises DataError without boxes to find."""
-    found, _ = find_boxes(detect, data)
-    groups = [p.group or p.path.name for p in data.pictures]
-    return average_precision(
-        truth_of(data), found, labels=data.labels, iou=iou, interval=interval, groups=groups
-    )
 
 
 def average_precision(

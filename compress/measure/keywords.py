@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.speech import SpeechSet
-from compress.measure.classes import measure_classes, one_score_a_label, softmax
-from compress.measure.metric import Metric
+from compress.measure.classes import one_score_a_label, softmax
 from compress.measure.scored_classes import ScoredClasses, Trait
 from edgeai.bundle.manifest import LogMelInput
 from edgeai.console import progress_bar
@@ -20,21 +19,6 @@ from edgeai.stages.audio.logmel import log_mel
 
 # digital silence, told as this
 _FLOOR_DB = -100.0
-
-
-def measure_keywords(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) -> Metric:
-    """Top-1 accuracy; details hold the recall of each label and the accuracy without the label "silence".
-
-    Raises DataError where there are no clips.
-    """
-    if not len(data):
-        raise DataError("there are no clips to measure accuracy on")
-    scores = np.empty((len(data), len(data.labels)))
-    with progress_bar("accuracy", len(data)) as advance:
-        for number in range(len(data)):
-            scores[number] = score_clip(engine, spec, data.clip(number), data.labels)
-            advance(1)
-    return measure_classes(scores, data.class_ids, data.labels, data.groups)
 
 
 def score_keywords(

@@ -32,6 +32,10 @@ MODEL_SIDES: Mapping[str, tuple[float, float]] = {
 _COUNTS = (("1", 1, 2), ("2 to 4", 2, 5), ("5 to 9", 5, 10), ("10 and more", 10, np.inf))
 
 
+# the device's own where a decoder does not say
+DEFAULT_THRESHOLD = 0.3
+
+
 @dataclass(frozen=True)
 class ScoredPictures(Scored):
     """found: of each picture of `data`, in its pixels, faint boxes too. luma: (N,) mean brightness, 0..255.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from compress.data.speech import SpeechSet
-from compress.measure.metric import Metric
+from compress.measure.scored import Scored
 from compress.measure.sounds import score_autoencoder
 from compress.tasks.keyword import representative_features
 from compress.tasks.task import Batch, Floats, TrainingTask
@@ -58,8 +58,8 @@ class AnomalyTask(TrainingTask):
         first_window = replace(self.training, samples=samples)
         return representative_features(first_window, self.spec, count, seed=self.seed)
 
-    def measure(self, engine: EdgeEngine) -> Metric:
-        return score_autoencoder(engine, self.spec, self.validation).metric()
+    def score(self, engine: EdgeEngine) -> Scored:
+        return score_autoencoder(engine, self.spec, self.validation)
 
     @staticmethod
     def _batch(features: Floats) -> Batch:

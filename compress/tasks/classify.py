@@ -13,7 +13,7 @@ import numpy as np
 from compress.data.classified import PictureSet
 from compress.data.detection import LabelledPicture, PictureCache
 from compress.measure.classified import score_classified
-from compress.measure.metric import Metric
+from compress.measure.scored import Scored
 from compress.tasks.detect import normalised, representative_pictures
 from compress.tasks.keyword import soft_targets
 from compress.tasks.sampling import ClassWeights, Draw, example_shares
@@ -78,8 +78,8 @@ class ClassifyTask(TrainingTask):
     def representative_inputs(self, count: int) -> Iterable[Floats]:
         return representative_pictures(self.training.paths, self.spec, count, seed=self.seed)
 
-    def measure(self, engine: EdgeEngine) -> Metric:
-        return score_classified(engine, self.spec, self.validation).metric()
+    def score(self, engine: EdgeEngine) -> Scored:
+        return score_classified(engine, self.spec, self.validation)
 
     def pictures_measured_on(self) -> tuple[Path, ...]:
         return self.validation.paths

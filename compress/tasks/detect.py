@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.detection import DetectionSet, LabelledPicture, PictureCache, read_picture
-from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector, measure_detector
-from compress.measure.metric import Metric
+from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector, find_boxes
+from compress.measure.scored import Scored
+from compress.measure.scored_pictures import DEFAULT_THRESHOLD, ScoredPictures
 from compress.tasks.sampling import ClassWeights, Draw, picture_shares
 from compress.tasks.task import Batch, Floats, TrainingTask
 from compress.train import detector_loss
@@ -72,11 +73,12 @@ class DetectTask(TrainingTask):
         paths = [picture.path for picture in self.training.pictures]
         return representative_pictures(paths, self.spec, count, seed=self.seed)
 
-    def measure(self, engine: EdgeEngine) -> Metric:
+    def score(self, engine: EdgeEngine) -> Scored:
         detect = BundleDetector(
             engine, self.spec, self.decoder, self.validation.labels, score_threshold=EVAL_SCORE_THRESHOLD
         )
-        return measure_detector(detect, self.validation)
+        threshold = float(self.decoder.params.get("score_threshold", DEFAULT_THRESHOLD))
+        return ScoredPictures(self.validation, *find_boxes(detect, self.validation), self.spec, threshold)
 
     def pictures_measured_on(self) -> tuple[Path, ...]:
         return tuple(picture.path for picture in self.validation.pictures)

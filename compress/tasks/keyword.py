@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from compress.data.speech import SpeechSet
 from compress.distill.speech_teacher import SpeechTeacher
-from compress.measure.keywords import measure_keywords
-from compress.measure.metric import Metric
+from compress.measure.keywords import score_keywords
+from compress.measure.scored import Scored
 from compress.tasks.sampling import ClassWeights, Draw, example_shares
 from compress.tasks.task import Batch, Floats, TrainingTask
 from compress.train import keyword_loss
@@ -76,8 +76,8 @@ class KeywordTask(TrainingTask):
     def representative_inputs(self, count: int) -> Iterable[Floats]:
         return representative_features(self.training, self.spec, count, seed=self.seed)
 
-    def measure(self, engine: EdgeEngine) -> Metric:
-        return measure_keywords(engine, self.spec, self.validation)
+    def score(self, engine: EdgeEngine) -> Scored:
+        return score_keywords(engine, self.spec, self.validation)
 
     @cached_property
     def _draw(self) -> Draw:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.measure.metric import Metric
+from compress.measure.scored import Scored
 from edgeai.engines import EdgeEngine
 
 Floats = NDArray[np.float32]
@@ -49,8 +50,12 @@ class TrainingTask(ABC):
         """Inputs (1, ...) from training data, through the device's own pre-processing, for calibration."""
 
     @abstractmethod
+    def score(self, engine: EdgeEngine) -> Scored:
+        """What the engine says of `validation`, through the device's own pre-processing and decoder."""
+
     def measure(self, engine: EdgeEngine) -> Metric:
-        """The task's metric on `validation`, through the device's own engine and decoder."""
+        """The task's metric on `validation`."""
+        return self.score(engine).metric()
 
     def pictures_measured_on(self) -> tuple[Path, ...]:
         """Files of `validation`, which nothing may learn from, with or without labels."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compress.data.speech import SpeechSet
 from compress.data.spelling import spell
-from compress.measure.metric import Metric
+from compress.measure.scored import Scored
 from compress.measure.sounds import score_speller
 from compress.tasks.keyword import masked_inputs, representative_features
 from compress.tasks.task import Batch, Floats, TrainingTask
@@ -68,8 +68,8 @@ class TranscribeTask(TrainingTask):
     def representative_inputs(self, count: int) -> Iterable[Floats]:
         return representative_features(self.training, self.spec, count, seed=self.seed)
 
-    def measure(self, engine: EdgeEngine) -> Metric:
-        return score_speller(engine, self.spec, self.symbols, self.validation).metric()
+    def score(self, engine: EdgeEngine) -> Scored:
+        return score_speller(engine, self.spec, self.symbols, self.validation)
 
     def _window(self, rng: np.random.Generator) -> tuple[Floats, list[int]]:
         """One clip, or as many of the same speaker one after the other as fit; and how they are spelled."""
