@@ -1,0 +1,109 @@
+"""Which channels go: at one threshold of importance, or the same share of every layer, never more than the limits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from compress.groups.graph import ChannelGraph
+from compress.groups.macs import macs_without
+from edgeai.errors import PassError
+
+Scope = Literal["global", "per-layer"]
+
+
+class CutSettings(BaseModel):
+    """How channels are chosen.
+
+    round_to: each component keeps a multiple of it (what SIMD kernels like). max_removed: fraction of any layer that may
+    go. scope: "global" removes what scores lowest anywhere, "per-layer" the same fraction everywhere. limits: fraction that
+    may go by layer name, below max_removed, as a sensitivity scan gives it; other layers follow max_removed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    round_to: Annotated[int, Field(ge=1)] = 8
+    max_removed: Annotated[float, Field(ge=0, le=1)] = 0.75
+    scope: Scope = "global"
+    limits: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = {}
+
+
+class Cuts:
+    """All the cuts that one scoring allows, from none (0) to the deepest (`deepest`), each holding the one before.
+
+    scores: by class root, comparable over components, as score_channels() gives them. Raises PassError for limits of a
+    layer that does not exist.
+    """
+
+    def __init__(self, graph: ChannelGraph, scores: Mapping[int, float], settings: CutSettings) -> None:
+        self._graph, self._settings = graph, settings
+        _check_limits(graph, settings.limits)
+        self.components = [[int(r) for r in component] for component in graph.components()]
+        protected = _protected(graph, scores, settings)
+        # faintest first, what must stay last
+        self._ordered = [
+            sorted(component, key=lambda r: (r in protected, scores[r])) for component in self.components
+        ]
+        self._free = [sum(r not in protected for r in component) for component in self.components]
+        if settings.scope == "global":
+            marks = [[scores[r] for r in c[:n]] for c, n in zip(self._ordered, self._free, strict=True)]
+        else:  # the fraction of its component that is gone with a channel
+            marks = [
+                [(i + 1) / len(c) for i in range(n)] for c, n in zip(self._ordered, self._free, strict=True)
+            ]
+        self._marks = [np.array(mark) for mark in marks]
+        self._levels = np.unique(np.concatenate([*self._marks, np.zeros(0)]))
+
+    @property
+    def deepest(self) -> int:
+        return len(self._levels)
+
+    def at(self, depth: int) -> frozenset[int]:
+        """Class roots that are removed at a depth of 0 .. deepest."""
+        if depth <= 0:
+            return frozenset()
+        level, round_to = self._levels[depth - 1], self._settings.round_to
+        chosen: list[int] = []
+        for component, marks in zip(self._ordered, self._marks, strict=True):
+            keep = max(len(component) - int((marks <= level).sum()), min(round_to, len(component)))
+            keep = min(len(component), -(-keep // round_to) * round_to)
+            chosen.extend(component[: len(component) - keep])
+        return frozenset(chosen)
+
+    def within(self, macs: float) -> frozenset[int]:
+        """The smallest cut that leaves at most `macs` multiplications, else the deepest one."""
+        low, high = 0, self.deepest
+        while low < high:
+            middle = (low + high) // 2
+            if macs_without(self._graph, self.at(middle)) <= macs:
+                high = middle
+            else:
+                low = middle + 1
+        return self.at(low)
+
+
+def _protected(graph: ChannelGraph, scores: Mapping[int, float], settings: CutSettings) -> set[int]:
+    """The best channels of every layer, as many as may not be removed, one at least: no layer may run empty."""
+    stay: set[int] = set()
+    for item in graph.layers:
+        # these pass on what another layer made
+        if item.kind in ("depthwise", "norm") and item.layer.name not in settings.limits:
+            continue
+        most = min(settings.max_removed, settings.limits.get(item.layer.name, 1.0))
+        roots = sorted({int(r) for r in graph.roots(item.out_ids)}, key=lambda r: -scores.get(r, np.inf))
+        stay.update(roots[: max(1, int(np.ceil(len(roots) * (1 - most) - 1e-9)))])
+    return stay
+
+
+def _check_limits(graph: ChannelGraph, limits: Mapping[str, float]) -> None:
+    names = [item.layer.name for item in graph.layers]
+    for name in limits:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            raise PassError(
+                f"limits: no layer {name!r} has channels that could go",
+                next_step=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names[:6])}, ...",
+            )

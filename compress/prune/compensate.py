@@ -1,0 +1,179 @@
+"""What removed channels leave behind, moved into the weights that stay.
+
+A layer that loses inputs loses what they brought: on average a constant, which its bias can take over, and in part something
+that the kept inputs can foretell, which its kernel can take over ("channel pruning", He et al. 2017; here with a ridge
+towards the weights as they were). Layers are corrected in the order in which they run, each on what the corrected ones
+before it really give, towards what the whole network gave: errors do not add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.groups.graph import ChannelGraph
+from compress.groups.remove import remove_channels
+from compress.prune.scores import Batch
+from compress.prune.stepped import SteppedRun
+from edgeai.console import progress_bar
+from edgeai.errors import PassError
+
+Compensation = Literal["none", "mean", "least-squares"]
+Floats = NDArray[np.float32]
+
+SAMPLES = 8192  # positions of feature maps that a kernel is fitted on
+MAX_READS = 16384  # numbers that one output reads; above it the normal equations alone take 1 GB
+RIDGE = 0.01  # of the mean variance of what is read
+
+
+def compensate(
+    model: Any,
+    graph: ChannelGraph,
+    removed: frozenset[int],
+    batches: Sequence[Batch],
+    *,
+    method: Compensation = "least-squares",
+) -> tuple[Any, dict[str, Any]]:
+    """The model without the channel classes `removed`, its layers corrected by what they give on `batches`.
+
+    "mean": each convolution or dense layer, depthwise ones too, gives the same mean as before in each channel, over all
+    examples and positions: its bias changes, or the moving mean of the batch norm behind it. Positions at a border that see
+    padding are averaged in; where what was removed is constant and nothing is padded, the correction is exact.
+    "least-squares": its kernel too, for the least squared error on SAMPLES positions, padded ones as they are.
+
+    batches: {"inputs": ...}, all held in memory at once; some tens of examples. `model` stays as it is. Returns the new
+    model and {"method", "layers": how many were corrected, "left": {layer: why not}}. Raises PassError for no batch, and
+    where a layer's output is not finite.
+    """
+    smaller = remove_channels(model, graph, removed)
+    report: dict[str, Any] = {"method": method, "layers": 0, "left": {}}
+    if method == "none":
+        return smaller, report
+    inputs = _joined(batches)
+    whole, part = SteppedRun(model, inputs), SteppedRun(smaller, inputs)
+    names = [[node.operation.name for node in run.nodes] for run in (whole, part)]
+    if names[0] != names[1]:
+        raise PassError("compensation: the pruned network has other layers than the whole one")
+    keeps = {
+        id(item.layer): graph.kept(item.out_ids, removed)
+        for item in graph.layers
+        if item.kind in ("dense", "depthwise")
+    }
+    rng = np.random.default_rng(0)
+    with progress_bar("compensate", len(whole.nodes)) as advance:
+        for before, after in zip(whole.nodes, part.nodes, strict=True):
+            keep = keeps.get(id(before.operation))
+            if keep is None:
+                whole.step(before)
+                part.step(after)
+            else:
+                said = whole.linear(before)
+                wanted = said.numpy()[..., keep]
+                whole.step(before, said)
+                dense = type(after.operation).__name__ in FITTED and method == "least-squares"
+                part.step(after, _correct(part, after, wanted, rng if dense else None, report))
+            advance()
+    return smaller, report
+
+
+FITTED = ("Conv1D", "Conv2D", "Dense")
+
+
+def _correct(
+    run: SteppedRun, node: Any, wanted: Floats, rng: np.random.Generator | None, report: dict[str, Any]
+) -> Any:
+    """Change the layer of `node`, its kernel too where `rng` is given; its new output before the activation."""
+    import tensorflow as tf
+
+    layer = node.operation
+    given = run.linear(node)
+    missing = wanted - given.numpy()
+    if not np.isfinite(missing).all():
+        raise PassError(f"compensation: layer {layer.name!r} gives NaN or infinity on the batches")
+    norm = _norm_behind(run, node)
+    if not layer.use_bias and norm is None:
+        report["left"][layer.name] = "neither a bias nor a batch norm behind it"
+        return given
+    if not np.any(missing):
+        return given
+    if rng is not None:
+        if int(np.prod(layer.kernel.shape[:-1])) > MAX_READS:
+            report["left"][layer.name] = f"reads more than {MAX_READS} numbers: only its mean is corrected"
+        else:
+            change = _fitted(layer, run.read(node).numpy(), missing, rng)
+            layer.kernel.assign_add(change.reshape(layer.kernel.shape))
+            given = run.linear(node)
+            missing = wanted - given.numpy()
+    shift = missing.reshape(-1, missing.shape[-1]).mean(0, dtype=np.float64).astype(np.float32)
+    report["layers"] += 1
+    if layer.use_bias:
+        layer.bias.assign_add(shift)
+        return given + tf.constant(shift)
+    norm.moving_mean.assign_sub(shift)
+    return given
+
+
+def _norm_behind(run: SteppedRun, node: Any) -> Any:
+    """The batch norm that alone reads what `node` gives, if it is so."""
+    readers = run.readers(node)
+    if len(readers) == 1 and type(readers[0].operation).__name__ == "BatchNormalization":
+        return readers[0].operation
+    return None
+
+
+def _fitted(layer: Any, read: Floats, missing: Floats, rng: np.random.Generator) -> Floats:
+    """(reads, outputs): the change of the kernel that makes up for `missing`, over positions that `rng` draws."""
+    patches, errors = _sampled(layer, read, missing, rng)
+    patches = patches - patches.mean(0)  # the constant is the bias's part
+    errors = errors - errors.mean(0)
+    gram = (patches.T @ patches).astype(np.float64)
+    gram[np.diag_indices_from(gram)] += RIDGE * (np.trace(gram) / len(gram)) + 1e-9
+    return np.linalg.solve(gram, (patches.T @ errors).astype(np.float64)).astype(np.float32)
+
+
+def _sampled(layer: Any, read: Floats, missing: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """What the layer reads for some outputs, (M, kernel positions x channels), and what is missing there, (M, outputs)."""
+    outputs = missing.reshape(-1, missing.shape[-1])
+    picks = rng.choice(len(outputs), min(SAMPLES, len(outputs)), replace=False)
+    if type(layer).__name__ == "Dense":
+        return read.reshape(-1, read.shape[-1])[picks], outputs[picks]
+    sides = len(layer.kernel_size)
+    padded = np.pad(read, [(0, 0), *_padding(layer, read.shape[1:-1], missing.shape[1:-1]), (0, 0)])
+    example, *cell = np.unravel_index(picks, missing.shape[:-1])
+    index: list[NDArray[np.intp]] = [example.reshape(-1, *[1] * sides)]
+    for axis in range(sides):
+        step = np.arange(layer.kernel_size[axis]) * layer.dilation_rate[axis]
+        shape = [1] * sides
+        shape[axis] = -1
+        first = (cell[axis] * layer.strides[axis]).reshape(-1, *[1] * sides)
+        index.append(first + step.reshape(1, *shape))
+    patches = padded[tuple(index)]
+    return patches.reshape(len(picks), -1), outputs[picks]
+
+
+def _padding(layer: Any, sizes: Sequence[int], cells: Sequence[int]) -> list[tuple[int, int]]:
+    """Zeros before and after each axis, as TensorFlow pads."""
+    pads = []
+    for axis, (size, count) in enumerate(zip(sizes, cells, strict=True)):
+        reach = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
+        if layer.padding == "causal":
+            pads.append((reach - 1, 0))
+        elif layer.padding == "same":
+            both = max((count - 1) * layer.strides[axis] + reach - size, 0)
+            pads.append((both // 2, both - both // 2))
+        else:
+            pads.append((0, 0))
+    return pads
+
+
+def _joined(batches: Sequence[Batch]) -> Any:
+    """All inputs as one batch."""
+    if not batches:
+        raise PassError("compensation got no batch", next_step="check the data")
+    given = [batch["inputs"] for batch in batches]
+    if isinstance(given[0], dict):
+        return {name: np.concatenate([g[name] for g in given]) for name in given[0]}
+    return np.concatenate([np.asarray(g, np.float32) for g in given])
