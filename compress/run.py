@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.candidate import Candidate
+from compress.control import Control, train_control
 from compress.data.whole_file import write_whole
 from compress.export.bundle import write_candidate
 from compress.passes.bench import Bench, Measured, chosen_file
@@ -34,11 +35,14 @@ LOWER_IS_BETTER = frozenset(("CER", "SER"))
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """bundle: written and verified. records: one a pass, in order, and one for the network where it was loaded."""
+    """bundle: written and verified. records: one an attempt at a pass, in order, and one for the network where it was
+    loaded. control: where one was asked for.
+    """
 
     bundle: Bundle
     records: tuple[PassRecord, ...]
     seconds: float
+    control: Control | None = None
 
 
 def run_recipe(
@@ -48,11 +52,13 @@ def run_recipe(
     out: Path,
     work: Path,
     fresh: bool = False,
+    control: bool = False,
     strategy: Any = None,
 ) -> RunResult:
     """Make the bundle that `recipe` describes in `out`, working files in `work`.
 
-    A run of the same recipe and data that was cut off in `work` goes on where it was, unless `fresh`. strategy: from
+    A run of the same recipe and data that was cut off in `work` goes on where it was, unless `fresh`. control: train the
+    final architecture from nothing too, for as many examples, and tell how it compares (compress.control). strategy: from
     open_strategy(), where several devices or hosts train together; each process has an `out` and a `work` of its own.
 
     Raises RecipeError, DataMissingError, DataError or BundleError before training where they can be known, PassError
@@ -88,16 +94,21 @@ def run_recipe(
             next_step="loosen [budget] or the passes before",
         )
     final = next(r for r in reversed(records) if r.kept)
+    compared = None
+    if control:
+        lower = final.measured.metric.name in LOWER_IS_BETTER
+        compared = train_control(_kept(recipe, records), candidate, bench, lower_is_better=lower)
     bundle = write_candidate(
         recipe,
         candidate,
         out,
         records=[r.to_json() for r in records],
         final=final.measured,
+        control=compared.to_json() if compared else None,
         date=datetime.date.today().isoformat(),
     )
     saved.clear()
-    return RunResult(bundle, tuple(records), time.monotonic() - began)
+    return RunResult(bundle, tuple(records), time.monotonic() - began, compared)
 
 
 def _run_passes(
@@ -125,6 +136,12 @@ def _run_passes(
             if not record.tried_again:
                 break
     return candidate, records
+
+
+def _kept(recipe: Recipe, records: Sequence[PassRecord]) -> list[PassSettings]:
+    """The passes that the candidate went through."""
+    ended = [record for record in records if record.kind != LOADED and not record.tried_again]
+    return [asked for asked, record in zip(recipe.passes, ended, strict=True) if record.kept]
 
 
 def _ever_softer(settings: PassSettings, retries: int) -> Iterator[PassSettings]:

@@ -52,6 +52,12 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over, where a run that was cut off would go on.")
     ] = False,
+    control: Annotated[
+        bool,
+        typer.Option(
+            "--control", help="Also train the final architecture from nothing, for as long, and compare."
+        ),
+    ] = False,
     distribute: Annotated[
         Literal["one", "mirrored", "multi-worker"],
         typer.Option(
@@ -73,6 +79,7 @@ def run(
         work=work,
         dry_run=dry_run,
         fresh=fresh,
+        control=control,
         distribute=distribute,
         json_output=json_output,
     )

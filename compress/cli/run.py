@@ -24,6 +24,7 @@ def run_file(
     work: Path | None = None,
     dry_run: bool = False,
     fresh: bool = False,
+    control: bool = False,
     distribute: Literal["one", "mirrored", "multi-worker"] = "one",
     json_output: bool = False,
 ) -> int:
@@ -48,7 +49,9 @@ def run_file(
     if not replicas.chief:  # bundle and report are the first process's; the others only help to train
         work = work.with_name(f"{work.name}-worker-{replicas.first}")
         out, page = work / "bundle", work / "report.html"
-    result = run_recipe(recipe, data_root=data, out=out, work=work, fresh=fresh, strategy=strategy)
+    result = run_recipe(
+        recipe, data_root=data, out=out, work=work, fresh=fresh, control=control, strategy=strategy
+    )
     report = write_bundle_report(result.bundle, page)
     if json_output:
         print_json(
@@ -57,10 +60,14 @@ def run_file(
                 "report": str(report),
                 "seconds": round(result.seconds, 1),
                 "passes": [record.to_json() for record in result.records],
+                **({"control": result.control.to_json()} if result.control else {}),
             }
         )
     else:
-        print_records(result.records, title=f"{recipe.name} in {result.seconds:.0f} s")
+        extra = [result.control.record] if result.control else []
+        print_records([*result.records, *extra], title=f"{recipe.name} in {result.seconds:.0f} s")
+        if result.control:
+            print(f"control: {result.control.sentence()}")
         print(f"bundle: {result.bundle.folder}\nreport: {report}")
     return 0
 
@@ -104,7 +111,7 @@ def print_records(records: Sequence[PassRecord], *, title: str) -> None:
     """The table of passes for people."""
     rows = [
         [
-            record.kind + ("" if record.kept else " (undone)"),
+            record.kind + ("" if record.kept else " (too much)" if record.tried_again else " (undone)"),
             f"{record.measured.metric.value:.3f}",
             f"{record.measured.parameters:,}",
             f"{record.measured.macs / 1e6:.1f} M",
@@ -118,4 +125,5 @@ def print_records(records: Sequence[PassRecord], *, title: str) -> None:
     print_table(["pass", metric, "parameters", "MACs", "bytes", "ms", "took"], rows, title=title)
     for record in records:
         if not record.kept:
-            print(f"{record.kind} was undone: {record.reason}")
+            what = "tried again, asking for less" if record.tried_again else "undone"
+            print(f"{record.kind} was {what}: {record.reason}")

@@ -36,10 +36,12 @@ def write_candidate(
     records: list[dict[str, Any]],
     final: Measured,
     date: str,
+    control: dict[str, Any] | None = None,
 ) -> Bundle:
     """Write the bundle in `out`, replacing the one that is there.
 
-    records: the passes as the manifest tells them. final: the figures of what is written. Raises PassError where an engine
+    records: the passes as the manifest tells them; control: what the same architecture learnt from nothing. final: the
+    figures of what is written. Raises PassError where an engine
     file does not say what the network says, BundleError where the bundle cannot be written; nothing is half-written.
     """
     files: dict[str, Path | bytes] = {file.path.name: file.path for file in candidate.files}
@@ -67,7 +69,12 @@ def write_candidate(
         "golden": "golden.npz",
         "licence": recipe.licence,
         "attribution": list(recipe.attribution),
-        "provenance": {"made_by": f"edgeai-compress {__version__}", "date": date, "passes": records},
+        "provenance": {
+            "made_by": f"edgeai-compress {__version__}",
+            "date": date,
+            "passes": records,
+            **({"control": control} if control else {}),
+        },
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "measured": [
             {

@@ -33,9 +33,13 @@ def write_bundle_report(bundle: Bundle, path: Path) -> Path:
     """
     manifest = bundle.manifest
     rows = _pass_rows(manifest)
+    control = manifest.provenance.get("control")
+    shown = [*rows, control] if isinstance(control, dict) and rows and _has_figures(control) else rows
+    says = str(control.get("says", "")) if isinstance(control, dict) else ""
     sections: list[tuple[str, Sequence[str]]] = [("In short", [_key_figures(manifest, rows)])]
     if rows:
-        sections.append(("Pass by pass", [_charts(rows), _pass_table(rows)]))
+        told = [paragraph(f"Control: {says}.")] if says else []
+        sections.append(("Pass by pass", [_charts(shown), *told, _pass_table(shown)]))
     sections += [
         ("Files", [_files(manifest)]),
         ("What the device needs to know", [_contract(manifest)]),
@@ -55,9 +59,11 @@ def _pass_rows(manifest: Manifest) -> list[Row]:
     passes = manifest.provenance.get("passes")
     if not isinstance(passes, list):
         return []
-    return [
-        row for row in passes if isinstance(row, dict) and all(_is_number(row.get(key)) for key in _FIGURES)
-    ]
+    return [row for row in passes if isinstance(row, dict) and _has_figures(row)]
+
+
+def _has_figures(row: Row) -> bool:
+    return all(_is_number(row.get(key)) for key in _FIGURES)
 
 
 def _is_number(value: object) -> bool:
@@ -122,7 +128,7 @@ def _pass_table(rows: Sequence[Row]) -> Html:
                 f"{row['ms_p50']:.2f}",
                 str(row.get("engine", "")),
                 f"{row['seconds']:,.0f} s" if _is_number(row.get("seconds")) else "-",
-                "kept" if row.get("kept", True) else f"undone: {row.get('reason', '')}",
+                _fate(row),
             ]
         )
     metric = str(rows[0].get("metric", "metric"))
@@ -139,6 +145,12 @@ def _pass_table(rows: Sequence[Row]) -> Html:
         "",
     ]
     return table(headings, cells, dimmed=[n for n, row in enumerate(rows) if not row.get("kept", True)])
+
+
+def _fate(row: Row) -> str:
+    if row.get("kept", True):
+        return "for comparison" if row.get("pass") == "control" else "kept"
+    return f"{'tried again' if row.get('tried_again') else 'undone'}: {row.get('reason', '')}"
 
 
 def _files(manifest: Manifest) -> Html:

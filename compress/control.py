@@ -1,0 +1,139 @@
+"""The control of a compression: the small network it ended with, trained from nothing for as long.
+
+A compressed network is worth its trouble only where it beats that one. Whoever leaves it out may sell as compression what
+a smaller network would have learnt by itself (Crowley et al. 2018; Liu et al. 2019, "Rethinking the value of network
+pruning").
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from compress.candidate import Candidate
+from compress.measure.metric import group_numbers
+from compress.measure.pairs import Difference, paired_difference
+from compress.measure.scored import Scored
+from compress.passes.bench import Bench, chosen_file
+from compress.passes.fitting import fit_candidate
+from compress.passes.quantize import export, quantize
+from compress.passes.settings import ExportPass, PassSettings, PretrainPass, QuantizePass
+from compress.record import PassRecord
+from compress.train.fit import FitSettings
+from edgeai.console import print_note
+from edgeai.engines import EdgeEngine, open_model_file
+from edgeai.errors import PassError
+
+CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """record: of the network trained from nothing, measured as the compressed one was. steps: of its training, in batches
+    of `batch`. difference: the compressed one's metric less the control's, on the same held-out examples; where a lower
+    metric is the better one, the sign is turned round, so that above 0 is always in favour of the compression.
+    """
+
+    record: PassRecord
+    steps: int
+    batch: int
+    difference: Difference
+
+    def sentence(self) -> str:
+        """What it means, for people."""
+        gap, metric = self.difference, self.record.measured.metric.name
+        told = (
+            f"by {gap.value:+.3f} {metric} (95 %: {gap.ci95[0]:+.3f} to {gap.ci95[1]:+.3f}, {gap.n} examples)"
+        )
+        if gap.value > 0 and gap.seen:
+            return f"compression beats the same network trained from nothing {told}"
+        if gap.value < 0 and gap.seen:
+            return f"the same network trained from nothing BEATS the compressed one {told}"
+        return f"no difference from the same network trained from nothing can be seen {told}"
+
+    def to_json(self) -> dict[str, Any]:
+        gap = self.difference
+        return {
+            **self.record.to_json(),
+            "steps": self.steps,
+            "batch": self.batch,
+            "difference": round(gap.value, 4),
+            "difference_ci95": [round(end, 4) for end in gap.ci95],
+            "says": self.sentence(),
+        }
+
+
+def train_control(
+    passes: Sequence[PassSettings], candidate: Candidate, bench: Bench, *, lower_is_better: bool = False
+) -> Control:
+    """Train the architecture of `candidate` from random weights on labels, for as many examples as all of `passes` that
+    were kept, then make of it the engine file that `candidate` is measured by.
+
+    Raises PassError where no pass trains, or where `candidate` has no TFLite file.
+    """
+    began = time.monotonic()
+    file = chosen_file(candidate)
+    if file is None:
+        raise PassError("control: the compressed network has no TFLite file to be compared with")
+    settings = control_fit(passes)
+    network = _untrained(candidate.network, seed=bench.recipe.seed)
+    bench = replace(bench, step=CONTROL, work=bench.work / CONTROL)
+    bench.work.mkdir(exist_ok=True)
+    fit_candidate(network, None, 0.0, settings, bench, CONTROL)
+    made = Candidate(network)
+    for asked in passes:
+        if isinstance(asked, QuantizePass) and asked.precision == file.precision:
+            made = quantize(asked, made, bench)
+        elif isinstance(asked, ExportPass) and f"{file.format}/{file.precision}" in asked.formats:
+            made = export(
+                asked.model_copy(update={"formats": (f"{file.format}/{file.precision}",)}), made, bench
+            )
+    measured = bench.measure(made)
+    difference = _pair(_score(candidate, bench), _score(made, bench), turned=lower_is_better)
+    record = PassRecord(CONTROL, time.monotonic() - began, measured, kept=True)
+    control = Control(record, settings.steps, settings.batch, difference)
+    print_note(f"{CONTROL}: {control.sentence()}")
+    return control
+
+
+def control_fit(passes: Sequence[PassSettings]) -> FitSettings:
+    """The first training's settings, with steps for as many examples as all trainings on labels of `passes` saw together.
+
+    Raises PassError where none trains.
+    """
+    fits: list[tuple[FitSettings, int]] = []
+    for asked in passes:
+        fit = getattr(asked, "fit", None)
+        if isinstance(fit, FitSettings) and not isinstance(asked, PretrainPass):
+            fits.append((fit, getattr(asked, "rounds", 1)))
+    if not fits:
+        raise PassError("control: no pass of the recipe trains", next_step="leave out --control")
+    first = fits[0][0]
+    examples = sum(fit.steps * fit.batch * rounds for fit, rounds in fits)
+    # it starts from nothing: layers that stayed as they were had been trained before
+    return first.model_copy(update={"steps": max(1, round(examples / first.batch)), "freeze": ()})
+
+
+def _untrained(network: Any, *, seed: int) -> Any:
+    """The same layers with the weights that their initializers give."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    return keras.models.clone_model(network)
+
+
+def _score(candidate: Candidate, bench: Bench) -> Scored:
+    file = chosen_file(candidate)
+    assert file is not None  # noqa: S101  the caller has looked
+    with EdgeEngine(open_model_file(file.path, threads=1), bench.recipe.input) as engine:
+        return bench.task.score(engine)
+
+
+def _pair(ours: Scored, control: Scored, *, turned: bool) -> Difference:
+    gap = paired_difference(len(ours), control.value, ours.value, groups=group_numbers(ours.groups))
+    if not turned:
+        return gap
+    low, high = gap.ci95
+    return Difference(-gap.value, (-high, -low), gap.n)
