@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from compress.groups.macs import model_macs
 from compress.networks import open_network
 from compress.passes.settings import ExportPass, PrunePass, QuantizePass
+from compress.plan_cost import pass_seconds, time_step_s, weighted_layers, written_bytes
 from compress.prune.channels import next_ratio, prune_channels
 from compress.recipe import (
     ONLY_DECODER,
@@ -21,6 +22,7 @@ from compress.recipe import (
     SoundFolders,
     SpeechData,
 )
+from compress.train.fit import FitSettings
 from edgeai.bundle.manifest import ImageInput
 from edgeai.bundle.write import check_place
 from edgeai.errors import DataMissingError, PassError, RecipeError, StageError
@@ -28,14 +30,21 @@ from edgeai.stages.audio.smoothing import KeywordSmoother, SmootherSettings
 from edgeai.stages.decoders import open_decoder
 from edgeai.stages.letterbox import place
 
+MOST_TIMED = 16  # examples in a batch that is timed
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedPass:
-    """macs: multiply-accumulates of the network after the pass. note: what else it does, for people."""
+    """macs, parameters: of the network after the pass. note: what else it does, for people. seconds: about, of one
+    attempt; bytes: about, of the files that it writes; None where nobody asked (estimate_costs).
+    """
 
     kind: str
     macs: int
+    parameters: int
     note: str = ""
+    seconds: float | None = None
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,17 @@ class Plan:
     steps: tuple[PlannedPass, ...]
 
     def to_json(self) -> dict[str, Any]:
-        steps = [{"pass": step.kind, "macs": step.macs, "note": step.note} for step in self.steps]
+        steps = [
+            {
+                "pass": step.kind,
+                "macs": step.macs,
+                "parameters": step.parameters,
+                "note": step.note,
+                "seconds": step.seconds,
+                "bytes": step.bytes,
+            }
+            for step in self.steps
+        ]
         return {"parameters": self.parameters, "passes": steps}
 
 
@@ -144,5 +163,29 @@ def _steps(recipe: Recipe, network: Any) -> tuple[PlannedPass, ...]:
             note = ", ".join(settings.formats)
         if not isinstance(settings, (QuantizePass, ExportPass)):
             note = f"{settings.fit.steps} steps of {settings.fit.batch}"
-        steps.append(PlannedPass(settings.kind, model_macs(network), note))
+        macs, parameters = model_macs(network), int(network.count_params())
+        steps.append(PlannedPass(settings.kind, macs, parameters, note))
     return tuple(steps)
+
+
+def estimate_costs(plan: Plan, recipe: Recipe) -> Plan:
+    """The plan with about how long each pass takes here and how many bytes it writes; itself takes some seconds."""
+    batch = min(MOST_TIMED, max(fit.batch for fit in fits)) if (fits := _fits(recipe)) else 1
+    example_s = time_step_s(plan.network, batch) / batch if fits else 0.0
+    layers, whole = weighted_layers(plan.network), model_macs(plan.network)
+    steps = []
+    for step, settings in zip(plan.steps, recipe.passes, strict=True):
+        seconds = pass_seconds(
+            settings,
+            example_s=example_s,
+            macs_ratio=step.macs / max(1, whole),
+            teacher=getattr(settings, "teacher_share", 0.0) > 0,
+        )
+        size = written_bytes(settings, parameters=step.parameters, layers=layers)
+        steps.append(replace(step, seconds=round(seconds, 1), bytes=size))
+    return replace(plan, steps=tuple(steps))
+
+
+def _fits(recipe: Recipe) -> list[FitSettings]:
+    found = (getattr(settings, "fit", None) for settings in recipe.passes)
+    return [fit for fit in found if isinstance(fit, FitSettings)]

@@ -92,19 +92,40 @@ def _default_out(path: Path, name: str) -> Path:
 
 
 def _plan(recipe: Recipe, data: Path, out: Path, json_output: bool) -> int:
-    from compress.plan import check_recipe
+    from compress.plan import check_recipe, estimate_costs
 
-    plan = check_recipe(recipe, data_root=data, out=out)
+    plan = estimate_costs(check_recipe(recipe, data_root=data, out=out), recipe)
     if json_output:
         print_json(plan.to_json())
         return 0
     rows = [
-        [number, step.kind, f"{step.macs / 1e6:.1f} M", step.note]
+        [
+            number,
+            step.kind,
+            f"{step.macs / 1e6:.1f} M",
+            f"{step.parameters:,}",
+            f"{step.bytes:,}" if step.bytes else "",
+            _duration(step.seconds or 0.0),
+            step.note,
+        ]
         for number, step in enumerate(plan.steps, 1)
     ]
-    print_table(["", "pass", "MACs", ""], rows, title=f"{recipe.name}: {plan.parameters:,} parameters")
-    print(f"would write {out}")
+    headings = ["", "pass", "MACs", "parameters", "about bytes", "about", ""]
+    print_table(headings, rows, title=f"{recipe.name}: {plan.parameters:,} parameters")
+    total = sum(step.seconds or 0.0 for step in plan.steps)
+    print(f"in all about {_duration(total)} on this machine; would write {out}")
     return 0
+
+
+def _duration(seconds: float) -> str:
+    """For people: "40 s", "12 min", "3.5 h".
+
+    >>> _duration(40), _duration(700), _duration(12600)
+    ('40 s', '12 min', '3.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_records(records: Sequence[PassRecord], *, title: str) -> None:

@@ -43,6 +43,25 @@ def test_keyword_recipes_are_planned_too(data, tmp_path):
     assert plan(tones_recipe(), data, tmp_path / "out").parameters > 1000
 
 
+def test_costs_are_estimated_and_the_network_stays_as_it_was(data, tmp_path):
+    import numpy as np
+
+    from compress.plan import estimate_costs
+
+    recipe = parse_recipe(squares_recipe(), where="here")
+    made = plan(squares_recipe(), data, tmp_path / "out")
+    before = [w.copy() for w in made.network.get_weights()]
+    costs = estimate_costs(made, recipe).steps
+    for one, other in zip(before, made.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    train, prune, int8, onnx = (step.seconds for step in costs)
+    assert min(train, prune, int8, onnx) > 0
+    assert [bool(step.bytes) for step in costs] == [False, False, True, True]
+    # four times the weights and nothing of the tables: the order at least must be right
+    assert costs[2].bytes < costs[3].bytes
+    assert costs[1].parameters < costs[0].parameters
+
+
 def with_network(**network):
     return squares_recipe(network={"kind": "grid-detector", **network})
 
