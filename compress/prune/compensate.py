@@ -45,7 +45,7 @@ def compensate(
     "least-squares": its kernel too, for the least squared error on SAMPLES positions, padded ones as they are.
 
     batches: {"inputs": ...}, all held in memory at once; some tens of examples. `model` stays as it is. Returns the new
-    model and {"method", "layers": how many were corrected, "left": {layer: why not}}. Raises PassError for no batch, and
+    model and {"method", "layers": how many were looked at, "left": {layer: why not}}. Raises PassError for no batch, and
     where a layer's output is not finite.
     """
     smaller = remove_channels(model, graph, removed)
@@ -89,29 +89,24 @@ def _correct(
     import tensorflow as tf
 
     layer = node.operation
-    given = run.linear(node)
-    missing = wanted - given.numpy()
-    if not np.isfinite(missing).all():
-        raise PassError(f"compensation: layer {layer.name!r} gives NaN or infinity on the batches")
     norm = _norm_behind(run, node)
     if not layer.use_bias and norm is None:
         report["left"][layer.name] = "neither a bias nor a batch norm behind it"
-        return given
-    if not np.any(missing):
-        return given
+        return run.linear(node)
     if rng is not None:
         if int(np.prod(layer.kernel.shape[:-1])) > MAX_READS:
             report["left"][layer.name] = f"reads more than {MAX_READS} numbers: only its mean is corrected"
         else:
-            change = _fitted(layer, run.read(node).numpy(), missing, rng)
-            layer.kernel.assign_add(change.reshape(layer.kernel.shape))
-            given = run.linear(node)
-            missing = wanted - given.numpy()
-    shift = missing.reshape(-1, missing.shape[-1]).mean(0, dtype=np.float64).astype(np.float32)
+            layer.kernel.assign_add(_fitted(layer, run.read(node).numpy(), wanted, rng))
+    given = run.linear(node)
+    shift = tf.reduce_mean(tf.cast(wanted - given, tf.float64), axis=list(range(wanted.ndim - 1)))
+    shift = tf.cast(shift, tf.float32)
+    if not np.isfinite(shift.numpy()).all():
+        raise PassError(f"compensation: layer {layer.name!r} gives NaN or infinity on the batches")
     report["layers"] += 1
     if layer.use_bias:
         layer.bias.assign_add(shift)
-        return given + tf.constant(shift)
+        return given + shift
     norm.moving_mean.assign_sub(shift)
     return given
 
@@ -124,25 +119,31 @@ def _norm_behind(run: SteppedRun, node: Any) -> Any:
     return None
 
 
-def _fitted(layer: Any, read: Floats, missing: Floats, rng: np.random.Generator) -> Floats:
-    """(reads, outputs): the change of the kernel that makes up for `missing`, over positions that `rng` draws."""
-    patches, errors = _sampled(layer, read, missing, rng)
+def _fitted(layer: Any, read: Floats, wanted: Floats, rng: np.random.Generator) -> Floats:
+    """The change of the kernel that brings the layer nearest to `wanted`, over positions that `rng` draws."""
+    kernel = np.asarray(layer.kernel.numpy())
+    patches, outputs = _sampled(layer, read, wanted, rng)
+    errors = outputs - patches @ kernel.reshape(-1, kernel.shape[-1])
     patches = patches - patches.mean(0)  # the constant is the bias's part
-    errors = errors - errors.mean(0)
+    errors -= errors.mean(0)
     gram = (patches.T @ patches).astype(np.float64)
     gram[np.diag_indices_from(gram)] += RIDGE * (np.trace(gram) / len(gram)) + 1e-9
-    return np.linalg.solve(gram, (patches.T @ errors).astype(np.float64)).astype(np.float32)
+    if not (np.isfinite(gram).all() and np.isfinite(errors).all()):
+        raise PassError(f"compensation: layer {layer.name!r} gives NaN or infinity on the batches")
+    change: Floats = np.linalg.solve(gram, (patches.T @ errors).astype(np.float64)).astype(np.float32)
+    return change.reshape(kernel.shape)
 
 
-def _sampled(layer: Any, read: Floats, missing: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """What the layer reads for some outputs, (M, kernel positions x channels), and what is missing there, (M, outputs)."""
-    outputs = missing.reshape(-1, missing.shape[-1])
+def _sampled(layer: Any, read: Floats, wanted: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """What the layer reads for some outputs, (M, kernel positions x channels), and what is wanted there, (M, outputs)."""
+    outputs = wanted.reshape(-1, wanted.shape[-1])
     picks = rng.choice(len(outputs), min(SAMPLES, len(outputs)), replace=False)
     if type(layer).__name__ == "Dense":
         return read.reshape(-1, read.shape[-1])[picks], outputs[picks]
     sides = len(layer.kernel_size)
-    padded = np.pad(read, [(0, 0), *_padding(layer, read.shape[1:-1], missing.shape[1:-1]), (0, 0)])
-    example, *cell = np.unravel_index(picks, missing.shape[:-1])
+    pads = _padding(layer, read.shape[1:-1], wanted.shape[1:-1])
+    padded = np.pad(read, [(0, 0), *pads, (0, 0)]) if any(map(any, pads)) else read
+    example, *cell = np.unravel_index(picks, wanted.shape[:-1])
     index: list[NDArray[np.intp]] = [example.reshape(-1, *[1] * sides)]
     for axis in range(sides):
         step = np.arange(layer.kernel_size[axis]) * layer.dilation_rate[axis]

@@ -21,6 +21,7 @@ from compress.train.divergence import Watch, check_batch, first_bad_layer
 from compress.train.early_stop import BestKept
 from compress.train.forward import forward_network
 from compress.train.freeze import frozen
+from compress.train.masks import MaskSchedule
 from compress.train.pace import Pace
 from compress.train.precision import Precision, choose_policy
 from compress.train.schedule import average_momentum_at, learning_rate_at
@@ -86,6 +87,7 @@ def fit(
     validate: Callable[[], float] | None = None,
     log_dir: Path | None = None,
     strategy: Any = None,
+    masks: MaskSchedule | None = None,
 ) -> FitResult:
     """Train `network`, a functional Keras model, in place; until the end, and but for `validate`, it stays as it was.
 
@@ -95,7 +97,8 @@ def fit(
     a number that is the better the lower, the best ones of those checked.
 
     checkpoint: a file that a killed training goes on from; removed at the end. log_dir: for TensorBoard. strategy: from
-    open_strategy(); each replica takes batches of its own, the first process writes.
+    open_strategy(); each replica takes batches of its own, the first process writes. masks: weights that are zero from the
+    start, or from where a schedule says so, to the end; with `validate` the first check comes after the last renewal.
 
     A batch whose loss or gradient is not finite is passed over, with a note. Raises PassError where three follow each other
     or more than 1 % of the steps are so, where a batch holds values that are no number, and where the loss climbs far above
@@ -105,9 +108,16 @@ def fit(
         raise PassError(
             f"{description}: patience needs something to validate on", next_step="set patience = 0"
         )
+    if masks is not None and masks.last >= settings.steps:
+        raise PassError(
+            f"{description}: masks are to be renewed at step {masks.last}, but the training has {settings.steps} steps",
+            next_step="raise steps, or let the schedule end sooner",
+        )
     replicas = find_replicas(strategy)
     with frozen(network, settings.freeze) as frozen_ids:
-        training = _Training(network, make, loss, settings, description, replicas, validate, frozen_ids)
+        training = _Training(
+            network, make, loss, settings, description, replicas, validate, frozen_ids, masks
+        )
         return training.run(checkpoint, log_dir)
 
 
@@ -124,9 +134,11 @@ class _Training:
         replicas: Replicas,
         validate: Callable[[], float] | None,
         frozen_ids: frozenset[int],
+        masks: MaskSchedule | None,
     ) -> None:
         self._network, self._make, self._loss, self._settings = network, make, loss, settings
         self._description, self._replicas, self._validate = description, replicas, validate
+        self._masks = masks
         self._policy = choose_policy(settings.precision)
         self._stepper = Stepper(
             network,
@@ -137,6 +149,7 @@ class _Training:
             frozen_ids=frozen_ids,
             scaled=self._policy == "mixed_float16",
             replicas=replicas,
+            masked=masks is not None,
         )
         self._watch = Watch(description, settings.steps)
         self._best = BestKept(settings.patience)
@@ -198,6 +211,7 @@ class _Training:
             began = self._pace.now()
             batches = [next(source) for source in sources]
             got = self._pace.now()
+            self._renew_masks(done)
             rate = learning_rate_at(
                 done, steps=settings.steps, peak=settings.learning_rate, warm_up=settings.warm_up
             )
@@ -225,6 +239,11 @@ class _Training:
                     self._save(file)
                     saved_s = time.monotonic()
                 self._pace.pause(self._pace.now() - paused)
+
+    def _renew_masks(self, done: int) -> None:
+        if self._masks is None or not self._masks.due(done):
+            return
+        self._stepper.set_masks(self._masks.make(done, self._stepper.present()))
 
     @contextmanager
     def _library_errors(self, step: int) -> Iterator[None]:
@@ -268,8 +287,10 @@ class _Training:
             self._parts, self._norm = said.parts, said.gradient_norm
 
     def _check_due(self, done: int) -> bool:
+        # weights from before the last renewal of the masks have fewer zeros than were asked for, however good they are
+        since = max(self._best.checked, self._masks.last if self._masks is not None else 0)
         return self._validate is not None and (
-            done - self._best.checked >= self._check_every or done == self._settings.steps
+            done - since >= self._check_every or done == self._settings.steps
         )
 
     def _check(self, done: int) -> float:
@@ -307,8 +328,10 @@ class _Training:
     # -- the checkpoint
 
     def _fingerprint(self) -> str:
+        masks = {} if self._masks is None else {"masks": sorted(self._masks.renew_at)}
         return fingerprint_of(
             {
+                **masks,
                 "settings": self._settings.model_dump(mode="json", exclude={"save_every_s"}),
                 "description": self._description,
                 "policy": self._policy,

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.train.distributed import Replicas
+from compress.train.masks import Masks, Weights, flat_mask, weights_by_path
 
 Loss = Callable[[Any, Any], Any]
 Vector = NDArray[np.float32]
@@ -91,6 +92,7 @@ class Stepper:
     """A training's state and its step. `network` is read at the start and written by write() alone.
 
     forward: what is called, `network` or its copy in another precision. scaled: whether the loss is scaled for float16.
+    masked: whether set_masks() will be called, before the first step.
     """
 
     def __init__(
@@ -104,11 +106,13 @@ class Stepper:
         frozen_ids: frozenset[int],
         scaled: bool,
         replicas: Replicas,
+        masked: bool = False,
     ) -> None:
         import tensorflow as tf
 
         self._forward, self._loss, self._replicas = forward, loss, replicas
         self._weight_decay, self._clip_norm, self._scaled = weight_decay, clip_norm, scaled
+        self._masked = masked
         self._weights = list(network.trainable_variables)
         others = list(network.non_trainable_variables)
         floats = [i for i, v in enumerate(others) if np.dtype(v.dtype).kind == "f"]
@@ -138,6 +142,8 @@ class Stepper:
             "scale": np.float32(FIRST_SCALE if scaled else 1.0),
             "streak": np.int64(0),
         }
+        if masked:
+            values["mask"] = np.ones_like(weights)
         self._seed_names = [f"seed_{number}" for number in range(len(self._seed_at))]
         seeds = {name: others[i].numpy() for name, i in zip(self._seed_names, self._seed_at, strict=True)}
         self._local = []
@@ -203,6 +209,8 @@ class Stepper:
             flat = context.all_reduce(tf.distribute.ReduceOp.MEAN, flat)
         gradient, stats, scalars = tf.split(flat, [self.weights.size, self.stats.size, len(parts) + 1])
         gradient, loss = gradient / state.scale, scalars[0] / state.scale
+        if self._masked:  # what cannot change must not count towards the norm that is clipped
+            gradient *= state.mask
         norm = tf.norm(gradient)
         ok = tf.math.is_finite(norm + loss + tf.reduce_sum(stats))
         for name, i in zip(self._seed_names, self._seed_at, strict=True):
@@ -226,6 +234,8 @@ class Stepper:
                 epsilon=EPSILON,
                 grad=clipped,
             )
+            if self._masked:  # Adam's moments still remember what was masked lately
+                state.weights.assign(state.weights.read_value() * state.mask)
             state.stats.assign(stats)
             average, weights = state.average.read_value(), state.weights.read_value()
             state.average.assign_add((1 - momentum) * (weights - average))
@@ -277,6 +287,19 @@ class Stepper:
         ):
             for variable, value in zip(variables, layout.arrays(flat), strict=True):
                 variable.assign(value)
+
+    def present(self) -> Weights:
+        """The weights of the last step, by path."""
+        flat = self._local[0].weights.numpy()
+        return weights_by_path(self._weights, self.weights.arrays(flat))
+
+    def set_masks(self, masks: Masks) -> None:
+        """From now on what `masks` leaves out is zero, in the weights and in their averages. Raises PassError as flat_mask()."""
+        mask = flat_mask(masks, self.present())
+        for state in self._local:
+            state.mask.assign(mask)
+            for vector in (state.weights, state.average):
+                vector.assign(vector.read_value() * mask)
 
     @contextmanager
     def present_weights(self) -> Iterator[None]:
