@@ -4,39 +4,83 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress.groups.graph import ChannelGraph, Ids
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.groups.classes import ChannelGraph, Ids
+from compress.groups.rebuild import rebuild_model
+from compress.groups.wiring import Call, Wiring, open_wiring
+from edgeai.errors import PassError
 
 
 def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:
-    """The model without the channel classes `removed` (roots of `graph`, which was made from this very model)."""
-    import keras
+    """The model without the channel classes `removed` (roots of `graph`, made from this model or one that is built alike).
 
-    keeps = {
-        item.layer.name: (graph.kept(item.in_ids, removed), graph.kept(item.out_ids, removed))
-        for item in graph.layers
-    }
-    makers = {item.layer.name for item in graph.layers if item.kind == "dense"}
+    The result is flat (no models inside) and has layers of its own. Its outputs are those of zero_channels, except behind
+    norms that the graph was asked to go through.
+    Raises PassError where a class cannot go, a layer would run empty, or graph and model do not fit.
+    """
+    check_removed(graph, removed)
+    wiring = fitting_wiring(model, graph)
 
-    def shrink(layer: Any) -> Any:
-        config = layer.get_config()
-        if layer.name in makers:
-            config["units" if "units" in config else "filters"] = len(keeps[layer.name][1])
-        return type(layer).from_config(config)
+    def change_config(call: Call, config: dict[str, Any]) -> None:
+        if call.name in graph.edits:
+            edit = graph.edits[call.name]
+            edit.apply(config, *(graph.kept(ids, removed) for ids in edit.ids))
 
-    smaller = keras.models.clone_model(model, clone_function=shrink)
-    kinds = {item.layer.name: item.kind for item in graph.layers}
-    for layer in model.layers:
-        weights = layer.get_weights()
-        if layer.name in kinds:
-            weights = _sliced(weights, kinds[layer.name], *keeps[layer.name])
-        if weights:
-            smaller.get_layer(layer.name).set_weights(weights)
-    return smaller
+    def change_arguments(call: Call, args: list[Any], kwargs: dict[str, Any]) -> None:
+        if call.number in graph.call_edits:
+            edit = graph.call_edits[call.number]
+            edit.apply(args, kwargs, *(graph.kept(ids, removed) for ids in edit.ids))
+
+    def change_weight(call: Call, index: int, values: NDArray[Any]) -> NDArray[Any]:
+        slot = graph.weights.get((call.name, index))
+        for axis, ids in enumerate(slot.axes if slot else ()):
+            if ids is not None:
+                values = np.take(values, graph.kept(ids, removed), axis=axis)
+        return values
+
+    return rebuild_model(
+        model,
+        wiring,
+        change_config=change_config,
+        change_arguments=change_arguments,
+        change_weight=change_weight,
+    )
 
 
-def _sliced(weights: list[Any], kind: str, keep_in: Ids, keep_out: Ids) -> list[Any]:
-    if kind == "dense":
-        return [weights[0][..., keep_in, :][..., keep_out], *(w[keep_out] for w in weights[1:])]
-    if kind == "depthwise":
-        return [weights[0][:, :, keep_in, :], *(w[keep_in] for w in weights[1:])]
-    return [w[keep_in] for w in weights]
+def check_removed(graph: ChannelGraph, removed: frozenset[int]) -> None:
+    """Raise PassError unless every one of `removed` is a class that can go and every layer keeps a channel."""
+    ids: Ids = np.array(sorted(removed), np.intp)
+    unknown = ids[(ids < 0) | (ids >= len(graph))]
+    if len(unknown) or (graph.roots(ids) != ids).any():
+        raise PassError(
+            f"{len(unknown) or int((graph.roots(ids) != ids).sum())} of {len(ids)} channels to remove are no classes of "
+            "this graph",
+            next_step="take roots out of its components()",
+        )
+    stuck = removed & graph.fixed_roots()
+    if stuck:
+        blocked = ", ".join(f"{name} ({why})" for name, why in list(graph.blocked.items())[:3])
+        raise PassError(
+            f"{len(stuck)} of {len(ids)} channels to remove are inputs, outputs or blocked"
+            + (f" by {blocked}" if blocked else ""),
+            next_step="take roots out of the graph's components()",
+        )
+    for item in graph.layers:
+        if removed and len(item.out_ids) and not len(graph.kept(item.out_ids, removed)):
+            raise PassError(
+                f"layer {item.name!r} would keep none of its {len(item.out_ids)} channels",
+                next_step="keep one of every layer",
+            )
+
+
+def fitting_wiring(model: Any, graph: ChannelGraph) -> Wiring:
+    """The wiring of `model`, which may be a copy of the graph's own. Raises PassError where it is built differently."""
+    wiring = open_wiring(model)
+    mine, theirs = ([(c.name, type(c.op)) for c in w.calls] for w in (graph.wiring, wiring))
+    if mine != theirs:
+        raise PassError(
+            "the channel graph was made from another network", next_step="follow_channels(model) again"
+        )
+    return wiring
