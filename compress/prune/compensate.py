@@ -24,7 +24,8 @@ from edgeai.errors import PassError
 Compensation = Literal["none", "mean", "least-squares"]
 Floats = NDArray[np.float32]
 
-SAMPLES = 8192  # positions of feature maps that a kernel is fitted on
+# positions of feature maps that a kernel is fitted on: so many for each number that an output reads, within limits
+SAMPLES_PER_READ, SAMPLES = 8, (2048, 16384)
 MAX_READS = 16384  # numbers that one output reads; above it the normal equations alone take 1 GB
 RIDGE = 0.01  # of the mean variance of what is read
 
@@ -42,7 +43,7 @@ def compensate(
     "mean": each convolution or dense layer, depthwise ones too, gives the same mean as before in each channel, over all
     examples and positions: its bias changes, or the moving mean of the batch norm behind it. Positions at a border that see
     padding are averaged in; where what was removed is constant and nothing is padded, the correction is exact.
-    "least-squares": its kernel too, for the least squared error on SAMPLES positions, padded ones as they are.
+    "least-squares": its kernel too, for the least squared error on some thousands of positions, padded ones as they are.
 
     batches: {"inputs": ...}, all held in memory at once; some tens of examples. `model` stays as it is. Returns the new
     model and {"method", "layers": how many were looked at, "left": {layer: why not}}. Raises PassError for no batch, and
@@ -137,7 +138,9 @@ def _fitted(layer: Any, read: Floats, wanted: Floats, rng: np.random.Generator) 
 def _sampled(layer: Any, read: Floats, wanted: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """What the layer reads for some outputs, (M, kernel positions x channels), and what is wanted there, (M, outputs)."""
     outputs = wanted.reshape(-1, wanted.shape[-1])
-    picks = rng.choice(len(outputs), min(SAMPLES, len(outputs)), replace=False)
+    count = SAMPLES_PER_READ * int(np.prod(layer.kernel.shape[:-1]))
+    count = min(max(count, SAMPLES[0]), SAMPLES[1], len(outputs))
+    picks = rng.choice(len(outputs), count, replace=False)
     if type(layer).__name__ == "Dense":
         return read.reshape(-1, read.shape[-1])[picks], outputs[picks]
     sides = len(layer.kernel_size)

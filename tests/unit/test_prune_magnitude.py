@@ -39,8 +39,8 @@ def test_masks_leave_out_the_smallest(scope, sparsity):
     gone = sum(int((~mask).sum()) for mask in masks.values())
     total = sum(mask.size for mask in masks.values())
     assert gone == pytest.approx(
-        sparsity * total, abs=4
-    )  # a global threshold stops short of the last per cent
+        sparsity * total, abs=5
+    )  # a global threshold stops short of a layer's last per cent
     for path, mask in masks.items():
         assert mask.any()
         if not mask.all():
