@@ -77,7 +77,7 @@ class Rules:
 
     outputs: Mapping[str, OutputRule] = field(default_factory=dict)
     input: InputRule | None = None
-    keep_others: bool = False
+    keep_others: bool = True
 
     def apply(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         said = {name: rule.apply(outputs[rule.name]) for name, rule in self.outputs.items()}
