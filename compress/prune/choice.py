@@ -19,7 +19,7 @@ Scope = Literal["global", "per-layer"]
 class CutSettings(BaseModel):
     """How channels are chosen.
 
-    round_to: each component keeps a multiple of it (what SIMD kernels like). max_removed: fraction of any layer that may
+    round_to: each component keeps a multiple of it (what SIMD kernels like), heads of attention aside. max_removed: fraction of any layer that may
     go. scope: "global" removes what scores lowest anywhere, "per-layer" the same fraction everywhere. limits: fraction that
     may go by layer name, below max_removed, as a sensitivity scan gives it; other layers follow max_removed.
     """
@@ -39,7 +39,7 @@ class Cuts:
     """
 
     def __init__(self, graph: ChannelGraph, scores: Mapping[int, float], settings: CutSettings) -> None:
-        self._graph, self._settings = graph, settings
+        self._graph = graph
         _check_limits(graph, settings.limits)
         self.components = [[int(r) for r in component] for component in graph.components()]
         protected = _protected(graph, scores, settings)
@@ -55,6 +55,9 @@ class Cuts:
                 [(i + 1) / len(c) for i in range(n)] for c, n in zip(self._ordered, self._free, strict=True)
             ]
         self._marks = [np.array(mark) for mark in marks]
+        # a class that is a head of attention is wide already
+        heads = {int(r) for item in graph.layers if item.kind == "heads" for r in graph.roots(item.out_ids)}
+        self._round_to = [1 if heads & set(c) else settings.round_to for c in self.components]
         self._levels = np.unique(np.concatenate([*self._marks, np.zeros(0)]))
 
     @property
@@ -65,9 +68,9 @@ class Cuts:
         """Class roots that are removed at a depth of 0 .. deepest."""
         if depth <= 0:
             return frozenset()
-        level, round_to = self._levels[depth - 1], self._settings.round_to
+        level = self._levels[depth - 1]
         chosen: list[int] = []
-        for component, marks in zip(self._ordered, self._marks, strict=True):
+        for component, marks, round_to in zip(self._ordered, self._marks, self._round_to, strict=True):
             keep = max(len(component) - int((marks <= level).sum()), min(round_to, len(component)))
             keep = min(len(component), -(-keep // round_to) * round_to)
             chosen.extend(component[: len(component) - keep])
@@ -89,17 +92,16 @@ def _protected(graph: ChannelGraph, scores: Mapping[int, float], settings: CutSe
     """The best channels of every layer, as many as may not be removed, one at least: no layer may run empty."""
     stay: set[int] = set()
     for item in graph.layers:
-        # these pass on what another layer made
-        if item.kind in ("depthwise", "norm") and item.layer.name not in settings.limits:
-            continue
-        most = min(settings.max_removed, settings.limits.get(item.layer.name, 1.0))
+        if not item.makes and item.name not in settings.limits:
+            continue  # it passes on what another layer made
+        most = min(settings.max_removed, settings.limits.get(item.name, 1.0))
         roots = sorted({int(r) for r in graph.roots(item.out_ids)}, key=lambda r: -scores.get(r, np.inf))
         stay.update(roots[: max(1, int(np.ceil(len(roots) * (1 - most) - 1e-9)))])
     return stay
 
 
 def _check_limits(graph: ChannelGraph, limits: Mapping[str, float]) -> None:
-    names = [item.layer.name for item in graph.layers]
+    names = [item.name for item in graph.layers]
     for name in limits:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)

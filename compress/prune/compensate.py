@@ -8,6 +8,7 @@ before it really give, towards what the whole network gave: errors do not add up
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.groups.graph import ChannelGraph
+from compress.groups.rebuild import flatten_model
 from compress.groups.remove import remove_channels
 from compress.prune.scores import Batch
 from compress.prune.stepped import SteppedRun
@@ -54,33 +56,46 @@ def compensate(
     if method == "none":
         return smaller, report
     inputs = _joined(batches)
-    whole, part = SteppedRun(model, inputs), SteppedRun(smaller, inputs)
-    names = [[node.operation.name for node in run.nodes] for run in (whole, part)]
-    if names[0] != names[1]:
-        raise PassError("compensation: the pruned network has other layers than the whole one")
+    # without models inside, and its calls in the order of the pruned network's
+    whole, part = SteppedRun(flatten_model(model), inputs), SteppedRun(smaller, inputs)
     keeps = {
-        id(item.layer): graph.kept(item.out_ids, removed)
+        item.name: graph.kept(item.out_ids, removed)
         for item in graph.layers
-        if item.kind in ("dense", "depthwise")
+        if type(item.layer).__name__ in CORRECTED and item.kind != "across"
     }
+    calls = Counter(node.operation.name for node in whole.nodes)
     rng = np.random.default_rng(0)
     with progress_bar("compensate", len(whole.nodes)) as advance:
         for before, after in zip(whole.nodes, part.nodes, strict=True):
-            keep = keeps.get(id(before.operation))
-            if keep is None:
+            name, kind = before.operation.name, type(before.operation).__name__
+            if after.operation.name != name:
+                raise PassError(f"compensation: {name!r} of the whole network meets {after.operation.name!r}")
+            if calls[name] > 1 and name in keeps:
+                report["left"][name] = "it is called several times"
+            if kind in CORRECTED and name in keeps and calls[name] == 1:
+                said = whole.linear(before)
+                wanted = said.numpy()[..., keeps[name]]
+                whole.step(before, said)
+                fits = (
+                    method == "least-squares"
+                    and kind in FITTED
+                    and getattr(before.operation, "groups", 1) == 1
+                )
+                part.step(after, _correct(part, after, wanted, rng if fits else None, report))
+            else:
                 whole.step(before)
                 part.step(after)
-            else:
-                said = whole.linear(before)
-                wanted = said.numpy()[..., keep]
-                whole.step(before, said)
-                dense = type(after.operation).__name__ in FITTED and method == "least-squares"
-                part.step(after, _correct(part, after, wanted, rng if dense else None, report))
             advance()
     return smaller, report
 
 
 FITTED = ("Conv1D", "Conv2D", "Dense")
+# layers with a bias and an activation of their own, channels last
+CORRECTED = (
+    *FITTED,
+    *("Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+    *("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"),
+)
 
 
 def _correct(

@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.groups.graph import ChannelGraph, WeightedLayer
+from compress.groups.graph import ChannelGraph, Ids, WeightIds
+from compress.groups.rebuild import flatten_model
+from compress.groups.wiring import open_wiring
 from edgeai.errors import PassError
 
 Floats = NDArray[np.float64]
@@ -31,7 +33,7 @@ def score_channels(
 ) -> dict[int, float]:
     """Importance by class root of `graph`, made from this very model: 0 and above, low = removed first, mean about 1.
 
-    "l1", "l2": norm of the filters that make a channel, times the batch norm's gamma where one follows (Li et al. 2017).
+    "l1", "l2": mean norm of the filters that make a channel, times the batch norm's gamma where one follows (Li et al. 2017).
     "bn-gamma": |gamma| of the batch norms it passes (Liu et al. 2017); "l2" in components that no norm follows.
     "activation": mean magnitude of what the following layers read, over `batches`.
     "taylor": (sum of gradient x weight)^2, averaged over batches (Molchanov et al. 2019), the sum over the weights that
@@ -67,7 +69,7 @@ def score_channels(
 
 
 def _completed(graph: ChannelGraph, scores: dict[int, float], kind: ScoreKind) -> dict[int, float]:
-    """On one scale, and with a middling score for classes that only layers of an unknown kind make or read."""
+    """On one scale, and with a middling score for classes about which nothing was found."""
     components = [[int(r) for r in component] for component in graph.components()]
     known = [scores[r] for c in components for r in c if r in scores]
     overall = float(np.mean(known)) if known else 1.0
@@ -80,15 +82,13 @@ def _completed(graph: ChannelGraph, scores: dict[int, float], kind: ScoreKind) -
 
 
 def _norms(graph: ChannelGraph, kind: ScoreKind) -> dict[int, float]:
-    gains = _by_root(graph, ((item, _gamma(item)) for item in graph.layers if _gamma(item) is not None))
+    gains = _gains(graph)
     scores: dict[int, float] = {}
     for item in graph.layers:
-        axis = MAKERS.get(item.kind)
-        if axis is None:
+        filters = item.filters()
+        if not len(filters):
             continue
-        kernel = np.moveaxis(np.asarray(item.layer.kernel.numpy(), np.float64), axis, -1)
-        kernel = kernel.reshape(-1, kernel.shape[-1])
-        norms: Floats = np.abs(kernel).mean(0) if kind == "l1" else np.sqrt(np.square(kernel).mean(0))
+        norms: Floats = np.abs(filters).mean(0) if kind == "l1" else np.sqrt(np.square(filters).mean(0))
         roots = graph.roots(item.out_ids)
         norms = norms * np.array([np.mean(gains.get(int(r), [1.0])) for r in roots])
         _add(scores, roots, norms / (norms.mean() + TINY))
@@ -96,7 +96,7 @@ def _norms(graph: ChannelGraph, kind: ScoreKind) -> dict[int, float]:
 
 
 def _gammas(graph: ChannelGraph) -> dict[int, float]:
-    gains = _by_root(graph, ((item, _gamma(item)) for item in graph.layers if _gamma(item) is not None))
+    gains = _gains(graph)
     if not gains:
         raise PassError(
             "score 'bn-gamma': the network has no batch norm with a gamma", next_step='take "l2" or "taylor"'
@@ -114,15 +114,23 @@ def _activation(model: Any, graph: ChannelGraph, batches: Iterable[Batch]) -> di
     import keras
     import tensorflow as tf
 
-    readers = [item for item in graph.layers if item.kind in READERS]
-    tensors = input_tensors(model)
-    inside = keras.Model(model.inputs, [tensors[id(item.layer)] for item in readers])
+    flat = flatten_model(model)  # the tensors inside a nested model are no part of the outer one
+    tensors = {call.name: call.inputs[0] for call in reversed(open_wiring(flat).calls) if call.inputs}
+    readers = [
+        item
+        for item in graph.layers
+        if len(item.in_ids) and item.makes and tensors[item.name].shape[-1] == len(item.in_ids)
+    ]
+    if not readers:
+        raise PassError("score 'activation': no layer reads channels along the last axis")
+    inside = keras.Model(flat.inputs, [tensors[item.name] for item in readers])
 
     @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
     def magnitudes(inputs: Any) -> Any:
         read = inside(inputs, training=False)
-        read = [read] if len(readers) == 1 else read
-        return [tf.reduce_mean(tf.abs(x), axis=list(range(len(x.shape) - 1))) for x in read]
+        return [
+            tf.reduce_mean(tf.abs(x), axis=list(range(len(x.shape) - 1))) for x in keras.tree.flatten(read)
+        ]
 
     totals: list[Floats] = [np.zeros(len(item.in_ids)) for item in readers]
     count = 0
@@ -139,29 +147,28 @@ def _activation(model: Any, graph: ChannelGraph, batches: Iterable[Batch]) -> di
 def _taylor(model: Any, graph: ChannelGraph, batches: Iterable[Batch], loss: Loss) -> dict[int, float]:
     import tensorflow as tf
 
-    readers = [item for item in graph.layers if item.kind in READERS]
-    kernels = [item.layer.kernel.value for item in readers]
+    read = reading_weights(graph)
+    variables = [weight.variable.value for weight, _, _ in read]
 
     @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
     def products(batch: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(kernels)
+            tape.watch(variables)
             value = loss(model(batch["inputs"], training=False), batch)
             value = tf.reduce_mean(value["loss"] if isinstance(value, dict) else value)
-        gradients = tape.gradient(value, kernels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         told = []
-        for item, kernel, gradient in zip(readers, kernels, gradients, strict=True):
-            axis = READERS[item.kind] % len(kernel.shape)
-            others = [a for a in range(len(kernel.shape)) if a != axis]
-            told.append(tf.reduce_sum(kernel * gradient, others))
+        for (_, axis, _), variable, gradient in zip(read, variables, gradients, strict=True):
+            product = variable * tf.convert_to_tensor(gradient)
+            told.append(tf.reduce_sum(product, [a for a in range(len(variable.shape)) if a != axis]))
         return told
 
     total: dict[int, float] = {}
     count = 0
     for batch in batches:
         once: dict[int, float] = {}
-        for item, product in zip(readers, products(dict(batch)), strict=True):
-            _add(once, graph.roots(item.in_ids), product.numpy().astype(np.float64))
+        for (_, _, ids), product in zip(read, products(dict(batch)), strict=True):
+            _add(once, graph.roots(ids), product.numpy().astype(np.float64))
         for root, change in once.items():
             total[root] = total.get(root, 0.0) + change * change
         count += 1
@@ -169,28 +176,25 @@ def _taylor(model: Any, graph: ChannelGraph, batches: Iterable[Batch], loss: Los
     return {root: value / count for root, value in total.items()}
 
 
-# which axis of the kernel counts the channels that a layer makes, and those that it reads, by the graph's kinds
-MAKERS: dict[str, int] = {"dense": -1}
-READERS: dict[str, int] = {"dense": -2}
+def reading_weights(graph: ChannelGraph) -> list[tuple[WeightIds, int, Ids]]:
+    """(weight, axis, channels along it) of every kernel that sums over channels, each once."""
+    found: dict[int, tuple[WeightIds, int, Ids]] = {}
+    for item in graph.layers:
+        for weight in item.weights:
+            ids = None if weight.reads is None else weight.axes[weight.reads]
+            if weight.reads is not None and ids is not None:
+                found.setdefault(id(weight.variable), (weight, weight.reads, ids))
+    return list(found.values())
 
 
-def input_tensors(model: Any) -> dict[int, Any]:
-    """What each layer of a functional model reads (its first input), by the layer's id."""
-    nodes = (node for depth in model._nodes_by_depth.values() for node in depth)
-    return {
-        id(node.operation): node.arguments.keras_tensors[0] for node in nodes if node.arguments.keras_tensors
-    }
-
-
-def _gamma(item: WeightedLayer) -> Floats | None:
-    if item.kind != "norm" or getattr(item.layer, "gamma", None) is None:
-        return None
-    return np.abs(np.asarray(item.layer.gamma.numpy(), np.float64))
-
-
-def _by_root(graph: ChannelGraph, given: Iterable[tuple[WeightedLayer, Any]]) -> dict[int, list[float]]:
+def _gains(graph: ChannelGraph) -> dict[int, list[float]]:
+    """|gamma| of the norms that each class passes."""
     found: dict[int, list[float]] = {}
-    for item, values in given:
+    for item in graph.layers:
+        gamma = getattr(item.layer, "gamma", None) if item.kind == "norm" else None
+        if gamma is None or tuple(gamma.shape) != (len(item.out_ids),):
+            continue
+        values = np.abs(np.asarray(gamma.numpy(), np.float64))
         for root, value in zip(graph.roots(item.out_ids), values, strict=True):
             found.setdefault(int(root), []).append(float(value))
     return found

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from compress.groups.graph import ChannelGraph
-from compress.prune.scores import READERS
+from compress.prune.scores import reading_weights
 from edgeai.console import progress_bar
 from edgeai.errors import PassError
 
@@ -31,11 +31,10 @@ class ComponentRise:
 
 @dataclass(frozen=True, slots=True)
 class SensitivityScan:
-    """base: loss of the whole network. unread: layers whose channels could not be tried, for what reads them is not known."""
+    """base: loss of the whole network."""
 
     base: float
     components: tuple[ComponentRise, ...]
-    unread: tuple[str, ...] = ()
 
     def limits(self, max_rise: float) -> dict[str, float]:
         """By layer name the fraction (0..1) of its channels that may go for the loss to rise by max_rise at most.
@@ -57,7 +56,6 @@ class SensitivityScan:
                 }
                 for part in self.components
             ],
-            "unread": list(self.unread),
         }
 
 
@@ -84,18 +82,12 @@ def scan_sensitivity(
         raise PassError(
             f"the loss of the whole network is {base}", next_step="check the network and the data"
         )
-    unread = _unread_roots(graph)
     parts: list[ComponentRise] = []
-    skipped: list[str] = []
     components = graph.components()
     with progress_bar("sensitivity", len(components) * len(ratios)) as advance:
         for component in components:
             roots = sorted((int(r) for r in component), key=lambda r: scores[r])
             layers = _makers(graph, set(roots))
-            if unread & set(roots):
-                skipped.extend(layers)
-                advance(len(ratios))
-                continue
             rises: dict[float, float] = {}
             for ratio in sorted(ratios):
                 if rises and max(rises.values()) > stop_at:
@@ -107,7 +99,7 @@ def scan_sensitivity(
                 rises[ratio] = value - base if math.isfinite(value) else math.inf
                 advance(note=layers[0] if layers else "")
             parts.append(ComponentRise(layers, len(roots), rises))
-    return SensitivityScan(base, tuple(parts), tuple(skipped))
+    return SensitivityScan(base, tuple(parts))
 
 
 @contextmanager
@@ -115,36 +107,28 @@ def _unheard(graph: ChannelGraph, gone: frozenset[int]) -> Iterator[None]:
     """Inside, no layer reads the channel classes `gone`."""
     before: list[tuple[Any, Any]] = []
     try:
-        for item in graph.layers:
-            if item.kind not in READERS:
+        for weight, axis, ids in reading_weights(graph):
+            heard = np.zeros(len(ids), np.bool_)
+            heard[graph.kept(ids, gone)] = True
+            if heard.all():
                 continue
-            silent = np.array([int(r) in gone for r in graph.roots(item.in_ids)])
-            if not silent.any():
-                continue
-            kernel = np.array(item.layer.kernel.numpy())  # a copy: TensorFlow may lend its own memory
-            before.append((item.layer.kernel, kernel))
-            zeroed = np.moveaxis(kernel.copy(), READERS[item.kind], 0)
-            zeroed[silent] = 0
-            item.layer.kernel.assign(np.moveaxis(zeroed, 0, READERS[item.kind]))
+            kernel = np.array(weight.variable.numpy())  # a copy: TensorFlow may lend its own memory
+            before.append((weight.variable, kernel))
+            shape = [-1 if a == axis else 1 for a in range(kernel.ndim)]
+            weight.variable.assign(np.where(heard.reshape(shape), kernel, 0))
         yield
     finally:
         for variable, kernel in before:
             variable.assign(kernel)
 
 
-def _unread_roots(graph: ChannelGraph) -> set[int]:
-    """Classes that a layer of a kind reads which is not known here: zeros would not be the same as removing."""
-    known = (*READERS, "depthwise", "norm")
-    return {int(r) for item in graph.layers if item.kind not in known for r in graph.roots(item.in_ids)}
-
-
 def _makers(graph: ChannelGraph, roots: set[int]) -> tuple[str, ...]:
-    passing = ("depthwise", "norm")
-    return tuple(
-        item.layer.name
+    made = (
+        item.name
         for item in graph.layers
-        if item.kind not in passing and roots & {int(r) for r in graph.roots(item.out_ids)}
+        if item.makes and roots & {int(r) for r in graph.roots(item.out_ids)}
     )
+    return tuple(dict.fromkeys(made))
 
 
 def _crossing(rises: Mapping[float, float], most: float) -> float:

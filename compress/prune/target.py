@@ -65,11 +65,13 @@ class Target(BaseModel):
 
 class PruneSettings(CutSettings):
     """score: how channels are ranked (compress.prune.scores). compensation: what is done about what removed channels leave
-    behind (compress.prune.compensate).
+    behind (compress.prune.compensate). through_norms: also remove channels that pass a layer norm, whose statistics change with
+    them (compress.groups): transformers can hardly be pruned otherwise.
     """
 
     score: ScoreKind = "l2"
     compensation: Compensation = "none"
+    through_norms: bool = False
 
 
 def prune_to(
@@ -101,7 +103,7 @@ def prune_to(
             f"compensation {settings.compensation!r} needs batches of examples",
             next_step='give some, or set compensation = "none"',
         )
-    graph = follow_channels(model)
+    graph = follow_channels(model, through_norms=settings.through_norms)
     cuts = Cuts(graph, score_channels(model, graph, settings.score, batches=given, loss=loss), settings)
     told: dict[str, Any] = {}
     if target.unit == "multiplications" or measure is None:
@@ -204,6 +206,6 @@ def _finite(value: float, target: Target) -> float:
 
 
 def _way_out(graph: ChannelGraph, target: Target, settings: PruneSettings) -> str:
-    blocked = ", ".join(f"{name} ({kind})" for name, kind in list(graph.blocked.items())[:4])
+    blocked = ", ".join(f"{name} ({kind})" for name, kind in list(graph.blocked.items())[:3])
     knobs = f"raise {target.name} or max_removed" + (", or loosen the limits" if settings.limits else "")
     return knobs + (f"; layers in the way: {blocked}" if blocked else "")
