@@ -26,6 +26,9 @@ def follow_attention(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -
     if any(by_tensor[id(t)].axis != len(t.shape) - 1 for t in given.values()):
         raise BlockedError("it looks along the axis of the channels")
     read = {name: by_tensor[id(tensor)].ids for name, tensor in given.items()}
+    last = layer._output_dense
+    if len(last.kernel.shape) != 3:
+        raise BlockedError("its output has more than one axis")
     mask = [t for t in call.inputs if not any(t is x for x in given.values())]
     if any(not by_tensor[id(t)].whole for t in mask):
         raise BlockedError("its mask depends on channels")
@@ -46,9 +49,6 @@ def follow_attention(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -
     against = int(np.prod([given["key"].shape[axis] or 1 for axis in seen]))
     pairs = uses["query"] * against * (int(layer.key_dim) + int(layer.value_dim))
     graph.add(call, WeightedLayer(layer, "heads", read["query"], heads, tuple(weights), channel_macs=pairs))
-    last = layer._output_dense
-    if len(last.kernel.shape) != 3:
-        raise BlockedError("its output has more than one axis")
     out_ids = graph.new_ids(int(last.kernel.shape[-1]))
     projection = [WeightIds(last.kernel, (heads, None, out_ids), positions(output), reads=0, makes=2)]
     if last.bias is not None:

@@ -60,8 +60,8 @@ class WeightedLayer:
 
     | kind | makes new channels | is |
     |---|---|---|
-    | dense | yes | kernel (..., in, out): Dense, Conv1D to 3D, grouped ones too |
-    | transposed, separable, einsum, recurrent, embedding | yes | other layouts: read them through filters() |
+    | dense | yes | kernel (..., in, out): Dense, Conv1D to 3D |
+    | grouped, transposed, separable, einsum, recurrent, embedding, distributed | yes | others: read them through filters() |
     | heads | yes | a class is a head of MultiHeadAttention |
     | projection | yes | what MultiHeadAttention gives back |
     | depthwise, norm, across | no | pass their channels on; "across" mixes positions and leaves channels alone |
@@ -260,6 +260,12 @@ class ChannelGraph:
         pairs = zip(first.weights, item.weights, strict=True)
         weights = tuple(replace(w, uses=w.uses + more.uses) for w, more in pairs)
         self.layers[at] = replace(first, weights=weights, channel_macs=first.channel_macs + item.channel_macs)
+
+    def ids_of(self, name: str) -> list[Ids]:
+        """All channels that the weights and constants of the layer of this name follow so far."""
+        slots = [weight for (of, _), weight in self.weights.items() if of == name]
+        found = [ids for weight in slots for ids in weight.axes if ids is not None]
+        return found + list(self.edits[name].ids if name in self.edits else ())
 
     def edit(self, call: Call, ids: Sequence[Ids], apply: Callable[..., None]) -> None:
         """The operation's configuration follows these channels. Raises BlockedError where it was called with others."""

@@ -46,7 +46,8 @@ def follow_conv(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> Tra
     axes = (*[None] * (len(kernel.shape) - 2), read, out_ids)
     last = len(kernel.shape) - 1
     weights = [WeightIds(kernel, axes, positions(output), reads=last - 1, makes=last)]
-    _add_maker(graph, call, "dense", in_ids, out_ids, weights, key="filters")
+    kind = "grouped" if groups > 1 else "dense"
+    _add_maker(graph, call, kind, in_ids, out_ids, weights, key="filters")
     return Trace(len(output.shape) - 1, out_ids)
 
 

@@ -54,7 +54,7 @@ def follow_elementwise(graph: ChannelGraph, call: Call, traces: Sequence[Trace])
     if not columns or len({len(ids) for ids in columns}) != 1:
         raise BlockedError("its inputs have different numbers of channels")
     for ids in narrow:
-        graph.hold(call, ids, "it spreads a single channel over many")
+        graph.fix(ids)
     for ids in columns[1:]:
         graph.join(columns[0], ids)
     if constants:

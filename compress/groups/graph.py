@@ -62,4 +62,6 @@ def _stop(graph: ChannelGraph, call: Call, traces: list[Trace], why: str) -> lis
     for trace in traces:
         if not trace.whole:
             graph.hold(call, trace.ids, why)
+    for ids in graph.ids_of(call.name):  # other calls of it, which share its weights and constants
+        graph.hold(call, ids, why)
     return [graph.whole(tensor) for tensor in call.outputs]

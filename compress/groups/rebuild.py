@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.groups.wiring import Call, Wiring, open_wiring
+from compress.groups.wiring import Call, Wiring, functional_part, open_wiring
 from edgeai.errors import PassError
 
 ConfigChange = Callable[[Call, dict[str, Any]], None]
@@ -17,12 +17,17 @@ WeightChange = Callable[[Call, int, NDArray[Any]], NDArray[Any]]
 
 
 def flatten_model(model: Any) -> Any:
-    """A copy without models inside: same inputs, outputs and structure of them, same weights in layers of its own.
+    """The model without models inside: same inputs and outputs, in the same structure, same layers.
 
-    Layers keep their names; where two are alike the inner one gets its model's name in front.
+    A functional model without any comes back as it is; else the result has layers and weights of its own. Layers keep their
+    names; where two are alike the inner one gets its model's name in front.
     Raises PassError for a model that is not functional, and for a layer that cannot be made from its configuration.
     """
-    return rebuild_model(model, open_wiring(model))
+    wiring = open_wiring(model)
+    plain = functional_part(model) is model
+    if plain and {id(call.op) for call in wiring.calls} <= {id(op) for op in model.operations}:
+        return model
+    return rebuild_model(model, wiring)
 
 
 def rebuild_model(
@@ -58,7 +63,7 @@ def rebuild_model(
         )
         if change_arguments is not None:
             change_arguments(call, args, kwargs)
-        results = keras.tree.flatten(made[call.name][1](*args, **kwargs))
+        results = keras.tree.flatten(_call(call, made[call.name][1], args, kwargs))
         known.update({id(old): new for old, new in zip(call.outputs, results, strict=True)})
     outputs = keras.tree.map_structure(lambda t: known[id(t)], wiring.outputs)
     rebuilt = keras.Model(inputs, outputs, name=wiring.name)
@@ -67,6 +72,16 @@ def rebuild_model(
     if getattr(model, "compiled", False):
         rebuilt.compile_from_config(model.get_compile_config())
     return rebuilt
+
+
+def _call(call: Call, operation: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    try:
+        return operation(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise PassError(
+            f"layer {call.name!r} ({type(operation).__name__}) does not take what it is given when made anew: {error}",
+            next_step="report the layer's kind: a rule in compress/groups is wrong",
+        ) from error
 
 
 def _remake(call: Call, change: ConfigChange | None) -> Any:

@@ -68,11 +68,12 @@ def check_removed(graph: ChannelGraph, removed: frozenset[int]) -> None:
             next_step="take roots out of the graph's components()",
         )
     for item in graph.layers:
-        if removed and len(item.out_ids) and not len(graph.kept(item.out_ids, removed)):
-            raise PassError(
-                f"layer {item.name!r} would keep none of its {len(item.out_ids)} channels",
-                next_step="keep one of every layer",
-            )
+        for what, ids in (("read", item.in_ids), ("make", item.out_ids)):
+            if removed and len(ids) and not len(graph.kept(ids, removed)):
+                raise PassError(
+                    f"layer {item.name!r} would {what} none of its {len(ids)} channels",
+                    next_step="keep one of every layer",
+                )
 
 
 def fitting_wiring(model: Any, graph: ChannelGraph) -> Wiring:

@@ -109,6 +109,8 @@ def follow_item(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> Tra
     part = parts[place]
     if isinstance(part, int) or part.step not in (None, 1):
         raise BlockedError("it picks single channels")
+    if not all(isinstance(end, (int, type(None))) for end in (part.start, part.stop)):
+        raise BlockedError("it picks by another tensor")
     start, stop, _ = part.indices(len(trace.ids))
     if (start, stop) != (0, len(trace.ids)):
 

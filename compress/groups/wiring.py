@@ -86,11 +86,12 @@ def _open(
             )
             flat = keras.tree.flatten((args, kwargs))
             inputs = tuple(x for x in flat if isinstance(x, keras.KerasTensor))
-            inner = functional_part(node.operation)
+            inner = _inner_model(node.operation, args)
             takes = getattr(node.operation, "_call_context_args", ())
             kwargs.update({k: v for k, v in context.items() if k in takes})
             if inner is not None:
-                within = {id(t): x for t, x in zip(inner.inputs, inputs, strict=True)}
+                given = keras.tree.flatten(args[0])
+                within = {id(t): x for t, x in zip(inner.inputs, given, strict=True)}
                 training = kwargs.get("training", context.get("training"))
                 _open(
                     inner,
@@ -105,6 +106,19 @@ def _open(
                 outputs = _outputs_of(node, args, kwargs, inputs) if path else tuple(node.outputs)
                 calls.append((path, Call(node.operation, "", args, kwargs, inputs, outputs)))
             known.update({id(t): x for t, x in zip(node.outputs, outputs, strict=True)})
+
+
+def _inner_model(operation: Any, args: Sequence[Any]) -> Any | None:
+    """The model that is called here, if its inputs are given in the order and structure that it was made with."""
+    import keras
+
+    inner = functional_part(operation) if hasattr(operation, "layers") else None
+    if inner is None or not args or isinstance(args[0], dict) != isinstance(inner.input, dict):
+        return None
+    given = keras.tree.flatten(args[0])
+    fits = len(given) == len(inner.inputs) and all(isinstance(x, keras.KerasTensor) for x in given)
+    same_keys = not isinstance(args[0], dict) or set(args[0]) == set(inner.input)
+    return inner if fits and same_keys else None
 
 
 def _outputs_of(

@@ -19,12 +19,16 @@ def follow_time_distributed(within: Mapping[str, Handler]) -> Handler:
         if handle is None or not type(inner).__module__.startswith("keras."):
             raise BlockedError(f"it wraps a {type(inner).__name__}, which is not followed")
         before = graph.edits.pop(call.name, None)
+        count = len(graph.layers)
         made = handle(graph, replace(call, op=inner), traces)
+        graph.layers[count:] = [replace(item, kind="distributed") for item in graph.layers[count:]]
         edit = graph.edits.pop(call.name, None)
         if edit is not None:
             graph.edits[call.name] = before or Edit(edit.ids, _inside(edit.apply))
             for one, other in zip(graph.edits[call.name].ids, edit.ids, strict=True):
                 graph.join(one, other)
+        elif before is not None:
+            graph.edits[call.name] = before
         return made
 
     return follow
