@@ -35,7 +35,7 @@ def score_channels(
 
     "l1", "l2": mean norm of the filters that make a channel, times the batch norm's gamma where one follows (Li et al. 2017).
     "bn-gamma": |gamma| of the batch norms it passes (Liu et al. 2017); "l2" in components that no norm follows.
-    "activation": mean magnitude of what the following layers read, over `batches`.
+    "activation": mean magnitude of what the following layers read, over `batches`; "l2" for heads of attention.
     "taylor": (sum of gradient x weight)^2, averaged over batches (Molchanov et al. 2019), the sum over the weights that
     read the channel: to first order that is what removing it adds to the loss, whatever lies between.
 
@@ -141,6 +141,10 @@ def _activation(model: Any, graph: ChannelGraph, batches: Iterable[Batch]) -> di
     scores: dict[int, float] = {}
     for item, total in zip(readers, totals, strict=True):
         _add(scores, graph.roots(item.in_ids), total / (total.mean() + TINY))
+    norms = _norms(graph, "l2")
+    for component in graph.components():
+        if not any(int(r) in scores for r in component):
+            scores.update({int(r): norms[int(r)] for r in component if int(r) in norms})
     return scores
 
 
