@@ -22,10 +22,11 @@ class EngineFile:
 class Candidate:
     """network: a Keras model. reference: the network as it was before the first pruning, once there was one.
 
-    files: engine files of `network` as it stands. notes: what passes want told in the report, by pass number.
+    sparse: whether its zero weights are meant, and have to stay. files: engine files of `network` as it stands. notes: what passes want told in the report, by pass number.
     """
 
     network: Any
     reference: Any = None
+    sparse: bool = False
     files: tuple[EngineFile, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)

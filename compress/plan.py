@@ -13,7 +13,8 @@ from compress.groups.macs import model_macs
 from compress.networks import open_network
 from compress.passes.settings import ExportPass, PrunePass, QuantizePass
 from compress.plan_cost import pass_seconds, time_step_s, weighted_layers, written_bytes
-from compress.prune.channels import next_ratio, prune_channels
+from compress.prune.channels import next_ratio
+from compress.prune.target import Target, prune_to
 from compress.recipe import (
     ONLY_DECODER,
     BoxData,
@@ -140,32 +141,37 @@ def _steps(recipe: Recipe, network: Any) -> tuple[PlannedPass, ...]:
     for number, settings in enumerate(recipe.passes, 1):
         note = ""
         if isinstance(settings, PrunePass):
-            whole = model_macs(network)
-            try:
-                for done in range(1, settings.rounds + 1):
-                    network, _ = prune_channels(
-                        network,
-                        macs_ratio=next_ratio(
-                            network,
-                            whole=whole,
-                            macs_ratio=settings.macs_ratio,
-                            number=done,
-                            rounds=settings.rounds,
-                        ),
-                        round_to=settings.round_to,
-                        max_removed=settings.max_removed,
-                    )
-            except PassError as error:
-                raise RecipeError(f"recipe {recipe.name}, pass {number}: {error}") from error
+            network = _pruned(network, settings, f"recipe {recipe.name}, pass {number}")
+            target = settings.target
+            note = f", {target.name} {target.value:g}"
         elif isinstance(settings, QuantizePass):
             note = f"tflite/{settings.precision}"
         elif isinstance(settings, ExportPass):
             note = ", ".join(settings.formats)
         if not isinstance(settings, (QuantizePass, ExportPass)):
-            note = f"{settings.fit.steps} steps of {settings.fit.batch}"
+            rounds = f"{settings.rounds} x " if isinstance(settings, PrunePass) else ""
+            note = f"{rounds}{settings.fit.steps} steps of {settings.fit.batch}{note}"
         macs, parameters = model_macs(network), int(network.count_params())
         steps.append(PlannedPass(settings.kind, macs, parameters, note))
     return tuple(steps)
+
+
+def _pruned(network: Any, settings: PrunePass, where: str) -> Any:
+    """After the pass; as it was for a target in bytes or milliseconds, which has to be measured round by round."""
+    whole, target = model_macs(network), settings.target
+    if target.unit != "multiplications":
+        return network
+    # scores that look at data would need it: what can be reached depends on the structure alone
+    cut = settings.cut.model_copy(update={"score": "l2", "compensation": "none"})
+    try:
+        for done in range(1, settings.rounds + 1):
+            ratio = next_ratio(
+                network, whole=whole, macs_ratio=target.value, number=done, rounds=settings.rounds
+            )
+            network, _ = prune_to(network, Target(macs_ratio=ratio), cut)
+    except PassError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    return network
 
 
 def estimate_costs(plan: Plan, recipe: Recipe) -> Plan:

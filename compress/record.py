@@ -103,6 +103,7 @@ class SavedRun:
             "fingerprint": self._fingerprint,
             "network": self._name,
             "reference": candidate.reference is not None,
+            "sparse": candidate.sparse,
             "files": [_file_json(file) for file in candidate.files],
             "notes": candidate.notes,
             "records": [_record_json(record) for record in records],
@@ -121,7 +122,10 @@ class SavedRun:
             if not all(file.path.is_file() for file in files):
                 return None
             candidate = Candidate(
-                keras_network(self._work / state["network"]), files=files, notes=state["notes"]
+                keras_network(self._work / state["network"]),
+                sparse=bool(state["sparse"]),
+                files=files,
+                notes=state["notes"],
             )
             if state["reference"]:
                 candidate = replace(candidate, reference=keras_network(self._work / _REFERENCE))

@@ -19,6 +19,7 @@ from compress.passes.bench import Bench, Measured, chosen_file
 from compress.passes.settings import PassSettings
 from compress.passes.table import PASSES
 from compress.plan import check_recipe
+from compress.prune.sparsity import SENTENCES, SparseTarget, describe_sparsity
 from compress.quiet import start_tensorflow
 from compress.recipe import Recipe
 from compress.record import PassRecord, SavedRun, run_fingerprint
@@ -105,10 +106,25 @@ def run_recipe(
         records=[r.to_json() for r in records],
         final=final.measured,
         control=compared.to_json() if compared else None,
+        notes=_notes(candidate, final),
         date=datetime.date.today().isoformat(),
     )
     saved.clear()
     return RunResult(bundle, tuple(records), time.monotonic() - began, compared)
+
+
+def _notes(candidate: Candidate, final: PassRecord) -> dict[str, Any]:
+    """What passes want told, and what the zeros bring where they are meant."""
+    if not candidate.sparse:
+        return candidate.notes
+    file = final.measured.file
+    target: SparseTarget = "onnx" if file.format == "onnx" else "tflite"
+    told = describe_sparsity(candidate.network, file.path.read_bytes(), target=target)
+    print_note(f"sparsity: {told.zeros:.0%} of the weights are zero: {told.brings}")
+    notes = told.to_json()
+    if told.pattern == "2:4":
+        notes["brings_tensorrt"] = SENTENCES["2:4", "tensorrt"]
+    return {**candidate.notes, "sparsity": notes}
 
 
 def _run_passes(

@@ -37,11 +37,12 @@ def write_candidate(
     final: Measured,
     date: str,
     control: dict[str, Any] | None = None,
+    notes: dict[str, Any] | None = None,
 ) -> Bundle:
     """Write the bundle in `out`, replacing the one that is there.
 
-    records: the passes as the manifest tells them; control: what the same architecture learnt from nothing. final: the
-    figures of what is written. Raises PassError where an engine
+    records: the passes as the manifest tells them; control: what the same architecture learnt from nothing. notes:
+    what passes want told. final: the figures of what is written. Raises PassError where an engine
     file does not say what the network says, BundleError where the bundle cannot be written; nothing is half-written.
     """
     files: dict[str, Path | bytes] = {file.path.name: file.path for file in candidate.files}
@@ -74,6 +75,7 @@ def write_candidate(
             "date": date,
             "passes": records,
             **({"control": control} if control else {}),
+            **({"notes": notes} if notes else {}),
         },
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "measured": [

@@ -12,11 +12,16 @@ from compress.candidate import Candidate, EngineFile
 from compress.groups.macs import model_macs
 from compress.measure.cost import Cost, measure_cost
 from compress.measure.metric import Metric
+from compress.passes.settings import QuantizePass
 from compress.quantize.tflite import convert_tflite
 from compress.recipe import Recipe
-from compress.tasks.task import TrainingTask
+from compress.tasks.task import Batch, TrainingTask
 from compress.train.distributed import find_replicas
+from edgeai.bundle.manifest import Precision
 from edgeai.engines import EdgeEngine, open_model_file
+
+LOOK = 1 << 20  # batch numbers beyond any training's: what a pass looks at is not what a step learns from
+COST_CALIBRATION = 4  # inputs that set ranges where only bytes and milliseconds are asked for
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,33 @@ class Bench:
     def checkpoint(self, name: str) -> Path:
         """Where a fit of the pass under way keeps its state, so that a killed run goes on from there."""
         return self.work / f"{self.step}-{name}.checkpoint"
+
+    @property
+    def final_precision(self) -> Precision:
+        """Of the engine file that speaks for the recipe's result."""
+        asked = [p.precision for p in self.recipe.passes if isinstance(p, QuantizePass)]
+        return "int8" if "int8" in asked else asked[0] if asked else "float32"
+
+    def training_batches(self, count: int, size: int) -> list[Batch]:
+        """Augmented training examples for passes that look at data; the same ones at every call."""
+        seed = self.recipe.seed
+        return [self.task.make_batch(np.random.default_rng([seed, LOOK, n]), size) for n in range(count)]
+
+    def batch_loss(self, outputs: Any, batch: Any) -> Any:
+        """The loss on labels, as compress.train.fit takes it."""
+        return self.task.label_loss(outputs, batch["targets"])
+
+    def cost_of(self, network: Any) -> Cost:
+        """Bytes and milliseconds of `network` as the engine file that the recipe ends with."""
+        precision = self.final_precision
+        path = self.work / f"cost-{precision}.tflite"
+        inputs = self.task.representative_inputs(COST_CALIBRATION) if precision == "int8" else None
+        path.write_bytes(convert_tflite(network, precision, inputs))
+        try:
+            with EdgeEngine(open_model_file(path, threads=1), self.recipe.input) as engine:
+                return measure_cost(engine, path)
+        finally:
+            path.unlink()
 
     def measure(self, candidate: Candidate) -> Measured:
         """Through the device's own engine and decoder, on one thread; float32 TFLite where no file is made yet."""

@@ -18,5 +18,13 @@ def distill(settings: DistillPass, candidate: Candidate, bench: Bench) -> Candid
             "distill: there is no earlier network to distill from", next_step="put it after prune"
         )
     network = copy_network(candidate.network)
-    fit_candidate(network, candidate.reference, settings.teacher_share, settings.fit, bench, "distill")
+    fit_candidate(
+        network,
+        candidate.reference,
+        settings.teacher_share,
+        settings.fit,
+        bench,
+        "distill",
+        hold=candidate.sparse,
+    )
     return replace(candidate, network=network, files=())

@@ -7,6 +7,7 @@ from typing import Any
 
 from compress.passes.bench import Bench
 from compress.train.fit import FitSettings, fit
+from compress.train.masks import MaskSchedule, hold_masks, zero_masks
 
 
 def fit_candidate(
@@ -16,9 +17,17 @@ def fit_candidate(
     settings: FitSettings,
     bench: Bench,
     description: str,
+    *,
     name: str = "fit",
+    masks: MaskSchedule | None = None,
+    hold: bool = False,
 ) -> None:
-    """One fit on labels, or on a mix of labels and the reference network's outputs on the same inputs."""
+    """One fit on labels, or on a mix of labels and the reference network's outputs on the same inputs.
+
+    masks: weights that become zero on the way. hold: those that are zero now stay so.
+    """
+    if hold and masks is None:
+        masks = hold_masks(zero_masks(network))
     task = bench.task
 
     def loss(outputs: Any, batch: Any) -> Any:
@@ -38,6 +47,7 @@ def fit_candidate(
         validate=task.validation_loss(network) if settings.patience else None,
         log_dir=bench.work / "logs" / f"{bench.step}-{name}",
         strategy=bench.strategy,
+        masks=masks,
     )
 
 

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from compress.candidate import Candidate
+from compress.groups.graph import follow_channels
 from compress.groups.macs import model_macs
 from compress.passes.bench import Bench
 from compress.passes.fitting import fit_candidate
 from compress.passes.settings import PrunePass
-from compress.prune.channels import next_ratio, prune_channels
+from compress.prune.channels import next_ratio
+from compress.prune.scores import NEEDS_BATCHES, score_channels
+from compress.prune.sensitivity import SensitivityScan, scan_sensitivity
+from compress.prune.target import Target, prune_to
+from edgeai.console import print_note
 
 
 def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
-    """Remove channels in equal steps of the multiplications' logarithm, recovering after each.
+    """Remove channels in equal steps of the target's logarithm, recovering after each.
 
-    Raises PassError where the ratio cannot be reached.
+    Raises PassError where the target cannot be reached.
     """
     reference = candidate.reference or candidate.network
     network = candidate.network
     notes = []
-    whole = model_macs(network)
+    measure = _measure(settings.target, bench)
+    before = measure(network) if measure else float(model_macs(network))
     for number in range(1, settings.rounds + 1):
-        network, report = prune_channels(
+        batches = bench.training_batches(settings.looks, settings.fit.batch)
+        cut, told = settings.cut, {}
+        if settings.max_rise is not None:
+            scan = _scan(network, settings, batches, bench)
+            cut = cut.model_copy(update={"limits": scan.limits(settings.max_rise)})
+            told = {"sensitivity": scan.to_json()}
+        network, report = prune_to(
             network,
-            macs_ratio=next_ratio(
-                network, whole=whole, macs_ratio=settings.macs_ratio, number=number, rounds=settings.rounds
-            ),
-            round_to=settings.round_to,
-            max_removed=settings.max_removed,
+            _target_of_round(settings, network, before, number),
+            cut,
+            batches=batches if settings.score in NEEDS_BATCHES or settings.compensation != "none" else None,
+            loss=bench.batch_loss,
+            measure=measure,
         )
-        notes.append(report)
+        notes.append(report | told)
+        _tell(report, number, settings.rounds)
         fit_candidate(
             network,
             reference,
@@ -39,6 +56,7 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
             bench,
             f"prune {number}/{settings.rounds}",
             name=f"round-{number}",
+            hold=candidate.sparse,
         )
     earlier = candidate.notes.get("prune", [])
     return replace(
@@ -48,3 +66,64 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
         files=(),
         notes={**candidate.notes, "prune": [*earlier, *notes]},
     )
+
+
+def _measure(target: Target, bench: Bench) -> Callable[[Any], float] | None:
+    """Bytes or milliseconds of the engine file that the recipe ends with; none for multiplications."""
+    if target.unit == "multiplications":
+        return None
+    wanted = "bytes" if target.unit == "bytes" else "ms_p50"
+    return lambda network: float(getattr(bench.cost_of(network), wanted))
+
+
+def _target_of_round(settings: PrunePass, network: Any, before: float, number: int) -> Target:
+    """Equal steps of the logarithm from `before` the first round to the target."""
+    target = settings.target
+    if target.unit == "multiplications":
+        ratio = next_ratio(
+            network, whole=int(before), macs_ratio=target.value, number=number, rounds=settings.rounds
+        )
+        return Target(macs_ratio=ratio)
+    last = target.value * before if target.relative else target.value
+    if last >= before:
+        return Target.model_validate({_absolute(target): _number(target, last)})
+    now = before * (last / before) ** (number / settings.rounds)
+    return Target.model_validate({_absolute(target): _number(target, now)})
+
+
+def _absolute(target: Target) -> str:
+    return "max_bytes" if target.unit == "bytes" else "max_latency_ms"
+
+
+def _number(target: Target, value: float) -> float:
+    return int(value) if target.unit == "bytes" else value
+
+
+def _scan(network: Any, settings: PrunePass, batches: Sequence[Any], bench: Bench) -> SensitivityScan:
+    """How much the label loss on `batches` rises by each layer's own cut."""
+    import tensorflow as tf
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator, unused-ignore]
+    def loss(batch: Any) -> Any:
+        return bench.batch_loss(network(batch["inputs"], training=False), batch)
+
+    graph = follow_channels(network)
+    scores = score_channels(network, graph, settings.score, batches=batches, loss=bench.batch_loss)
+    most = settings.max_rise or 0.0
+    return scan_sensitivity(
+        network,
+        graph,
+        scores,
+        lambda: float(np.mean([float(loss(batch)) for batch in batches])),
+        stop_at=most,
+    )
+
+
+def _tell(report: dict[str, Any], number: int, rounds: int) -> None:
+    if blocked := report["blocked"]:
+        names = ", ".join(f"{name} ({why})" for name, why in list(blocked.items())[:3])
+        more = f" and {len(blocked) - 3} more" if len(blocked) > 3 else ""
+        if number == 1:
+            print_note(f"prune: channels around {names}{more} stay")
+    removed, whole = report["channels_removed"], report["channels"]
+    print_note(f"prune {number}/{rounds}: {removed} of {whole} channels go")

@@ -9,8 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from compress.prune.choice import Scope
+from compress.prune.compensate import Compensation
+from compress.prune.magnitude import MaskScope
+from compress.prune.scores import ScoreKind
+from compress.prune.target import PruneSettings, Target
 from compress.train.fit import FitSettings
 from compress.train.pretrain import PretrainSettings
 from edgeai.bundle.manifest import Settings
@@ -18,6 +23,8 @@ from edgeai.bundle.manifest import Settings
 Fact = Literal["trained", "reference", "engine"]
 UNTRAINED = "the first pass must be train, not {kind}: there is no trained network before it (network.init)"
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Below1 = Annotated[float, Field(gt=0, lt=1)]
+TARGETS = tuple(Target.model_fields)
 
 
 class PassSettings(Settings):
@@ -50,24 +57,95 @@ class PretrainPass(PassSettings):
 
 
 class PrunePass(PassSettings):
-    """Remove channels down to macs_ratio in `rounds` equal steps; each is followed by a fit against the unpruned network.
+    """Remove channels in `rounds` equal steps to one target; each is followed by a fit against the unpruned network.
 
-    teacher_share: how much of the loss is the unpruned network's outputs, the rest being labels.
+    The target is exactly one of macs_ratio, bytes_ratio, max_bytes, latency_ratio, max_latency_ms: multiplications, or
+    bytes and one-thread milliseconds of the engine file that the recipe ends with, as a ratio of before or absolute.
+    score, scope, round_to, max_removed, compensation: as compress.prune.target.PruneSettings has them. max_rise: of the
+    label loss, which bounds what any layer may lose by itself (a sensitivity scan; none where not given). looks: training
+    batches of fit.batch that scores, scan and compensation look at. teacher_share: how much of the loss is the unpruned
+    network's outputs, the rest being labels.
     """
 
     needs: ClassVar[Mapping[Fact, str]] = {"trained": UNTRAINED}
     gives: ClassVar[frozenset[Fact]] = frozenset({"reference"})
     kind: Literal["prune"]
-    macs_ratio: Annotated[float, Field(gt=0, lt=1)]
+    macs_ratio: Below1 | None = None
+    bytes_ratio: Below1 | None = None
+    max_bytes: Annotated[int, Field(ge=1)] | None = None
+    latency_ratio: Below1 | None = None
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    score: ScoreKind = "l2"
+    scope: Scope = "global"
+    compensation: Compensation = "none"
+    max_rise: Annotated[float, Field(gt=0)] | None = None
+    looks: Annotated[int, Field(ge=1, le=64)] = 4
     rounds: Annotated[int, Field(ge=1, le=20)] = 2
     round_to: Annotated[int, Field(ge=1)] = 8
-    max_removed: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    max_removed: Below1 = 0.75
     fit: FitSettings
     teacher_share: Fraction = 0.5
 
-    def softer(self) -> PrunePass:
-        """Half the way, in the logarithm of the multiplications, as the rounds go."""
-        return self.model_copy(update={"macs_ratio": math.sqrt(self.macs_ratio)})
+    @model_validator(mode="after")
+    def _one_target(self) -> PrunePass:
+        given = [name for name in TARGETS if getattr(self, name) is not None]
+        if len(given) != 1:
+            told = " and ".join(given) or "none of them"
+            raise ValueError(f"prune needs exactly one of {', '.join(TARGETS)}; given is {told}")
+        return self
+
+    @property
+    def target(self) -> Target:
+        name = next(name for name in TARGETS if getattr(self, name) is not None)
+        return Target.model_validate({name: getattr(self, name)})
+
+    @property
+    def cut(self) -> PruneSettings:
+        return PruneSettings(
+            score=self.score,
+            scope=self.scope,
+            compensation=self.compensation,
+            round_to=self.round_to,
+            max_removed=self.max_removed,
+        )
+
+    def softer(self) -> PrunePass | None:
+        """Half the way, in the ratio's logarithm, as the rounds go; an absolute target leaves no choice."""
+        target = self.target
+        if not target.relative:
+            return None
+        return self.model_copy(update={target.name: math.sqrt(target.value)})
+
+
+class SparsifyPass(PassSettings):
+    """Set single weights to zero while training goes on: the smallest, ever more of them, or two of each four (2:4).
+
+    The zeros stay through every later pass. pattern "magnitude": as compress.prune.magnitude.MagnitudeSettings, to
+    `sparsity`; "2:4": for TensorRT's sparse tensor cores, sparsity is a half. Files get smaller once compressed; nothing
+    gets faster but on engines that skip the pattern, and the report says which.
+    """
+
+    needs: ClassVar[Mapping[Fact, str]] = {"trained": UNTRAINED}
+    gives: ClassVar[frozenset[Fact]] = frozenset({"reference"})
+    kind: Literal["sparsify"]
+    pattern: Literal["magnitude", "2:4"] = "magnitude"
+    sparsity: Below1 = 0.5
+    scope: MaskScope = "lamp"
+    exclude: tuple[str, ...] = ()
+    fit: FitSettings
+    teacher_share: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _half(self) -> SparsifyPass:
+        if self.pattern == "2:4" and "sparsity" in self.model_fields_set and self.sparsity != 0.5:
+            raise ValueError("2:4 leaves two of four: its sparsity is 0.5")
+        return self
+
+    def softer(self) -> SparsifyPass | None:
+        """Half the way in the logarithm of what stays; 2:4 is all or nothing."""
+        if self.pattern == "2:4":
+            return None
+        return self.model_copy(update={"sparsity": 1 - math.sqrt(1 - self.sparsity)})
 
 
 class DistillPass(PassSettings):
@@ -106,7 +184,7 @@ class ExportPass(PassSettings):
 
 
 AnyPass = Annotated[
-    PretrainPass | TrainPass | PrunePass | DistillPass | QuantizePass | ExportPass,
+    PretrainPass | TrainPass | PrunePass | SparsifyPass | DistillPass | QuantizePass | ExportPass,
     Field(discriminator="kind"),
 ]
 

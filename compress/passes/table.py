@@ -10,12 +10,14 @@ from compress.passes.bench import Bench
 from compress.passes.distill import distill
 from compress.passes.prune import prune
 from compress.passes.quantize import export, quantize
+from compress.passes.sparsify import sparsify
 from compress.passes.train import pretrain, train
 
 PASSES: dict[str, Callable[[Any, Candidate, Bench], Candidate]] = {
     "pretrain": pretrain,
     "train": train,
     "prune": prune,
+    "sparsify": sparsify,
     "distill": distill,
     "quantize": quantize,
     "export": export,

@@ -39,5 +39,7 @@ def train(settings: TrainPass, candidate: Candidate, bench: Bench) -> Candidate:
     """Fit on labels; with teacher_share also on what the network said before this pass."""
     network = copy_network(candidate.network)
     before = candidate.network if settings.teacher_share else None
-    fit_candidate(network, before, settings.teacher_share, settings.fit, bench, "train")
+    fit_candidate(
+        network, before, settings.teacher_share, settings.fit, bench, "train", hold=candidate.sparse
+    )
     return replace(candidate, network=network, files=())

@@ -38,7 +38,7 @@ def write_bundle_report(bundle: Bundle, path: Path) -> Path:
     says = str(control.get("says", "")) if isinstance(control, dict) else ""
     sections: list[tuple[str, Sequence[str]]] = [("In short", [_key_figures(manifest, rows)])]
     if rows:
-        told = [paragraph(f"Control: {says}.")] if says else []
+        told = [paragraph(text) for text in (f"Control: {says}." if says else "", _zeros(manifest)) if text]
         sections.append(("Pass by pass", [_charts(shown), *told, _pass_table(shown)]))
     sections += [
         ("Files", [_files(manifest)]),
@@ -60,6 +60,15 @@ def _pass_rows(manifest: Manifest) -> list[Row]:
     if not isinstance(passes, list):
         return []
     return [row for row in passes if isinstance(row, dict) and _has_figures(row)]
+
+
+def _zeros(manifest: Manifest) -> str:
+    """What zeros among the weights bring, "" where nobody put any there."""
+    notes = manifest.provenance.get("notes")
+    told = notes.get("sparsity") if isinstance(notes, dict) else None
+    if not isinstance(told, dict) or not _is_number(told.get("zeros")):
+        return ""
+    return f"Sparsity: {told['zeros']:.0%} of the weights are zero: {told.get('brings', '')}."
 
 
 def _has_figures(row: Row) -> bool:

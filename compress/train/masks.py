@@ -42,6 +42,19 @@ def hold_masks(masks: Masks) -> MaskSchedule:
     return MaskSchedule(lambda step, weights: masks)
 
 
+def zero_masks(network: Any) -> Masks:
+    """Masks of the weights that are exactly zero now, of every trained matrix that holds one.
+
+    A matrix that trains well does not meet zero by chance; biases and batch norms start there, and are left out.
+    """
+    found = {}
+    for variable in network.trainable_variables:
+        value = np.asarray(variable.numpy())
+        if value.ndim > 1 and not value.all():
+            found[str(variable.path)] = value != 0
+    return found
+
+
 def weights_by_path(variables: Sequence[Any], values: Sequence[NDArray[np.float32]]) -> Weights:
     """Raises PassError where two variables have one path: a mask could not say which it means."""
     found = {str(variable.path): np.asarray(value) for variable, value in zip(variables, values, strict=True)}

@@ -1,0 +1,70 @@
+"""The passes that make a network smaller, through whole recipes: bytes as a target, scores on data, zeros that stay."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_recipe import tones_recipe, write_tones
+
+pytestmark = [pytest.mark.compress, pytest.mark.system]
+
+FIT = {"steps": 12, "batch": 16, "learning_rate": 5e-3, "average": 0.8}
+INT8 = {"kind": "quantize", "precision": "int8", "calibration": 20}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_tones(root / "tones")
+    return root
+
+
+def run(data, tmp_path, *passes):
+    from compress.recipe import parse_recipe
+    from compress.run import run_recipe
+
+    recipe = tones_recipe(
+        network={"kind": "ds-tc-resnet", "params": {"multiplier": 0.5}},
+        passes=[{"kind": "train", "fit": FIT}, *passes, INT8],
+    )
+    parsed = parse_recipe(recipe, where="here")
+    return run_recipe(parsed, data_root=data, out=tmp_path / "out", work=tmp_path / "work")
+
+
+def test_pruning_meets_a_ratio_of_the_final_files_bytes(data, tmp_path, capsys):
+    whole = run(data, tmp_path / "whole")
+    prune = {
+        "kind": "prune",
+        "bytes_ratio": 0.6,
+        "score": "taylor",
+        "compensation": "mean",
+        "max_rise": 2.0,
+        "looks": 2,
+        "rounds": 2,
+        "fit": {**FIT, "steps": 4},
+    }
+    pruned = run(data, tmp_path / "pruned", prune)
+    assert "prune 2/2" in capsys.readouterr().err
+    sizes = [made.records[-1].measured.cost.bytes for made in (whole, pruned)]
+    # calibration differs by some bytes from what the target was measured with
+    assert 0.4 * sizes[0] < sizes[1] <= 0.63 * sizes[0]
+    notes = pruned.bundle.manifest.provenance["notes"]["prune"]
+    assert notes[1]["unit"] == "bytes" and notes[1]["sensitivity"]["components"]
+
+
+def test_zeros_stay_through_distillation_and_int8(data, tmp_path):
+    from compress.prune.sparsity import zeros_in_tflite
+
+    sparse = {"kind": "sparsify", "sparsity": 0.8, "fit": FIT}
+    made = run(data, tmp_path, sparse, {"kind": "distill", "fit": {**FIT, "steps": 4}})
+    told = made.bundle.manifest.provenance["notes"]["sparsity"]
+    assert told["zeros"] > 0.6
+    assert told["brings"] == "smaller file once compressed, not faster, on this target"
+    file = made.bundle.engine_file("tflite", "int8")
+    assert zeros_in_tflite(made.bundle.path(file).read_bytes()) > 0.6
+    last = made.records[-1].measured.cost
+    assert last.gzip_bytes < 0.8 * last.bytes
+
+
+def test_two_of_four_stay(data, tmp_path, capsys):
+    made = run(data, tmp_path, {"kind": "sparsify", "pattern": "2:4", "fit": {**FIT, "steps": 4}})
+    assert made.bundle.manifest.provenance["notes"]["sparsity"]["pattern"] == "2:4"
