@@ -18,9 +18,8 @@ def follow_recurrent(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -
     """One layer: outputs, then its states where it returns them. Initial states are joined with the units."""
     layer = call.op
     out_ids = _add_units(graph, call, layer, traces)
-    for state in traces[1:]:
-        if len(state.ids) == len(out_ids):
-            graph.join(state.ids, out_ids)
+    for state in _states(graph, call, traces):
+        graph.join(state.ids, out_ids)
     graph.edit(call, [out_ids], lambda config, keep: config.update(units=len(keep)))
     return [Trace(len(t.shape) - 1, out_ids) for t in call.outputs]
 
@@ -28,7 +27,7 @@ def follow_recurrent(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -
 def follow_bidirectional(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> list[Trace]:
     """Both directions keep the same units (Keras wants them equally many), whatever they are merged by."""
     layer = call.op
-    if len(traces) > 1:
+    if _states(graph, call, traces):
         raise BlockedError("initial states of both directions are not followed")
     both = [layer.forward_layer, layer.backward_layer]
     if any(type(one).__name__ not in GATES for one in both):
@@ -43,6 +42,19 @@ def follow_bidirectional(graph: ChannelGraph, call: Call, traces: Sequence[Trace
     graph.edit(call, [forward], shrink)
     merged = np.concatenate([forward, backward]) if layer.merge_mode == "concat" else forward
     return [Trace(len(t.shape) - 1, merged if t.shape[-1] == len(merged) else forward) for t in call.outputs]
+
+
+def _states(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> list[Trace]:
+    """The initial states among the inputs; the rest, a mask over the steps, must not depend on channels."""
+    given = call.kwargs.get("initial_state", call.args[1] if len(call.args) > 1 else None)
+    states = {id(t) for t in (given if isinstance(given, (list, tuple)) else [given])}
+    found: list[Trace] = []
+    for tensor, trace in list(zip(call.inputs, traces, strict=True))[1:]:
+        if id(tensor) in states:
+            found.append(trace)
+        elif not trace.whole:
+            raise BlockedError("its mask depends on channels")
+    return found
 
 
 def _add_units(graph: ChannelGraph, call: Call, layer: Any, traces: Sequence[Trace]) -> Ids:
