@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test lint format types contracts wheel-check lock clean
+.PHONY: help setup demo test lint format types contracts bench-compress wheel-check lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,6 +31,9 @@ types: setup ## mypy, strict
 
 contracts: setup ## who may import whom
 	@$(BIN)/lint-imports --no-cache --no-logo
+
+bench-compress: setup ## what compression brings on real data; hours at full length, ARGS="--only digits --seeds 1" for less
+	@$(BIN)/python tests/bench/bench_compress.py --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
 wheel-check: setup ## build the wheel, install it in a clean environment, use it from /
 	@.ci/wheel_check.sh

@@ -7,12 +7,14 @@ pruning").
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from compress.candidate import Candidate
+from compress.export.bundle import write_candidate
 from compress.measure.metric import group_numbers
 from compress.measure.pairs import Difference, paired_difference
 from compress.measure.scored import Scored
@@ -69,7 +71,8 @@ def train_control(
     passes: Sequence[PassSettings], candidate: Candidate, bench: Bench, *, lower_is_better: bool = False
 ) -> Control:
     """Train the architecture of `candidate` from random weights on labels, for as many examples as all of `passes` that
-    were kept, then make of it the engine file that `candidate` is measured by.
+    were kept, then make of it the engine file that `candidate` is measured by. The bundle of it is left in the working
+    folder, as control/bundle, to be compared on other data.
 
     Raises PassError where no pass trains, or where `candidate` has no TFLite file.
     """
@@ -94,6 +97,14 @@ def train_control(
     difference = _pair(_score(candidate, bench), _score(made, bench), turned=lower_is_better)
     record = PassRecord(CONTROL, time.monotonic() - began, measured, kept=True)
     control = Control(record, settings.steps, settings.batch, difference)
+    write_candidate(
+        bench.recipe,
+        made,
+        bench.work / "bundle",
+        records=[record.to_json()],
+        final=measured,
+        date=datetime.date.today().isoformat(),
+    )
     print_note(f"{CONTROL}: {control.sentence()}")
     return control
 

@@ -1,0 +1,267 @@
+"""What compression brings on real data: a baseline, the network compressed from it, and the same one trained from nothing.
+
+Run: make bench-compress, or python tests/bench/bench_compress.py --data DATA --only digits --seeds 1,2,3
+
+For each set and seed the recipe NAME-baseline.toml beside this file is run, then NAME-small.toml on its bundle, with its
+control; all three are measured on the set's test split, latencies by turns in one process, one thread. Records are kept in
+--work: what is there is not made again, and --table prints them without running anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.cli.compare import pair_up
+from compress.cli.evaluate import Evaluated, evaluate_engine
+from compress.data.whole_file import write_whole
+from compress.quiet import start_tensorflow
+from compress.recipe import Recipe, load_recipe
+from compress.run import run_recipe
+from edgeai.bundle import Bundle, load_bundle
+from edgeai.console import print_json, print_note, print_table
+from edgeai.engines import open_file
+from edgeai.errors import DataMissingError, EdgeError
+from edgeai.metrics import measure_calls_ms
+
+RECIPES = Path(__file__).parent / "compress"
+ROUNDS = 20  # of calls by turns: what else the machine does meets all alike
+CALLS = 20
+
+
+@dataclass(frozen=True)
+class BenchSet:
+    """folder: with the splits, below the data root, or made there by `prepare`. targets: of size and latency, as ratios."""
+
+    folder: str
+    targets: tuple[float, float]
+    max_drop: float = 0.01
+    prepare: Callable[[Path], None] | None = None
+
+
+def write_digits(root: Path) -> None:
+    """scikit-learn's 1,797 digits as pictures of 8x8: a quarter of each class is the test split, drawn by seed 0."""
+    import cv2
+
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataMissingError("no scikit-learn", next_step="pip install scikit-learn") from error
+    folder = root / "digits"
+    if folder.is_dir():
+        return
+    part = root / "digits.part"
+    shutil.rmtree(part, ignore_errors=True)
+    digits, rng = load_digits(), np.random.default_rng(0)
+    for label in range(10):
+        order = rng.permutation(np.flatnonzero(digits.target == label))
+        tests = len(order) // 4
+        for split, picks in (("test", order[:tests]), ("train", order[tests:])):
+            (part / split / str(label)).mkdir(parents=True)
+            for index in picks:
+                picture = np.minimum(digits.images[index] * 16, 255).astype(np.uint8)
+                cv2.imwrite(str(part / split / str(label) / f"{index:04d}.png"), picture)
+    part.rename(folder)
+
+
+SETS = {
+    "digits": BenchSet("digits", (30, 8), prepare=write_digits),
+    "deeppcb": BenchSet("deeppcb", (8, 4)),
+    "commands": BenchSet("speech_commands", (6, 3)),
+}
+
+
+def run_set(name: str, seed: int, data: Path, work: Path) -> dict[str, Any]:
+    """The record of one set and seed, from --work where it is there."""
+    known = work / f"{name}-{seed}.json"
+    recipes = [(RECIPES / f"{name}-{part}.toml").read_text() for part in ("baseline", "small")]
+    if known.is_file():
+        record: dict[str, Any] = json.loads(known.read_text())
+        if record["recipes"] == recipes:
+            return record
+    given = SETS[name]
+    if given.prepare is not None:
+        data = work / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        given.prepare(data)
+    here = work / f"{name}-{seed}"
+    baseline = _made(_recipe(name, "baseline", seed), data, here)
+    small = _recipe(name, "small", seed)
+    network = small.network.model_copy(update={"init": str((here / "baseline").resolve())})
+    compressed = run_recipe(
+        small.model_copy(update={"network": network}),
+        data_root=data,
+        out=here / "small",
+        work=here / "small-work",
+        control=True,
+    )
+    control = load_bundle(str(here / "small-work" / "control" / "bundle"))
+    record = _measure(baseline, compressed.bundle, control, data / given.folder)
+    record |= {
+        "set": name,
+        "seed": seed,
+        "recipes": recipes,
+        "seconds": {
+            kind: _seconds(made) for kind, made in (("baseline", baseline), ("small", compressed.bundle))
+        },
+        "control_says": compressed.control.sentence() if compressed.control else "",
+    }
+    write_whole(known, json.dumps(record, indent=1))
+    return record
+
+
+def _made(recipe: Recipe, data: Path, here: Path) -> Bundle:
+    """The baseline's bundle: the one that is there, where it is of this recipe."""
+    out = here / "baseline"
+    try:
+        there = load_bundle(str(out))
+    except EdgeError:
+        there = None
+    if there is not None and there.manifest.recipe == recipe.model_dump(mode="json", exclude_none=True):
+        return there
+    return run_recipe(recipe, data_root=data, out=out, work=here / "baseline-work").bundle
+
+
+def _seconds(bundle: Bundle) -> int:
+    return round(sum(float(row["seconds"]) for row in bundle.manifest.provenance["passes"]))
+
+
+def _recipe(name: str, part: str, seed: int) -> Recipe:
+    return load_recipe(RECIPES / f"{name}-{part}.toml").model_copy(update={"seed": seed})
+
+
+def _measure(baseline: Bundle, small: Bundle, control: Bundle, folder: Path) -> dict[str, Any]:
+    sides = {"baseline": (baseline, "float32"), "small": (small, "int8"), "control": (control, "int8")}
+    made: dict[str, Evaluated] = {}
+    for side, (bundle, precision) in sides.items():
+        made[side] = evaluate_engine(bundle, bundle.engine_file("tflite", precision), folder, "test", iou=0.5)
+    times = _time_by_turns([(bundle, bundle.engine_file("tflite", p)) for bundle, p in sides.values()])
+    record: dict[str, Any] = {
+        side: made[side].to_json() | {"ms_p50": round(float(np.median(ms)), 5)}
+        for side, ms in zip(sides, times, strict=True)
+    }
+    ratios = np.median(times[0], axis=1) / np.median(times[1], axis=1)
+    record["latency_ratio"] = [round(float(v), 3) for v in np.percentile(ratios, (50, 10, 90))]
+    record["size_ratio"] = round(made["baseline"].cost.bytes / made["small"].cost.bytes, 2)
+    for against in ("baseline", "control"):
+        gap = pair_up(made[against], made["small"]).difference
+        record[f"less_{against}"] = [round(gap.value, 4), *(round(end, 4) for end in gap.ci95)]
+    return record
+
+
+def _time_by_turns(files: Sequence[tuple[Bundle, Any]]) -> list[np.ndarray]:
+    """(ROUNDS, CALLS) milliseconds of the engine call alone, of each file, one thread."""
+    rng = np.random.default_rng(0)
+    with ExitStack() as stack:
+        calls = []
+        for bundle, entry in files:
+            engine = stack.enter_context(open_file(bundle, entry, threads=1))
+            spec = engine.inputs[0]
+            array = rng.integers(0, 256, spec.shape) if spec.dtype == "uint8" else rng.random(spec.shape)
+            given = {spec.name: array.astype(spec.dtype)}
+            calls.append(lambda engine=engine, given=given: engine.run(given))
+        rows: list[list[list[float]]] = [[] for _ in calls]
+        for _ in range(ROUNDS):
+            for call, row in zip(calls, rows, strict=True):
+                row.append(measure_calls_ms(call, n=CALLS))
+    return [np.array(row) for row in rows]
+
+
+def _print_records(records: Sequence[dict[str, Any]]) -> None:
+    rows = []
+    for record in records:
+        size, speed = SETS[record["set"]].targets
+        rows.append(
+            (
+                f"{record['set']} {record['seed']}",
+                f"{record['baseline']['value']:.3f}",
+                f"{record['small']['value']:.3f}",
+                "{:+.3f} ({:+.3f} {:+.3f})".format(*record["less_baseline"]),
+                f"{record['size_ratio']:.1f} ({size})",
+                f"{record['latency_ratio'][0]:.1f} ({speed})",
+                "{:+.3f}".format(record["less_control"][0]),
+            )
+        )
+    print_table(("set", "before", "after", "change, paired", "size", "speed", "ctrl"), rows)
+    print(
+        "size and speed: times smaller and faster, wanted in brackets; ctrl: less the same network from nothing"
+    )
+
+
+def _report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    results = []
+    for record in records:
+        name = f"{record['set']}/{record['seed']}"
+        for figure, unit in (("size_ratio", "1"), ("latency_ratio", "1")):
+            value = record[figure]
+            results.append(
+                {
+                    "name": f"{name}/{figure}",
+                    "unit": unit,
+                    "value": value[0] if isinstance(value, list) else value,
+                }
+            )
+        results += [
+            {"name": f"{name}/{side}", "unit": record[side]["metric"], **record[side]}
+            for side in ("baseline", "small", "control")
+        ]
+    return {
+        "bench": "compress",
+        "device": {"machine": platform.machine()},
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "results": results,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the folder that holds deeppcb and the others"
+    )
+    parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=tuple(SETS))
+    parser.add_argument(
+        "--seeds", type=lambda text: tuple(int(v) for v in text.split(",")), default=(1, 2, 3)
+    )
+    parser.add_argument("--work", type=Path, default=Path("out/bench_compress"))
+    parser.add_argument("--table", action="store_true", help="only print what is in --work")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(argv)
+    unknown = [name for name in args.only if name not in SETS]
+    if unknown:
+        parser.error(f"there is no set {unknown[0]!r}; there are {', '.join(SETS)}")
+    start_tensorflow()
+    args.work.mkdir(parents=True, exist_ok=True)
+    try:
+        if args.table:
+            found = sorted(args.work.glob("*-*.json"))
+            records = [json.loads(path.read_text()) for path in found]
+        else:
+            records = [
+                run_set(name, seed, args.data, args.work)
+                for name in args.only
+                for seed in (args.seeds if name == "digits" else args.seeds[:1])
+            ]
+    except EdgeError as error:
+        print_note(f"bench_compress: error: {error}")
+        return error.exit_code
+    if args.json:
+        print_json(_report(records))
+    else:
+        _print_records(records)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
