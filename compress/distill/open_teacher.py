@@ -82,6 +82,8 @@ def _open(
     if not isinstance(source, str | Path):
         return _keras_teacher(source, name=str(getattr(source, "name", source))[:60]), None, None
     where = Path(source)
+    if "\0" in str(source):
+        raise RecipeError(f"teacher {str(source)!r} is no path")
     if data_root is not None and (data_root / where).exists():
         where = data_root / where
     if where.suffix.lower() in FILE_KINDS and not where.is_dir():

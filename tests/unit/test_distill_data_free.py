@@ -139,14 +139,35 @@ def test_networks_that_cannot_be_used_are_told_before_work_starts(keras):
     for teacher, student, told in (
         (plain, network(keras, classes=4), r"says 3 classes of \(8, 8, 2\), the student 4"),
         (plain, network(keras, side=12), r"the student 3 of \(12, 12, 2\)"),
-        (network(keras, side=10), network(keras, side=10), "10 x 10 cannot be drawn"),
+        (network(keras, side=None), network(keras, side=None), "a fixed input size"),
         (network(keras, activation="softmax"), plain, "needs logits"),
-        (keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), plain, "a classifier of pictures"),
-        (42, plain, "a classifier of pictures"),
+        (
+            keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]),
+            plain,
+            "a classifier of pictures or sounds",
+        ),
+        (42, plain, "a classifier of pictures or sounds"),
     ):
         with pytest.raises(PassError, match=told) as caught:
             distill(teacher, student)
         assert "\n" not in str(caught.value)
+
+
+def test_the_generator_draws_any_size_in_each_channels_range(keras):
+    from compress.distill.data_free import build_generator, input_range
+    from edgeai.bundle.manifest import ImageInput, LogMelInput
+
+    spec = ImageInput(width=11, height=9, mean=(100.0, 0.0, 50.0), std=(50.0, 255.0, 10.0))
+    low, high = input_range(spec)
+    generator = build_generator((9, 11, 3), 5, low=low, high=high)
+    drawn = generator(
+        np.random.default_rng(0).normal(0, 9, (50, 5)).astype(np.float32), training=True
+    ).numpy()
+    assert drawn.shape == (50, 9, 11, 3)
+    for channel, (least, most) in enumerate(zip((-2, 0, -5), (3.1, 1, 20.5), strict=True)):
+        assert least <= drawn[..., channel].min() < least + 0.2 * (most - least)
+        assert most - 0.2 * (most - least) < drawn[..., channel].max() <= most + 1e-5
+    assert input_range(LogMelInput()) == ((-1.0,), (1.0,))
 
 
 def test_settings_refuse_what_they_do_not_know():

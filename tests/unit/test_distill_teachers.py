@@ -223,6 +223,7 @@ def test_other_classes_another_picture_or_a_missing_file_are_told_in_one_line(ke
         (tmp_path / "none.onnx", {}, DataMissingError, "no teacher at"),
         (tmp_path / "nowhere", {}, EdgeError, "no bundle"),
         (keras.Sequential([keras.layers.Dense(1)]), {}, RecipeError, "a functional Keras model"),
+        ("a\0b.onnx", {}, RecipeError, "is no path"),
         (42, {}, RecipeError, "a functional Keras model"),
     ]
     for source, options, kind, told in cases:
