@@ -49,7 +49,7 @@ def rebuild_model(
     def fresh(tensor: Any) -> Any:
         source = tensor._keras_history.operation
         optional = bool(getattr(source, "optional", False))
-        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, optional=optional)
+        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=source.name, optional=optional)
 
     inputs = keras.tree.map_structure(fresh, wiring.inputs)
     flat = zip(keras.tree.flatten(wiring.inputs), keras.tree.flatten(inputs), strict=True)

