@@ -279,7 +279,7 @@ class _Game:
 
 
 def generator_parts(logits: Any, features: Any) -> dict[str, Any]:
-    """DAFL's three terms, scalars (Chen et al. 2019, equations 2 to 5), of (B, K) logits and the features before them.
+    """DAFL's three terms, scalars (Chen et al. 2019), of (B, K) logits and the features before them.
 
     one_hot: cross-entropy with the teacher's own choice. activation: minus the mean size of the features. entropy: minus
     the entropy of the batch's mean distribution, in nats: -ln K where all classes are drawn alike.

@@ -65,7 +65,7 @@ def dkd_loss(
     beta: float = 1.0,
     weights: Any = None,
 ) -> Any:
-    """T^2 (alpha TCKD + beta NCKD): decoupled knowledge distillation (Zhao et al. 2022, equation 7); 0 where both are equal.
+    """T^2 (alpha TCKD + beta NCKD): decoupled knowledge distillation (Zhao et al. 2022); 0 where both are equal.
 
     TCKD is the divergence of (target class, all others), NCKD that of the others among themselves. classes: the target
     classes, (B,) or (B, T) integers; the teacher's own choice where None, as for unlabelled data. With alpha = 1 and beta =
@@ -104,7 +104,7 @@ def dist_loss(
     beta: float = 1.0,
     weights: Any = None,
 ) -> Any:
-    """T^2 (alpha inter + beta intra): DIST (Huang et al. 2022, equations 6 to 10); 0 where both are equal.
+    """T^2 (alpha inter + beta intra): DIST (Huang et al. 2022); 0 where both are equal.
 
     Each is 1 - Pearson's correlation of softened probabilities: inter over the classes of each row, averaged over rows;
     intra over the rows for each class, averaged over classes. It needs several rows in a batch.
