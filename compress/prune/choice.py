@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from compress.groups.graph import ChannelGraph
@@ -50,28 +51,26 @@ class Cuts:
         self._free = [sum(r not in protected for r in component) for component in self.components]
         if settings.scope == "global":
             marks = [[scores[r] for r in c[:n]] for c, n in zip(self._ordered, self._free, strict=True)]
-        else:  # the fraction of its component that is gone with a channel
-            marks = [
-                [(i + 1) / len(c) for i in range(n)] for c, n in zip(self._ordered, self._free, strict=True)
-            ]
-        self._marks = [np.array(mark) for mark in marks]
+            self._ranks = _ranks(marks, [len(c) for c in self._ordered])
+        else:  # by the fraction of its component that is gone with a channel
+            shares = [np.arange(1, n + 1) / len(c) for c, n in zip(self._ordered, self._free, strict=True)]
+            levels = np.unique(np.concatenate([*shares, np.zeros(0)]))
+            self._ranks = [np.searchsorted(levels, share) for share in shares]
         # a class that is a head of attention is wide already
         heads = {int(r) for item in graph.layers if item.kind == "heads" for r in graph.roots(item.out_ids)}
         self._round_to = [1 if heads & set(c) else settings.round_to for c in self.components]
-        self._levels = np.unique(np.concatenate([*self._marks, np.zeros(0)]))
 
     @property
     def deepest(self) -> int:
-        return len(self._levels)
+        return max((int(ranks.max()) + 1 for ranks in self._ranks if len(ranks)), default=0)
 
     def at(self, depth: int) -> frozenset[int]:
         """Class roots that are removed at a depth of 0 .. deepest."""
         if depth <= 0:
             return frozenset()
-        level = self._levels[depth - 1]
         chosen: list[int] = []
-        for component, marks, round_to in zip(self._ordered, self._marks, self._round_to, strict=True):
-            keep = max(len(component) - int((marks <= level).sum()), min(round_to, len(component)))
+        for component, ranks, round_to in zip(self._ordered, self._ranks, self._round_to, strict=True):
+            keep = max(len(component) - int((ranks < depth).sum()), min(round_to, len(component)))
             keep = min(len(component), -(-keep // round_to) * round_to)
             chosen.extend(component[: len(component) - keep])
         return frozenset(chosen)
@@ -86,6 +85,15 @@ class Cuts:
             else:
                 low = middle + 1
         return self.at(low)
+
+
+def _ranks(marks: Sequence[Sequence[float]], sizes: Sequence[int]) -> list[NDArray[np.intp]]:
+    """The place of each mark among all; of equal ones first come those with the smaller part of their component before them."""
+    every = np.array([mark for part in marks for mark in part])
+    shares = np.array([i / size for part, size in zip(marks, sizes, strict=True) for i in range(len(part))])
+    ranks = np.empty(len(every), np.intp)
+    ranks[np.lexsort((shares, every))] = np.arange(len(every))
+    return np.split(ranks, np.cumsum([len(part) for part in marks])[:-1]) if marks else []
 
 
 def _protected(graph: ChannelGraph, scores: Mapping[int, float], settings: CutSettings) -> set[int]:

@@ -39,10 +39,20 @@ def test_dead_channels_go_and_the_outputs_stay_exactly(keras, batches, score):  
     smaller, report = prune_to(
         model, Target(macs_ratio=0.8), PruneSettings(score=score, round_to=1), batches=whole, loss=loss
     )
-    assert report["channels_removed"] == len(DEAD) + 3
-    assert (smaller.get_layer("a").filters, smaller.get_layer("c").filters) == (14, 21)
+    assert len(DEAD) < report["channels_removed"] <= len(DEAD) + 3
+    assert smaller.get_layer("a").filters == 14
     given = whole[0]["inputs"]
     np.testing.assert_array_equal(smaller(given).numpy(), model(given).numpy())
+
+
+def test_equal_scores_do_not_go_all_at_once(keras):  # noqa: F811
+    """Gammas of an untrained network are all 1."""
+    from compress.prune.target import PruneSettings, Target, prune_to
+
+    settings = PruneSettings(score="bn-gamma", round_to=1, limits={"b": 0.5})
+    smaller, report = prune_to(small(keras), Target(macs_ratio=0.7), settings)
+    assert 0.6 < report["macs_after"] / report["macs_before"] <= 0.7
+    assert smaller.get_layer("c").filters > 6
 
 
 def test_per_layer_takes_the_same_share_everywhere(keras):  # noqa: F811
