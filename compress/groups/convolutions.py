@@ -87,7 +87,9 @@ def follow_separable(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -
 
 
 def follow_einsum(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> Trace:
-    """EinsumDense: the channels' letter is summed over, passed on, or scaled; a single new letter makes new channels."""
+    """EinsumDense: the channels' letter is summed over or passed on; the first new letter is that of new channels, so that
+    of (heads, size) heads go whole.
+    """
     layer, trace, output = call.op, traces[0], call.outputs[0]
     _refuse_quantized(call)
     given, made = layer.equation.replace(" ", "").split("->")
@@ -107,7 +109,7 @@ def follow_einsum(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> T
             graph, call, moved, _uses(call, others, data, kernel) * int(np.prod(layer.kernel.shape))
         )
     new = [x for x in kernel if x in made and x not in data]
-    if len(new) != 1 or letter not in kernel:
+    if not new or letter not in kernel:
         raise BlockedError(f"its equation {layer.equation} does not make one axis of channels out of another")
     out_ids = graph.new_ids(int(layer.kernel.shape[kernel.index(new[0])]))
     axes = tuple(trace.ids if x == letter else out_ids if x == new[0] else None for x in kernel)

@@ -133,6 +133,7 @@ _LAYERS: dict[str, Handler] = {
             "Conv2D": follow_conv,
             "Dense": follow_dense,
             "DepthwiseConv2D": follow_depthwise,
+            "Flatten": follow_flatten,
             "Rescaling": follow_rescaling,
         }
     ),

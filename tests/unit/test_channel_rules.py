@@ -161,6 +161,25 @@ def test_cross_attention_called_by_name(keras):
     assert sizes(graph_of(model)) == [2, 8, 8, 8]
 
 
+def test_einsum_makes_heads_that_go_whole(keras):
+    steps = keras.Input((5, 6))
+    x = keras.layers.EinsumDense("abc,chk->abhk", (None, 4, 3), bias_axes="hk", name="split")(steps)
+    x = keras.layers.EinsumDense("...hk,hkd->...d", 8, bias_axes="d", name="merge")(keras.ops.relu(x))
+    smaller, graph = check_half(keras.Model(steps, keras.layers.Dense(2)(x)))
+    assert sizes(graph) == [4, 8]
+    assert smaller.get_layer("split").kernel.shape == (6, 2, 3)
+    assert smaller.get_layer("merge").kernel.shape == (2, 3, 4)
+
+
+def test_every_step_flattened_on_its_own(keras):
+    clips = keras.Input((3, 6, 6, 2))
+    x = keras.layers.TimeDistributed(keras.layers.Conv2D(8, 3), name="frames")(clips)
+    x = keras.layers.TimeDistributed(keras.layers.Flatten())(x)
+    smaller, graph = check_half(keras.Model(clips, keras.layers.Dense(2)(x)))
+    assert {item.kind for item in graph.layers} == {"distributed", "dense"}
+    assert smaller.get_layer("frames").layer.filters == 4
+
+
 def test_a_unit_is_coupled_over_its_gates_and_its_memory(keras):
     steps = keras.Input((5, 6))
     x = keras.layers.GRU(8, name="gru")(steps)
