@@ -16,6 +16,12 @@ def pass_on(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> Trace:
     return traces[0]
 
 
+def follow_clip(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> Trace:
+    if np.ndim(call.op.x_min) or np.ndim(call.op.x_max):
+        raise BlockedError("its limits are arrays")
+    return traces[0]
+
+
 def follow_activation(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> Trace:
     """Activation layers: one that mixes does so along the last axis."""
     trace = traces[0]

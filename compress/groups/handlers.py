@@ -17,6 +17,7 @@ from compress.groups.convolutions import (
 )
 from compress.groups.elementwise import (
     follow_activation,
+    follow_clip,
     follow_concatenate,
     follow_elementwise,
     follow_softmax,
@@ -141,7 +142,7 @@ _LAYERS: dict[str, Handler] = {
 
 # operations of keras.ops, by what they do with the channels
 _ONE_INPUT = """
-    Absolute Arccos Arccosh Arcsin Arcsinh Arctan Arctanh Cast Cbrt Ceil Celu Clip Copy Cos Cosh Elu Erf Erfc Exp Exp2
+    Absolute Arccos Arccosh Arcsin Arcsinh Arctan Arctanh Cast Cbrt Ceil Celu Copy Cos Cosh Elu Erf Erfc Exp Exp2
     Expm1 Floor Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu Log Log10 Log1p Log2 LogSigmoid LogicalNot NanToNum
     Negative Reciprocal Relu Relu6 Round Rsqrt SaturateCast Selu Sigmoid Sign Silu Sin Sinh SoftShrink Softplus Softsign
     SparsePlus SparseSigmoid Sqrt Square Squareplus StopGradient Tan Tanh TanhShrink Threshold Trunc
@@ -166,6 +167,7 @@ _OPERATIONS: dict[str, Handler] = {
         _REDUCTIONS.split(),
         follow_reduction,
     ),
+    "Clip": follow_clip,
     "Concatenate": follow_concatenate,
     "ExpandDims": follow_expand,
     "GetItem": follow_item,

@@ -71,7 +71,7 @@ def follow_reduction(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -
     gone = set(range(rank)) if axis is None else {int(a) % rank for a in np.atleast_1d(axis)}
     if trace.axis in gone:
         raise BlockedError("it sums up all channels")
-    if call.op.keepdims:
+    if getattr(call.op, "keepdims", False):
         return trace
     return _not_batch(Trace([i for i in range(rank) if i not in gone].index(trace.axis), trace.ids))
 
