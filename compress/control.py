@@ -84,7 +84,7 @@ def train_control(
     network = _untrained(candidate.network, seed=bench.recipe.seed)
     bench = replace(bench, step=CONTROL, work=bench.work / CONTROL)
     bench.work.mkdir(exist_ok=True)
-    fit_candidate(network, None, 0.0, settings, bench, CONTROL)
+    fit_candidate(network, None, settings, bench, CONTROL)
     made = Candidate(network)
     for asked in passes:
         if isinstance(asked, QuantizePass) and asked.precision == file.precision:

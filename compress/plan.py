@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from compress.distill.open_teacher import open_teacher_network, output_shapes
 from compress.groups.macs import model_macs
 from compress.networks import open_network
-from compress.passes.settings import ExportPass, PrunePass, QuantizePass
+from compress.passes.settings import DataFreePass, DistillPass, ExportPass, PrunePass, QuantizePass
 from compress.plan_cost import pass_seconds, time_step_s, weighted_layers, written_bytes
 from compress.prune.channels import next_ratio
 from compress.prune.target import Target, prune_to
@@ -81,6 +82,7 @@ def check_recipe(recipe: Recipe, *, data_root: Path, out: Path) -> Plan:
     _check_files(recipe, data_root)
     network = open_network(recipe, data_root=data_root)
     _check_decoder(recipe, network)
+    _check_teachers(recipe, network, data_root)
     return Plan(network, int(network.count_params()), _steps(recipe, network))
 
 
@@ -135,6 +137,22 @@ def _check_decoder(recipe: Recipe, network: Any) -> None:
         raise RecipeError(f"recipe {recipe.name}: {error}") from error
 
 
+def _check_teachers(recipe: Recipe, network: Any, data_root: Path) -> None:
+    """Every teacher that a pass names is opened and asked, for its outputs must be the student's."""
+    for number, settings in enumerate(recipe.passes, 1):
+        if isinstance(settings, (DistillPass, DataFreePass)) and settings.teacher is not None:
+            try:
+                open_teacher_network(
+                    settings.teacher,
+                    spec=recipe.input,
+                    outputs=output_shapes(network),
+                    labels=recipe.labels,
+                    data_root=data_root,
+                ).close()
+            except RecipeError as error:
+                raise RecipeError(f"recipe {recipe.name}, pass {number}: {error}") from error
+
+
 def _steps(recipe: Recipe, network: Any) -> tuple[PlannedPass, ...]:
     """The passes with their multiplications; pruning is tried on the untrained weights, for only structure limits it."""
     steps = []
@@ -148,7 +166,9 @@ def _steps(recipe: Recipe, network: Any) -> tuple[PlannedPass, ...]:
             note = f"tflite/{settings.precision}"
         elif isinstance(settings, ExportPass):
             note = ", ".join(settings.formats)
-        if not isinstance(settings, (QuantizePass, ExportPass)):
+        if isinstance(settings, DataFreePass):
+            note = f"{settings.fit.rounds} rounds of {settings.fit.batch}"
+        elif not isinstance(settings, (QuantizePass, ExportPass)):
             rounds = f"{settings.rounds} x " if isinstance(settings, PrunePass) else ""
             note = f"{rounds}{settings.fit.steps} steps of {settings.fit.batch}{note}"
         macs, parameters = model_macs(network), int(network.count_params())

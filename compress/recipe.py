@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from compress.passes.settings import AnyPass, ExportPass, QuantizePass, check_order
+from compress.passes.settings import AnyPass, DistillPass, ExportPass, QuantizePass, check_order
 from compress.train.picture_augment import PictureAugment
 from compress.train.sound_augment import SoundAugment
 from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput, Settings
@@ -201,6 +201,8 @@ class Recipe(Settings):
     def _passes_follow(self) -> Recipe:
         if self.passes[0].kind == "pretrain" and not self.data.unlabelled:
             raise ValueError("pretrain needs pictures to look at: data.unlabelled")
+        if any(isinstance(p, DistillPass) and p.unlabelled for p in self.passes) and not self.data.unlabelled:
+            raise ValueError("distill with unlabelled examples needs some: data.unlabelled")
         check_order(self.passes, trained=self.network.init is not None)
         return self
 

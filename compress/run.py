@@ -79,8 +79,11 @@ def run_recipe(
     task = open_task(recipe, data_root=data_root, work=work)
     measured_on = task.pictures_measured_on()
     unlabelled = load_unlabelled(recipe, data_root, work, measured_on=measured_on)
-    bench = Bench(recipe, task, work, unlabelled, strategy=strategy)
-    saved = SavedRun(work, run_fingerprint(recipe, data_root))
+    fingerprint = run_fingerprint(recipe, data_root)
+    bench = Bench(
+        recipe, task, work, unlabelled, strategy=strategy, data_root=data_root, fingerprint=fingerprint
+    )
+    saved = SavedRun(work, fingerprint)
     state = None if fresh else saved.load()
     if state is not None:
         print_note(f"going on with the run that was cut off in {work}; --fresh starts over")
@@ -131,7 +134,8 @@ def _run_passes(
     recipe: Recipe, bench: Bench, saved: SavedRun, candidate: Candidate, records: list[PassRecord]
 ) -> tuple[Candidate, list[PassRecord]]:
     """Every pass in turn that is not in `records` yet, measured and kept or undone."""
-    if not records and recipe.passes[0].kind not in ("train", "pretrain"):
+    first = recipe.passes[0]
+    if not records and "trained" not in first.gives and first.kind != "pretrain":
         started = time.monotonic()
         measured = bench.measure(candidate)
         records.append(PassRecord(LOADED, time.monotonic() - started, measured, kept=True))
@@ -187,7 +191,7 @@ def _run_pass(
     started = time.monotonic()
     kind = settings.kind
     kept = next((r for r in reversed(records) if r.kept), None)
-    if kind == "distill" and candidate.reference is None and kept is not None:
+    if candidate.reference is None and settings.needs_reference and kept is not None:
         reason = "skipped: the prune before it was undone, there is nothing to recover"
         return PassRecord(kind, 0.0, kept.measured, kept=False, reason=reason), candidate
     after = PASSES[kind](settings, candidate, bench)

@@ -39,7 +39,7 @@ class Measured:
 class Bench:
     """task: batches, losses, and what each pass is measured on. work: a folder of this run.
 
-    step: what the pass under way is called in file names; unlabelled: pictures for `pretrain`. strategy: where several
+    data_root: where a pass finds what it names. fingerprint: of recipe and data. step: what the pass under way is called in file names; unlabelled: pictures for `pretrain`. strategy: where several
     devices or hosts train together (compress.train.distributed).
     """
 
@@ -49,6 +49,8 @@ class Bench:
     unlabelled: tuple[Path, ...] = ()
     step: str = ""
     strategy: Any = None
+    data_root: Path = Path()
+    fingerprint: str = ""
 
     def agree(self, value: bool) -> bool:
         """What the first process thinks: a pass undone by one of several hosts must be undone by all."""

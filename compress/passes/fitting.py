@@ -1,19 +1,42 @@
-"""What passes that train have in common: a fit on labels, on another network's outputs, or on both."""
+"""What passes that train have in common: a fit on labels, on a teacher's outputs, or on both."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from compress.distill.answers import cache_batches
+from compress.distill.lesson import Lesson, open_lesson
+from compress.distill.losses import DistillLoss
+from compress.distill.teacher_network import KerasTeacher, TeacherNetwork
+from compress.distill.unlabelled import mix_unlabelled, unlabelled_inputs
 from compress.passes.bench import Bench
 from compress.train.fit import FitSettings, fit
 from compress.train.masks import MaskSchedule, hold_masks, zero_masks
 
 
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """What is learnt from a teacher. share: of the loss, the rest being labels. keep_batches, unlabelled: as in DistillPass."""
+
+    teacher: TeacherNetwork
+    share: float
+    loss: DistillLoss
+    keep_batches: int = 0
+    unlabelled: int = 0
+
+
+def taught_by(network: Any, share: float, loss: DistillLoss) -> Teaching | None:
+    """By another Keras network of the recipe itself; None where nothing is learnt from it."""
+    if network is None or share == 0:
+        return None
+    return Teaching(KerasTeacher(network, name="the network before", fingerprint=""), share, loss)
+
+
 def fit_candidate(
     network: Any,
-    reference: Any,
-    share: float,
+    teaching: Teaching | None,
     settings: FitSettings,
     bench: Bench,
     description: str,
@@ -22,32 +45,47 @@ def fit_candidate(
     masks: MaskSchedule | None = None,
     hold: bool = False,
 ) -> None:
-    """One fit on labels, or on a mix of labels and the reference network's outputs on the same inputs.
+    """One fit on labels, or on a mix of labels and a teacher's outputs on the same inputs.
 
     masks: weights that become zero on the way. hold: those that are zero now stay so.
     """
     if hold and masks is None:
         masks = hold_masks(zero_masks(network))
-    task = bench.task
-
-    def loss(outputs: Any, batch: Any) -> Any:
-        value = task.label_loss(outputs, batch["targets"])
-        if reference is None or share == 0:
-            return value
-        said = reference(batch["inputs"], training=False)
-        return (1 - share) * value + share * task.teacher_loss(outputs, said)
-
+    settings = settings.model_copy(update={"seed": bench.recipe.seed + settings.seed})
+    lesson = _lesson(network, teaching, settings, bench)
     fit(
-        network,
-        partial(task.make_batch, size=settings.batch),
-        loss,
-        settings.model_copy(update={"seed": bench.recipe.seed + settings.seed}),
+        lesson.network,
+        lesson.make,
+        lesson.loss,
+        settings,
         description=description,
         checkpoint=bench.checkpoint(name),
-        validate=task.validation_loss(network) if settings.patience else None,
+        validate=bench.task.validation_loss(network) if settings.patience else None,
         log_dir=bench.work / "logs" / f"{bench.step}-{name}",
         strategy=bench.strategy,
         masks=masks,
+    )
+
+
+def _lesson(network: Any, teaching: Teaching | None, settings: FitSettings, bench: Bench) -> Lesson:
+    task = bench.task
+    make: Any = partial(task.make_batch, size=settings.batch)
+    if teaching is None:
+        return Lesson(network, make, bench.batch_loss)
+    if teaching.unlabelled:
+        make = mix_unlabelled(make, unlabelled_inputs(task, bench.unlabelled), teaching.unlabelled)
+    if teaching.keep_batches:
+        make = cache_batches(
+            make,
+            teaching.teacher,
+            bench.work / f"{bench.step}-answers",
+            count=teaching.keep_batches,
+            steps=settings.steps,
+            seed=settings.seed,
+            facts={"run": bench.fingerprint, "batch": settings.batch, "unlabelled": teaching.unlabelled},
+        )
+    return open_lesson(
+        network, task, make, teacher=teaching.teacher, share=teaching.share, settings=teaching.loss
     )
 
 

@@ -12,7 +12,7 @@ from compress.candidate import Candidate
 from compress.groups.graph import follow_channels
 from compress.groups.macs import model_macs
 from compress.passes.bench import Bench
-from compress.passes.fitting import fit_candidate
+from compress.passes.fitting import fit_candidate, taught_by
 from compress.passes.settings import PrunePass
 from compress.prune.channels import next_ratio
 from compress.prune.scores import NEEDS_BATCHES, score_channels
@@ -50,8 +50,7 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
         _tell(report, number, settings.rounds)
         fit_candidate(
             network,
-            reference,
-            settings.teacher_share,
+            taught_by(reference, settings.teacher_share, settings.loss),
             settings.fit,
             bench,
             f"prune {number}/{settings.rounds}",
@@ -107,7 +106,7 @@ def _scan(network: Any, settings: PrunePass, batches: Sequence[Any], bench: Benc
     def loss(batch: Any) -> Any:
         return bench.batch_loss(network(batch["inputs"], training=False), batch)
 
-    graph = follow_channels(network)
+    graph = follow_channels(network, through_norms=settings.through_norms)
     scores = score_channels(network, graph, settings.score, batches=batches, loss=bench.batch_loss)
     most = settings.max_rise or 0.0
     return scan_sensitivity(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from compress.candidate import Candidate
 from compress.passes.bench import Bench
-from compress.passes.fitting import copy_network, fit_candidate
+from compress.passes.fitting import copy_network, fit_candidate, taught_by
 from compress.passes.settings import SparsifyPass
 from compress.prune.magnitude import MagnitudeSettings, magnitude_schedule
 from compress.prune.two_four import two_four_masks
@@ -31,8 +31,7 @@ def sparsify(settings: SparsifyPass, candidate: Candidate, bench: Bench) -> Cand
         schedule = magnitude_schedule(network, chosen, steps=settings.fit.steps)
     fit_candidate(
         network,
-        reference,
-        settings.teacher_share,
+        taught_by(reference, settings.teacher_share, settings.loss),
         settings.fit,
         bench,
         "sparsify",

@@ -7,7 +7,7 @@ from typing import Any
 
 from compress.candidate import Candidate
 from compress.passes.bench import Bench
-from compress.passes.distill import distill
+from compress.passes.distill import distill, distill_without_data
 from compress.passes.prune import prune
 from compress.passes.quantize import export, quantize
 from compress.passes.sparsify import sparsify
@@ -19,6 +19,7 @@ PASSES: dict[str, Callable[[Any, Candidate, Bench], Candidate]] = {
     "prune": prune,
     "sparsify": sparsify,
     "distill": distill,
+    "distill-data-free": distill_without_data,
     "quantize": quantize,
     "export": export,
 }

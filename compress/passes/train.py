@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compress.candidate import Candidate
+from compress.distill.losses import DistillLoss
 from compress.passes.bench import Bench
-from compress.passes.fitting import copy_network, fit_candidate
+from compress.passes.fitting import copy_network, fit_candidate, taught_by
 from compress.passes.settings import PretrainPass, TrainPass
 from compress.train.pretrain import pretrain as pretrain_network
 from edgeai.bundle.manifest import ImageInput
@@ -38,8 +39,6 @@ def pretrain(settings: PretrainPass, candidate: Candidate, bench: Bench) -> Cand
 def train(settings: TrainPass, candidate: Candidate, bench: Bench) -> Candidate:
     """Fit on labels; with teacher_share also on what the network said before this pass."""
     network = copy_network(candidate.network)
-    before = candidate.network if settings.teacher_share else None
-    fit_candidate(
-        network, before, settings.teacher_share, settings.fit, bench, "train", hold=candidate.sparse
-    )
+    before = taught_by(candidate.network, settings.teacher_share, DistillLoss())
+    fit_candidate(network, before, settings.fit, bench, "train", hold=candidate.sparse)
     return replace(candidate, network=network, files=())
