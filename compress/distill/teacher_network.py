@@ -183,14 +183,15 @@ class FileTeacher(TeacherNetwork):
         self._input = spec.name
         self._planar = len(fixed) == len(shape) == 3 and fixed[0] == shape[-1] > 1 and fixed[-1] != shape[-1]
         told = (*fixed[1:], fixed[0]) if self._planar else fixed
-        if len(told) == len(shape):  # an axis that the file leaves open shows as 1
-            told = tuple(size if size > 1 else wanted for size, wanted in zip(told, shape, strict=True))
-        elif [size for size in told if size > 1] == [size for size in shape if size > 1]:
-            told = shape
-        self.raw_input = told
-        self._tensor = (
-            (told[-1], *told[:-1]) if self._planar else (told if len(fixed) == len(told) else fixed)
-        )
+        tensor = fixed
+        if not self._planar and _sizes(fixed) == _sizes(shape):
+            told = shape  # axes of length 1 may lie elsewhere, or be left out
+        elif path.suffix.lower() == ".onnx" and len(told) == len(shape):
+            # a side that the file leaves open shows as 1
+            sides = zip(told[:-1], shape[:-1], strict=True)
+            told = (*(size if size > 1 else wanted for size, wanted in sides), told[-1])
+            tensor = (told[-1], *told[:-1]) if self._planar else told
+        self.raw_input, self._tensor = told, tensor
         self._joint = path.suffix.lower() == ".onnx" and self._takes_several()
 
     def raw(self, inputs: Floats) -> dict[str, Any]:
@@ -262,6 +263,10 @@ def file_fingerprint(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise EngineError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _sizes(shape: tuple[int, ...]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def _stored(inputs: Floats, spec: TensorSpec) -> Array:

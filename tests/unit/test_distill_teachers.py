@@ -200,6 +200,30 @@ def test_channels_first_onnx_gets_them_first(network, files, tmp_path, pictures)
     np.testing.assert_array_equal(said["grid"], pictures)
 
 
+@pytest.mark.parametrize("shape", [["n", 1, 10, 8], ["n", 10, 8], [1, 10, 8, 1], ["n", 10, 8, 1]])
+def test_features_may_have_their_channel_anywhere_or_nowhere(shape, tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    axes = list(range(1, len(shape)))
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["x"], ["m"], axes=axes[:-1], keepdims=0),
+            helper.make_node("ReduceMean", ["m"], ["y"], axes=[1], keepdims=1),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [shape[0], 1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.save(model, str(tmp_path / "mean.onnx"))
+    spec, x = LogMelInput(frames=10, mels=8), np.random.default_rng(0).normal(0, 1, (4, 10, 8, 1))
+    with open_teacher(tmp_path / "mean.onnx", spec=spec, outputs={"keyword": (1,)}) as teacher:
+        said = teacher(x.astype(np.float32))["keyword"]
+    np.testing.assert_allclose(said[:, 0], x.mean((1, 2, 3)), atol=1e-5)
+
+
 def test_a_detectors_objectness_comes_along(keras):
     picture = keras.Input((8, 16, 3))
     maps = {
