@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomllib
+from tiny_recipe import squares_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,7 +49,16 @@ def test_readme_make_targets_exist() -> None:
 def test_readme_example_configuration_is_valid(tmp_path: Path) -> None:
     from edgeai.config import load_config
 
-    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    example, _ = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     path = tmp_path / "device.toml"
     path.write_text(example)
     assert load_config(path).cameras[0].rules
+
+
+@pytest.mark.compress
+def test_readme_passes_fit_behind_a_trained_network() -> None:
+    from compress.recipe import parse_recipe
+
+    _, example = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    recipe = squares_recipe(network={"kind": "bundle", "init": "squares"}, **tomllib.loads(example))
+    assert [settings.kind for settings in parse_recipe(recipe, where="README").passes][-1] == "quantize"
