@@ -250,3 +250,26 @@ def test_unlabelled_pictures_and_clips_are_made_as_the_tasks_make_their_own(tmp_
         np.testing.assert_array_equal(made, again)
     with pytest.raises(PassError, match="no unlabelled examples"):
         unlabelled_inputs(classify, [])
+
+
+def test_unlabelled_clips_are_heard_by_a_keyword_student(tmp_path):
+    import soundfile
+
+    from compress.data.speech import SpeechSet
+    from compress.distill.unlabelled import unlabelled_inputs
+    from compress.tasks.keyword import KeywordTask
+    from compress.train.sound_augment import SoundAugment
+    from edgeai.bundle.manifest import LogMelInput
+
+    spec, rng = LogMelInput(frames=10, mels=8), np.random.default_rng(0)
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", rng.normal(0, 0.1, 4000).astype(np.float32), 16000)
+    paths = tuple(tmp_path / f"{name}.wav" for name in "ab")
+    nothing = SpeechSet(("yes", "no"), (), np.zeros(0, np.int32), (), 3520)
+    clips = SpeechSet(("?",), paths, np.zeros(2, np.int32), ("a", "b"), 3520)
+    task = KeywordTask(nothing, nothing, spec, [], SoundAugment(), 0)
+    made = unlabelled_inputs(task, clips)(np.random.default_rng(1), 3)
+    assert made.shape == (3, 10, 8, 1)
+    assert np.isfinite(made).all()
+    with pytest.raises(PassError, match="KeywordTask cannot learn from unlabelled pictures"):
+        unlabelled_inputs(task, list(paths))
