@@ -113,7 +113,8 @@ class ChannelGraph:
 
     layers: in the order of the network. blocked: layers that stopped channels from being removed, name to "Class: why".
     fixed_macs: multiplications of weighted layers that are not followed. inexact: ids that run through a norm over all
-    channels, whose statistics a removal changes (only with through_norms). weights: channels by (call's name, index in
+    channels, whose statistics a removal changes (only with through_norms). stopped: layers of which some call cannot be
+    followed, so no call of theirs can, name to reason. weights: channels by (call's name, index in
     layer.weights).
     """
 
@@ -122,6 +123,7 @@ class ChannelGraph:
     layers: list[WeightedLayer] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
     fixed_macs: int = 0
+    stopped: dict[str, str] = field(default_factory=dict)
     inexact: list[Ids] = field(default_factory=list)
     edits: dict[str, Edit] = field(default_factory=dict)
     call_edits: dict[int, Edit] = field(default_factory=dict)

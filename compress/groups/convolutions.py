@@ -195,7 +195,9 @@ def _add_maker(
 
 def _across(graph: ChannelGraph, call: Call, trace: Trace, macs: int) -> Trace:
     """A dense layer along another axis than the channels': nothing of it shrinks, but fewer channels cost less."""
-    graph.add(call, WeightedLayer(call.op, "across", trace.ids, trace.ids, (), channel_macs=macs))
+    # the weights stay whole, also where the same layer is called along the channels elsewhere
+    fixed = [WeightIds(w, tuple(graph.new_ids(int(d), fixed=True) for d in w.shape)) for w in call.op.weights]
+    graph.add(call, WeightedLayer(call.op, "across", trace.ids, trace.ids, tuple(fixed), channel_macs=macs))
     return trace
 
 

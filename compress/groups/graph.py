@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compress.groups.classes import BlockedError, ChannelGraph, Ids, Trace, WeightedLayer, WeightIds
-from compress.groups.handlers import find_handler, makes_channels
+from compress.groups.handlers import find_handler, has_constants, makes_channels
 from compress.groups.unfollowed import macs_of_call, why_unknown
 from compress.groups.wiring import Call, open_wiring
 from edgeai.errors import PassError
@@ -48,6 +48,8 @@ def _channels_first(operation: Any) -> bool:
 def _follow(graph: ChannelGraph, call: Call, traces: list[Trace]) -> list[Trace]:
     """What the outputs of one call carry."""
     handle = find_handler(call.op)
+    if call.name in graph.stopped:
+        return _stop(graph, call, traces, graph.stopped[call.name])
     if handle is None or (all(t.whole for t in traces) and not makes_channels(call.op)):
         return _stop(graph, call, traces, why_unknown(call.op))
     try:
@@ -59,6 +61,8 @@ def _follow(graph: ChannelGraph, call: Call, traces: list[Trace]) -> list[Trace]
 
 def _stop(graph: ChannelGraph, call: Call, traces: list[Trace], why: str) -> list[Trace]:
     graph.fixed_macs += macs_of_call(call)
+    if getattr(call.op, "weights", ()) or has_constants(call.op):
+        graph.stopped.setdefault(call.name, "in another call its channels cannot go")
     for trace in traces:
         if not trace.whole:
             graph.hold(call, trace.ids, why)

@@ -191,6 +191,11 @@ def find_handler(operation: Any) -> Handler | None:
     return table.get(kind.__name__)
 
 
+def has_constants(operation: Any) -> bool:
+    """Whether its configuration may hold a number of channels or one constant for each."""
+    return type(operation).__name__ in ("Normalization", "Rescaling", "Reshape", "Split")
+
+
 def makes_channels(operation: Any) -> bool:
     """Whether it makes channels of its own even where none of its input's can go."""
     return type(operation).__name__ in _MAKERS or type(operation).__name__ == "TimeDistributed"

@@ -218,6 +218,31 @@ def test_a_layer_stopped_in_one_call_stays_whole_in_all(keras):
     assert graph.components() == []
 
 
+@pytest.mark.parametrize("first", ["whole", "free"])
+def test_weights_shared_with_what_cannot_shrink_stay(keras, first):
+    """One batch norm for the picture and for what a convolution makes of it, in either order."""
+    image = keras.Input((4, 4, 8))
+    norm = keras.layers.BatchNormalization(name="norm")
+    made = keras.layers.Conv2D(8, 1, name="conv")(image)
+    if first == "whole":
+        x = keras.layers.Concatenate()([norm(image), norm(made)])
+    else:
+        x = norm(keras.layers.Lambda(lambda t: t[..., ::-1])(keras.layers.Conv2D(8, 1)(norm(made))))
+    x = keras.layers.Conv2D(6, 1, name="free")(x)
+    smaller, graph = check_half(keras.Model(image, keras.layers.Conv2D(2, 1)(x)))
+    assert sizes(graph) == [6]
+    assert smaller.get_layer("conv").filters == 8
+
+
+def test_a_dense_layer_along_channels_and_along_steps_stays(keras):
+    steps = keras.Input((8, 3))
+    shared = keras.layers.Dense(8, name="shared")
+    x = keras.layers.Dense(8, name="before")(steps)
+    y = keras.layers.Permute((2, 1))(shared(keras.layers.Permute((2, 1))(x)))
+    _, graph = check_half(keras.Model(steps, keras.layers.Dense(2)(shared(y))))
+    assert sizes(graph) == []
+
+
 def test_a_model_inside_is_opened(keras):
     from compress.groups.rebuild import flatten_model
 
