@@ -39,6 +39,11 @@ def distill_without_data(settings: DataFreePass, candidate: Candidate, bench: Be
                 f"distill-data-free: teacher {teacher.name} is no Keras network, and gradients have to pass through it",
                 next_step="give a bundle that holds network.keras, or a .keras file",
             )
+        if teacher.rules.input is not None:
+            raise PassError(
+                f"distill-data-free: teacher {teacher.name} takes pictures of another size, colour order or range",
+                next_step="give the recipe's [input] the teacher's size, colour, mean and std",
+            )
         chosen = settings.fit.model_copy(update={"seed": bench.recipe.seed + settings.fit.seed})
         told = distill_data_free(teacher.network, network, chosen, low=low, high=high)
     print_note(
