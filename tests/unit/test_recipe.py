@@ -65,6 +65,38 @@ MISTAKES = {
         _changed(passes=[TRAIN, {"kind": "distill", "fit": {"steps": 1}}, INT8]),
         r"distill needs a prune before it",
     ),
+    "data-free alone": (
+        _changed(passes=[{"kind": "distill-data-free"}, INT8]),
+        r"distill-data-free needs a prune before it, or a teacher",
+    ),
+    "no examples to learn from": (
+        _changed(
+            passes=[TRAIN, {"kind": "distill", "fit": {"steps": 1}, "teacher": "x", "unlabelled": 4}, INT8]
+        ),
+        r"needs some: data.unlabelled",
+    ),
+    "prune to nothing": (
+        _changed(passes=[TRAIN, {"kind": "prune", "fit": {"steps": 1}}, INT8]),
+        r"passes.1: prune needs exactly one of macs_ratio, .*max_latency_ms; given is none",
+    ),
+    "prune to two": (
+        _changed(passes__1__max_bytes=1000),
+        r"given is macs_ratio and max_bytes",
+    ),
+    "sparse before trained": (
+        _changed(passes=[{"kind": "sparsify", "fit": {"steps": 1}}, INT8]),
+        r"first pass must be train, not sparsify",
+    ),
+    "three of four": (
+        _changed(
+            passes=[
+                TRAIN,
+                {"kind": "sparsify", "pattern": "2:4", "sparsity": 0.75, "fit": {"steps": 1}},
+                INT8,
+            ]
+        ),
+        r"2:4 leaves two of four",
+    ),
     "one file twice": (_changed(passes=[TRAIN, INT8, INT8]), r"two passes write tflite/int8"),
     "speech for a detector": (
         _changed(data__train=[{"kind": "speech", "folder": "x"}]),
@@ -125,3 +157,15 @@ def test_an_absent_file_says_where_recipes_are(tmp_path):
         load_recipe(tmp_path / "none.toml")
     with pytest.raises(RecipeError, match="folder"):
         load_recipe(tmp_path)
+
+
+def test_a_softer_pass_asks_for_half_the_way():
+    from compress.passes.settings import PrunePass, SparsifyPass, TrainPass
+
+    fit = {"steps": 1}
+    assert PrunePass(kind="prune", macs_ratio=0.25, fit=fit).softer().macs_ratio == 0.5
+    assert PrunePass(kind="prune", bytes_ratio=0.49, fit=fit).softer().bytes_ratio == pytest.approx(0.7)
+    assert PrunePass(kind="prune", max_bytes=1000, fit=fit).softer() is None
+    assert SparsifyPass(kind="sparsify", sparsity=0.75, fit=fit).softer().sparsity == 0.5
+    assert SparsifyPass(kind="sparsify", pattern="2:4", fit=fit).softer() is None
+    assert TrainPass(kind="train", fit=fit).softer() is None
