@@ -6,7 +6,8 @@ Networks come from the module as it is installed: random weights and batch norms
 the smallest square input that each takes. Of every component of coupled channels every second class is removed. `max rel`
 is the largest difference between the zeroed and the removed network over the largest output; `heard` says how far the
 zeroed network is from the whole one, by the same measure: near 0, equality would mean nothing. Networks in which a layer holds
-channels back are listed with it; the list that is expected is BLOCKED. follow, remove: seconds.
+channels back are listed with it; the list that is expected is BLOCKED. M, after: million
+parameters. follow, remove: seconds.
 """
 
 from __future__ import annotations
@@ -238,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             for o in outcomes
         ]
-        headings = ("network", "params M", "after", "gone", "max rel", "heard", "follow", "remove")
+        headings = ("network", "M", "after", "gone", "max rel", "heard", "follow", "remove")
         print_table(headings, rows)
         for o in outcomes:
             if o.failed or o.blocked:
