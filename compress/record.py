@@ -142,7 +142,7 @@ class SavedRun:
 
     def clear(self) -> None:
         """Forget the run: it is done, or another one begins."""
-        for pattern in (STATE_NAME, _REFERENCE, "*.checkpoint"):
+        for pattern in (STATE_NAME, _REFERENCE, "*.checkpoint", "*-rounds.json", "*-round-*.keras"):
             for path in self._work.glob(pattern):
                 path.unlink()
 

@@ -13,6 +13,7 @@ from compress.groups.graph import follow_channels
 from compress.groups.macs import model_macs
 from compress.passes.bench import Bench
 from compress.passes.fitting import fit_candidate, taught_by
+from compress.passes.rounds import KeptRounds
 from compress.passes.settings import PrunePass
 from compress.prune.channels import next_ratio
 from compress.prune.scores import NEEDS_BATCHES, score_channels
@@ -27,11 +28,10 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
     Raises PassError where the target cannot be reached.
     """
     reference = candidate.reference or candidate.network
-    network = candidate.network
-    notes = []
     measure = _measure(settings.target, bench)
-    before = measure(network) if measure else float(model_macs(network))
-    for number in range(1, settings.rounds + 1):
+    kept = KeptRounds(settings, bench)
+    network, notes, before = _begun(kept, candidate, measure, settings.rounds)
+    for number in range(len(notes) + 1, settings.rounds + 1):
         batches = bench.training_batches(settings.looks, settings.fit.batch)
         cut, told = settings.cut, {}
         if settings.max_rise is not None:
@@ -57,6 +57,7 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
             name=f"round-{number}",
             hold=candidate.sparse,
         )
+        kept.save(number, network, {"notes": notes, "before": before})
     earlier = candidate.notes.get("prune", [])
     return replace(
         candidate,
@@ -65,6 +66,19 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
         files=(),
         notes={**candidate.notes, "prune": [*earlier, *notes]},
     )
+
+
+def _begun(
+    kept: KeptRounds, candidate: Candidate, measure: Callable[[Any], float] | None, rounds: int
+) -> tuple[Any, list[dict[str, Any]], float]:
+    """(network, a note a round that is done, bytes, milliseconds or multiplications before the first one)."""
+    found = kept.load()
+    if found is not None:
+        network, told = found
+        print_note(f"prune: going on after round {len(told['notes'])} of {rounds}")
+        return network, list(told["notes"]), float(told["before"])
+    network = candidate.network
+    return network, [], measure(network) if measure else float(model_macs(network))
 
 
 def _measure(target: Target, bench: Bench) -> Callable[[Any], float] | None:

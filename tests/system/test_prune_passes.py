@@ -68,3 +68,27 @@ def test_zeros_stay_through_distillation_and_int8(data, tmp_path):
 def test_two_of_four_stay(data, tmp_path, capsys):
     made = run(data, tmp_path, {"kind": "sparsify", "pattern": "2:4", "fit": {**FIT, "steps": 4}})
     assert made.bundle.manifest.provenance["notes"]["sparsity"]["pattern"] == "2:4"
+
+
+def test_a_run_cut_off_between_rounds_goes_on_with_the_next(data, tmp_path, capsys, monkeypatch):
+    from compress.passes import prune as module
+
+    fit, seen = module.fit_candidate, []
+
+    def cut_off(*arguments, name, **options):
+        seen.append(name)
+        if name == "round-2" and seen.count("round-2") == 1:
+            raise KeyboardInterrupt
+        fit(*arguments, name=name, **options)
+
+    monkeypatch.setattr(module, "fit_candidate", cut_off)
+    prune = {"kind": "prune", "macs_ratio": 0.5, "rounds": 3, "looks": 1, "fit": {**FIT, "steps": 2}}
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path, prune)
+    made = run(data, tmp_path, prune)
+    assert seen == ["round-1", "round-2", "round-2", "round-3"]
+    assert "prune: going on after round 1 of 3" in capsys.readouterr().err
+    assert len(made.bundle.manifest.provenance["notes"]["prune"]) == 3
+    whole = made.records[0].measured.macs
+    assert made.records[1].measured.macs <= 0.5 * whole
+    assert not list((tmp_path / "work").glob("*round*")), "nothing is left behind"
