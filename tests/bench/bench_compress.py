@@ -145,7 +145,7 @@ def _measure(baseline: Bundle, small: Bundle, control: Bundle, folder: Path) -> 
     made: dict[str, Evaluated] = {}
     for side, (bundle, precision) in sides.items():
         made[side] = evaluate_engine(bundle, bundle.engine_file("tflite", precision), folder, "test", iou=0.5)
-    times = _time_by_turns([(bundle, bundle.engine_file("tflite", p)) for bundle, p in sides.values()])
+    times = time_by_turns([(bundle, bundle.engine_file("tflite", p)) for bundle, p in sides.values()])
     record: dict[str, Any] = {
         side: made[side].to_json() | {"ms_p50": round(float(np.median(ms)), 5)}
         for side, ms in zip(sides, times, strict=True)
@@ -159,7 +159,7 @@ def _measure(baseline: Bundle, small: Bundle, control: Bundle, folder: Path) -> 
     return record
 
 
-def _time_by_turns(files: Sequence[tuple[Bundle, Any]]) -> list[np.ndarray]:
+def time_by_turns(files: Sequence[tuple[Bundle, Any]]) -> list[np.ndarray]:
     """(ROUNDS, CALLS) milliseconds of the engine call alone, of each file, one thread."""
     rng = np.random.default_rng(0)
     with ExitStack() as stack:
