@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test lint format types contracts bench-compress wheel-check lock clean
+.PHONY: help setup demo test lint format types contracts bench-compress bench-peers wheel-check lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,10 @@ contracts: setup ## who may import whom
 
 bench-compress: setup ## what compression brings on real data; hours at full length, ARGS="--only digits --seeds 1" for less
 	@$(BIN)/python tests/bench/bench_compress.py --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
+bench-peers: setup ## the digits baseline through tfmot, TF's converter and Torch-Pruning too, after bench-compress; .venv-peers takes 4 GB
+	@.ci/peers.sh
+	@PYTHONPATH=tests $(BIN)/python -m bench.bench_peers $(ARGS)
 
 wheel-check: setup ## build the wheel, install it in a clean environment, use it from /
 	@.ci/wheel_check.sh

@@ -53,7 +53,8 @@ class Control:
             return f"compression beats the same network trained from nothing {told}"
         if gap.value < 0 and gap.seen:
             return f"the same network trained from nothing BEATS the compressed one {told}"
-        return f"no difference from the same network trained from nothing can be seen {told}"
+        ends = f"{gap.value:+.3f} {metric}, 95 %: {gap.ci95[0]:+.3f} to {gap.ci95[1]:+.3f}, {gap.n} examples"
+        return f"no difference from the same network trained from nothing can be seen ({ends})"
 
     def to_json(self) -> dict[str, Any]:
         gap = self.difference
