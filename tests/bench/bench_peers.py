@@ -1,0 +1,351 @@
+"""Our compression beside its peers: the digits baseline through each of them, with the same training pixels and steps.
+
+Run: make bench-peers, or PYTHONPATH=tests python -m bench.bench_peers --table
+
+Peers live in an environment of their own (.ci/peers.sh makes .venv-peers) and write their files as subprocesses. All files
+are then measured here, by turns, one thread: TFLite by LiteRT, ONNX by onnxruntime. The baseline and our files are those
+that bench_compress.py made. What is in --work is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench.bench_compress import time_by_turns
+from bench.peers.exchange import RECORD, Facts, dump_facts, open_exchange
+
+from compress.cli.compare import pair_up
+from compress.cli.evaluate import evaluate_engine
+from compress.data.whole_file import write_whole
+from compress.measure.graph_cost import count_graph
+from compress.quantize.tflite import convert_tflite
+from compress.quiet import start_tensorflow
+from compress.recipe import Recipe, load_recipe
+from compress.tasks import open_task
+from compress.train.batches import open_batches
+from edgeai.bundle import Bundle, load_bundle, write_bundle
+from edgeai.console import print_json, print_note, print_table, progress_bar
+from edgeai.errors import BundleMissingError, DataMissingError, EdgeError
+from edgeai.hardware import device_facts, library_versions
+
+HERE = Path(__file__).resolve().parent
+PEERS = {
+    "converter": "converter_alone.py",
+    "tfmot": "tfmot_peer.py",
+    "torch": "torch_peer.py",
+}
+CHECKED, CALIBRATION = 32, 200
+SETTINGS = {
+    "Conv2D": ("filters", "kernel_size", "strides", "padding", "use_bias"),
+    "DepthwiseConv2D": ("kernel_size", "strides", "padding", "use_bias"),
+    "BatchNormalization": ("momentum", "epsilon"),
+    "Activation": ("activation",),
+    "Dense": ("units", "use_bias"),
+    "Dropout": ("rate",),
+    "Add": (),
+    "GlobalAveragePooling2D": (),
+}
+"""What says how a layer of the baseline is rebuilt, by its kind."""
+
+
+def facts_of(recipe: Recipe, fraction: float) -> Facts:
+    """Of our small recipe: peers get its steps, its rate and its aim. fraction: of the steps, to try the program out."""
+    prune, distill = (next(p for p in recipe.passes if p.kind == kind) for kind in ("prune", "distill"))
+
+    def few(steps: int) -> int:
+        return max(2, round(steps * fraction))
+
+    return Facts(
+        rounds=(few(prune.fit.steps),) * prune.rounds,
+        last=few(distill.fit.steps),
+        batch=prune.fit.batch,
+        learning_rate=prune.fit.learning_rate,
+        weight_decay=prune.fit.weight_decay,
+        macs_ratio=prune.macs_ratio,
+        max_removed=prune.max_removed,
+        teacher_share=distill.teacher_share,
+        divisor=float(recipe.input.std[0]),
+        seed=recipe.seed,
+    )
+
+
+def write_exchange(folder: Path, baseline: Bundle, recipe: Recipe, facts: Facts, data: Path) -> None:
+    """Everything that a peer needs, drawn by the code that our own recipe trains with. facts.json comes last."""
+    known = folder / "facts.json"
+    if known.is_file() and known.read_text() == dump_facts(facts):
+        return
+    import keras
+
+    folder.mkdir(parents=True, exist_ok=True)
+    network = keras.models.load_model(baseline.path("network.keras"), compile=False)
+    layers, weights = describe_network(network)
+    (folder / "network.json").write_text(json.dumps(layers, indent=1))
+    np.savez(folder / "weights.npz", **weights)
+    task = open_task(recipe, data_root=data, work=folder)
+    size, scale = (facts.steps, facts.batch), np.float32(facts.divisor)
+    shape = (*size, recipe.input.height, recipe.input.width, 3)
+    pictures = np.lib.format.open_memmap(folder / "pictures.npy", "w+", np.uint8, shape)
+    targets = np.empty((*size, len(recipe.labels)), np.float32)
+    with (
+        open_batches(lambda rng: task.make_batch(rng, facts.batch), seed=recipe.seed) as batches,
+        progress_bar("training pixels", facts.steps) as advance,
+    ):
+        for number in range(facts.steps):
+            batch = next(batches)
+            pictures[number] = np.rint(batch["inputs"] * scale)
+            targets[number] = batch["targets"]
+            advance(1)
+    pictures.flush()
+    np.save(folder / "targets.npy", targets)
+    calibration = np.concatenate(list(task.representative_inputs(CALIBRATION)))
+    np.save(folder / "calibration.npy", np.rint(calibration * scale).astype(np.uint8))
+    checked = pictures[0, :CHECKED]
+    logits = np.asarray(network(checked / scale, training=False)["class"])
+    np.savez(folder / "check.npz", pictures=checked, logits=logits)
+    write_whole(known, dump_facts(facts))
+
+
+def describe_network(network: Any) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """A functional Keras network as names, kinds, inputs and settings, and its weights as NAME/NUMBER."""
+    layers: list[dict[str, Any]] = []
+    weights: dict[str, np.ndarray] = {}
+    for layer in network.layers:
+        kind = type(layer).__name__
+        if kind == "InputLayer":
+            settings: dict[str, Any] = {"shape": list(layer.batch_shape[1:])}
+            inputs: list[str] = []
+        elif kind in SETTINGS:
+            config = layer.get_config()
+            settings = {key: config[key] for key in SETTINGS[kind]}
+            given = layer.input if isinstance(layer.input, list) else [layer.input]
+            inputs = [tensor._keras_history.operation.name for tensor in given]
+        else:
+            raise EdgeError(f"layer {layer.name!r} ({kind}): the peers have no rebuild of it")
+        layers.append({"name": layer.name, "kind": kind, "inputs": inputs, "settings": settings})
+        weights |= {f"{layer.name}/{n}": array for n, array in enumerate(layer.get_weights())}
+    return layers, weights
+
+
+def run_peer(name: str, exchange: Path, out: Path, environment: Path) -> dict[str, Any]:
+    """The peer's record, from `out` where it is of these facts; {"failed": why} where it could not be had."""
+    facts = asdict(open_exchange(exchange).facts)
+    known = out / RECORD
+    if known.is_file():
+        record: dict[str, Any] = json.loads(known.read_text())
+        if record["facts"] == json.loads(json.dumps(facts)):
+            return record
+    python = environment / "bin" / "python"
+    if not python.exists():
+        return {"failed": f"no {environment.name}: run .ci/peers.sh"}
+    out.mkdir(parents=True, exist_ok=True)
+    known.unlink(missing_ok=True)
+    print_note(f"peer {name}: into {out}")
+    with (out / "log.txt").open("w") as log:
+        done = subprocess.run(
+            ["nice", "-n", "10", str(python), str(HERE / "peers" / PEERS[name]), str(exchange), str(out)],
+            stdout=log,
+            stderr=log,
+            check=False,
+            env={**os.environ, "PYTHONPATH": ""},
+        )
+    if done.returncode != 0:
+        last = (out / "log.txt").read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        return {"failed": f"exit {done.returncode}: {last[-1][:200]}"}
+    made: dict[str, Any] = json.loads(known.read_text())
+    return made
+
+
+def peer_bundle(folder: Path, baseline: Bundle, row: Mapping[str, Any], file: Path) -> Bundle:
+    """A peer's file as a bundle, so that it is run by the code that runs ours."""
+    manifest = baseline.manifest
+    picture = manifest.input.model_dump(mode="json")
+    picture["layout"] = "NCHW" if row["format"] == "onnx" else "NHWC"
+    fields = {
+        "name": folder.name,
+        "version": "1.0.0",
+        "task": manifest.task,
+        "input": picture,
+        "decoder": manifest.decoder.model_dump(mode="json"),
+        "labels": list(manifest.labels),
+        "files": [{"path": file.name, "format": row["format"], "precision": row["precision"]}],
+    }
+    return write_bundle(folder, fields, {file.name: file})
+
+
+def measure_rows(rows: Sequence[Mapping[str, Any]], data: Path, split: str) -> list[dict[str, Any]]:
+    """rows: name, how, bundle, entry; the first is the baseline, to which all others are compared."""
+    made = [evaluate_engine(row["bundle"], row["entry"], data, split, iou=0.5) for row in rows]
+    times = time_by_turns([(row["bundle"], row["entry"]) for row in rows])
+    first = np.median(times[0], axis=1)
+    told = []
+    for row, seen, ms in zip(rows, made, times, strict=True):
+        graph = count_graph(row["bundle"].path(row["entry"]), row["entry"].format)
+        gap = pair_up(made[0], seen).difference
+        told.append(
+            {"name": row["name"], "how": row["how"]}
+            | seen.to_json()
+            | {
+                "ms_p50": round(float(np.median(ms)), 5),
+                "gzip_bytes": seen.cost.gzip_bytes,
+                "macs": graph.macs if graph else None,
+                "size_ratio": round(made[0].cost.bytes / seen.cost.bytes, 2),
+                "latency_ratio": round(float(np.median(first / np.median(ms, axis=1))), 2),
+                "less_baseline": [round(gap.value, 4), *(round(end, 4) for end in gap.ci95)],
+                "seconds": row.get("seconds"),
+            }
+        )
+    return told
+
+
+def table_rows(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """One line a file for people; a peer that could not be had says so in its line."""
+    lines = []
+    for row in results:
+        if "failed" in row:
+            lines.append((row["name"], f"not had: {row['failed']}", "", "", "", "", ""))
+            continue
+        lines.append(
+            (
+                f"{row['name']}, {row['engine']}",
+                f"{row['bytes'] / 1000:,.0f}",
+                f"{row['gzip_bytes'] / 1000:,.0f}",
+                f"{row['ms_p50']:.3f}",
+                f"{row['size_ratio']:.1f}",
+                f"{row['latency_ratio']:.1f}",
+                f"{row['value']:.3f}",
+            )
+        )
+    return lines
+
+
+def report(record: Mapping[str, Any]) -> dict[str, Any]:
+    results = []
+    for row in record["results"]:
+        if "failed" in row:
+            results.append({"name": row["name"], "unit": "", "failed": row["failed"]})
+            continue
+        name = f"{row['name']}/{row['engine']}"
+        results.append({"unit": row["metric"], **row, "name": name})
+    return {"bench": "peers", **{key: record[key] for key in ("device", "versions")}, "results": results}
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    start_tensorflow()
+    ours = args.compressed / f"digits-{args.seed}"
+    try:
+        baseline, small = load_bundle(str(ours / "baseline")), load_bundle(str(ours / "small"))
+    except BundleMissingError as error:
+        raise DataMissingError(
+            f"the baseline and our own compressed network are not in {ours}: {error}",
+            next_step=f'make bench-compress ARGS="--only digits --seeds {args.seed}"',
+        ) from error
+    data = args.compressed / "data"
+    recipe = load_recipe(HERE / "compress" / "digits-small.toml").model_copy(update={"seed": args.seed})
+    exchange = args.work / "exchange"
+    write_exchange(exchange, baseline, recipe, facts_of(recipe, args.fraction), data)
+    rows = [
+        {
+            "name": "baseline",
+            "how": "ours, float",
+            "bundle": baseline,
+            "entry": baseline.engine_file("tflite", "float32"),
+        }
+    ]
+    failed, versions = [], dict(library_versions())
+    for peer in args.only:
+        record = run_peer(peer, exchange, args.work / peer, args.environment)
+        if "failed" in record:
+            failed.append({"name": peer, "failed": record["failed"]})
+            continue
+        versions |= {f"peer {package}": number for package, number in record["versions"].items()}
+        for row in record["rows"]:
+            file = args.work / peer / row["file"]
+            bundle = peer_bundle(args.work / "bundles" / file.stem.lower(), baseline, row, file)
+            rows.append({**row, "bundle": bundle, "entry": bundle.manifest.engine_files[0]})
+    rows += _ours(small, baseline, args.work)
+    return {
+        "device": device_facts(),
+        "versions": versions,
+        "split": args.split,
+        "facts": json.loads((exchange / "facts.json").read_text()),
+        "results": measure_rows(rows, data / "digits", args.split) + failed,
+    }
+
+
+def _ours(small: Bundle, baseline: Bundle, work: Path) -> list[dict[str, Any]]:
+    """The bundle's int8 file, and the same network before quantization: which of the two is faster is the CPU's affair."""
+    import keras
+
+    network = keras.models.load_model(small.path("network.keras"), compile=False)
+    path = work / "ours-float32.tflite"
+    path.write_bytes(convert_tflite(network, "float32"))
+    row = {"format": "tflite", "precision": "float32"}
+    as_float = peer_bundle(work / "bundles" / "ours-float32", baseline, row, path)
+    how = "channels pruned in rounds, distilled"
+    seconds = sum(float(r["seconds"]) for r in small.manifest.provenance["passes"])
+    return [
+        {"name": "edgeai", "how": how, "bundle": as_float, "entry": as_float.engine_file("tflite")},
+        {
+            "name": "edgeai",
+            "how": f"{how}, int8",
+            "bundle": small,
+            "entry": small.engine_file("tflite", "int8"),
+            "seconds": seconds,
+        },
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("out/bench_peers"))
+    parser.add_argument(
+        "--compressed", type=Path, default=Path("out/bench_compress"), help="bench_compress's --work"
+    )
+    parser.add_argument("--environment", type=Path, default=HERE.parents[1] / ".venv-peers")
+    parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=tuple(PEERS))
+    parser.add_argument("--seed", type=int, default=1, help="of the baseline")
+    parser.add_argument("--split", default="test", help="to measure on; take train to try things out")
+    parser.add_argument(
+        "--fraction", type=float, default=1.0, help="of the training steps, to try things out"
+    )
+    parser.add_argument("--table", action="store_true", help="only print what is in --work")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(argv)
+    if unknown := [name for name in args.only if name not in PEERS]:
+        parser.error(f"there is no peer {unknown[0]!r}; there are {', '.join(PEERS)}")
+    kept = args.work / "peers.json"
+    try:
+        if args.table:
+            if not kept.is_file():
+                raise DataMissingError(f"no figures in {kept}", next_step="make bench-peers")
+            record = json.loads(kept.read_text())
+        else:
+            record = run(args)
+            write_whole(kept, json.dumps(record, indent=1))
+    except EdgeError as error:
+        print_note(f"bench_peers: error: {error}")
+        return error.exit_code
+    if args.json:
+        print_json(report(record))
+        return 0
+    print_table(
+        ("file", "kB", "gzip kB", "ms p50", "smaller", "faster", record["results"][0]["metric"]),
+        table_rows(record["results"]),
+        title=f"digits, {record['split']} split, one thread; times smaller and faster than the baseline",
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
