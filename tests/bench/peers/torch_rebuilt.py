@@ -24,7 +24,7 @@ def build_network(exchange: Exchange) -> nn.Module:
     network.set_padding(shape[0], shape[1])
     for layer in exchange.layers:
         if weights := exchange.weights(layer["name"]):
-            _copy(network.parts[layer["name"]], layer["kind"], weights)
+            _copy(network.part(layer["name"]), layer["kind"], weights)
     return network.eval()
 
 
@@ -38,12 +38,15 @@ class Rebuilt(nn.Module):
         channels: dict[str, int] = {}
         for layer in layers:
             before = channels[layer["inputs"][0]] if layer["inputs"] else layer["settings"]["shape"][-1]
-            self.parts[layer["name"]], channels[layer["name"]] = _module(layer, before)
+            self.parts[f"{layer['name']}_"], channels[layer["name"]] = _module(layer, before)
+
+    def part(self, name: str) -> nn.Module:
+        return self.parts[f"{name}_"]  # a layer named "class" would be no Python once exported
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kept: dict[str, torch.Tensor] = {}
         for name, inputs in self._feeds:
-            x = self.parts[name](*[kept[other] for other in inputs] or [x])
+            x = self.part(name)(*[kept[other] for other in inputs] or [x])
             kept[name] = x
         return x
 
@@ -52,7 +55,7 @@ class Rebuilt(nn.Module):
         sizes: dict[str, tuple[int, int]] = {}
         for name, inputs in self._feeds:
             size = sizes[inputs[0]] if inputs else (height, width)
-            part = self.parts[name]
+            part = self.part(name)
             if isinstance(part, Padded):
                 size = part.set_padding(size)
             sizes[name] = size
