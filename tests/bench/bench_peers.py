@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from bench.bench_compress import time_by_turns
-from bench.peers.exchange import RECORD, open_exchange
+from bench.peers.exchange import RECORD, SAID, open_exchange
 from bench.peers.offer import facts_of, write_exchange
 
 from compress.cli.compare import pair_up
@@ -58,19 +58,37 @@ def run_peer(name: str, exchange: Path, out: Path, environment: Path) -> dict[st
     out.mkdir(parents=True, exist_ok=True)
     known.unlink(missing_ok=True)
     print_note(f"peer {name}: into {out}")
-    with (out / "log.txt").open("w") as log:
-        done = subprocess.run(
-            ["nice", "-n", "10", str(python), str(HERE / "peers" / PEERS[name]), str(exchange), str(out)],
-            stdout=log,
-            stderr=log,
-            check=False,
-            env={**os.environ, "PYTHONPATH": ""},
-        )
-    if done.returncode != 0:
-        last = (out / "log.txt").read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-        return {"failed": f"exit {done.returncode}: {last[-1][:200]}"}
+    code, last = _follow(
+        ["nice", "-n", "10", str(python), str(HERE / "peers" / PEERS[name]), str(exchange), str(out)],
+        out / "log.txt",
+        name,
+    )
+    if code != 0 or not known.is_file():
+        return {"failed": f"exit {code}: {last[:200]}"}
     made: dict[str, Any] = json.loads(known.read_text())
     return made
+
+
+def _follow(command: Sequence[str], log: Path, name: str) -> tuple[int, str]:
+    """The exit code and the last line. All goes to the log, what the peer itself says to our standard error too."""
+    last = "it said nothing"
+    with (
+        log.open("w") as written,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, "PYTHONPATH": ""},
+        ) as running,
+    ):
+        for line in running.stdout or ():
+            written.write(line)
+            last = line.strip() or last
+            if line.startswith(SAID):
+                print_note(f"{name}: {line.removeprefix(SAID).rstrip()}")
+    return running.returncode, last
 
 
 def peer_bundle(folder: Path, baseline: Bundle, row: Mapping[str, Any], file: Path) -> Bundle:

@@ -23,14 +23,14 @@ def main() -> None:
         ("tfmot QAT", quantize, "int8", "quantization-aware training"),
         ("tfmot cluster", cluster, "int8", f"{CLUSTERS} centroids a layer, stripped, int8"),
     ):
-        say(f"tfmot: {name}")
+        say(f"{name}")
         with stopwatch() as seconds:
             network = build_network(exchange)
             made.off = exchange.check(lambda pictures, n=network: n(pictures, training=False).numpy())
             path = out / f"{make.__name__}.tflite"
             make(network, exchange, path)
             made.add(name, path, precision=precision, how=how, seconds=seconds())
-        say(f"tfmot: {name}: {seconds():.0f} s")
+        say(f"{name}: {seconds():.0f} s")
     made.write(exchange.facts)
 
 

@@ -56,7 +56,7 @@ def main() -> None:
             write_int8(out / f"{stem}-float32.onnx", out / f"{stem}-int8.onnx", exchange)
             how = f"{how}; onnxruntime static int8"
             made.add(name, out / f"{stem}-int8.onnx", precision="int8", how=how, seconds=seconds())
-        say(f"torch-pruning: {name}: {seconds():.0f} s")
+        say(f"{name}: {seconds():.0f} s")
     made.write(exchange.facts)
 
 
