@@ -38,10 +38,15 @@ from edgeai.hardware import device_facts, library_versions
 
 HERE = Path(__file__).resolve().parent
 PEERS = {
-    "converter": "converter_alone.py",
-    "tfmot": "tfmot_peer.py",
-    "torch": "torch_peer.py",
+    "converter": ("converter_alone.py", ""),
+    "tfmot-prune": ("tfmot_peer.py", "prune"),
+    "tfmot-qat": ("tfmot_peer.py", "qat"),
+    "tfmot-cluster": ("tfmot_peer.py", "cluster"),
+    "torch-whole": ("torch_peer.py", "whole"),
+    "torch-l2": ("torch_peer.py", "l2"),
+    "torch-taylor": ("torch_peer.py", "taylor"),
 }
+"""Program and variant: each a process of its own, so that one that fails leaves the others."""
 
 
 def run_peer(name: str, exchange: Path, out: Path, environment: Path) -> dict[str, Any]:
@@ -58,11 +63,18 @@ def run_peer(name: str, exchange: Path, out: Path, environment: Path) -> dict[st
     out.mkdir(parents=True, exist_ok=True)
     known.unlink(missing_ok=True)
     print_note(f"peer {name}: into {out}")
-    code, last = _follow(
-        ["nice", "-n", "10", str(python), str(HERE / "peers" / PEERS[name]), str(exchange), str(out)],
-        out / "log.txt",
-        name,
-    )
+    program, variant = PEERS[name]
+    command = [
+        "nice",
+        "-n",
+        "10",
+        str(python),
+        str(HERE / "peers" / program),
+        str(exchange),
+        str(out),
+        variant,
+    ]
+    code, last = _follow(command, out / "log.txt", name)
     if code != 0 or not known.is_file():
         return {"failed": f"exit {code}: {last[:200]}"}
     made: dict[str, Any] = json.loads(known.read_text())

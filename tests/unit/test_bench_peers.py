@@ -174,13 +174,13 @@ def test_a_peer_that_fails_says_why(bench, facts, tmp_path):
         np.save(tmp_path / f"{name}.npy", np.zeros(0, array))
     (tmp_path / "network.json").write_text("[]")
     (tmp_path / "facts.json").write_text(dump_facts(facts))
-    nowhere = bench.run_peer("tfmot", tmp_path, tmp_path / "out", tmp_path / "none")
+    nowhere = bench.run_peer("tfmot-qat", tmp_path, tmp_path / "out", tmp_path / "none")
     assert nowhere == {"failed": "no none: run .ci/peers.sh"}
     broken = tmp_path / "broken" / "bin"
     broken.mkdir(parents=True)
     (broken / "python").write_text("#!/bin/sh\necho no wheel for this machine >&2\nexit 3\n")
     (broken / "python").chmod(0o755)
-    told = bench.run_peer("tfmot", tmp_path, tmp_path / "out", broken.parent)
+    told = bench.run_peer("tfmot-qat", tmp_path, tmp_path / "out", broken.parent)
     assert told == {"failed": "exit 3: no wheel for this machine"}
 
 
@@ -192,6 +192,6 @@ def test_a_record_of_other_facts_is_made_again(bench, facts, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     Made(out, ("numpy",)).write(facts)
-    assert bench.run_peer("tfmot", tmp_path, out, tmp_path / "none")["rows"] == []
+    assert bench.run_peer("tfmot-qat", tmp_path, out, tmp_path / "none")["rows"] == []
     (tmp_path / "facts.json").write_text(dump_facts(replace(facts, seed=2)))
-    assert "failed" in bench.run_peer("tfmot", tmp_path, out, tmp_path / "none")
+    assert "failed" in bench.run_peer("tfmot-qat", tmp_path, out, tmp_path / "none")

@@ -7,7 +7,7 @@ from tf_rebuilt import build_network, write_int8
 
 
 def main() -> None:
-    exchange, out = arguments()
+    exchange, out, _ = arguments()
     made = Made(out, ("tensorflow", "tf_keras"))
     with stopwatch() as seconds:
         network = build_network(exchange)

@@ -129,11 +129,11 @@ def stopwatch() -> Iterator[Callable[[], float]]:
     yield lambda: time.perf_counter() - began
 
 
-def arguments() -> tuple[Exchange, Path]:
-    """What the bench calls a peer with: EXCHANGE OUT."""
-    if len(sys.argv) != 3:
-        sys.exit(f"usage: {Path(sys.argv[0]).name} EXCHANGE OUT")
-    return open_exchange(Path(sys.argv[1])), Path(sys.argv[2])
+def arguments() -> tuple[Exchange, Path, str]:
+    """What the bench calls a peer with: EXCHANGE OUT VARIANT."""
+    if len(sys.argv) != 4:
+        sys.exit(f"usage: {Path(sys.argv[0]).name} EXCHANGE OUT VARIANT")
+    return open_exchange(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
 
 
 def say(text: str) -> None:

@@ -6,31 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from exchange import Exchange, Made, arguments, say, stopwatch
+from exchange import Exchange, Made, arguments, stopwatch
 from tf_rebuilt import build_network, write_int8
 
 SPARSITY = (0.5, 0.8)  # the guide's example: from, to
 CLUSTERS = 16
-# The guides fine-tune a quantized or clustered network shortly, at a small rate; pruning gets all the steps.
-SHORT, SHORT_RATE = 0.2, 0.1
+# The guides fine-tune a quantized or clustered network for an epoch or less; this is three of the digits. Pruning gets all.
+SHORT, SHORT_RATE = 0.05, 0.1
 
 
 def main() -> None:
-    exchange, out = arguments()
+    exchange, out, variant = arguments()
+    make, name, how = VARIANTS[variant]
     made = Made(out, ("tensorflow-model-optimization", "tf_keras", "tensorflow"))
-    for name, make, precision, how in (
-        ("tfmot prune 80 %", prune, "int8", "polynomial decay of magnitudes to 80 % zeros, stripped, int8"),
-        ("tfmot QAT", quantize, "int8", "quantization-aware training"),
-        ("tfmot cluster", cluster, "int8", f"{CLUSTERS} centroids a layer, stripped, int8"),
-    ):
-        say(f"{name}")
-        with stopwatch() as seconds:
-            network = build_network(exchange)
-            made.off = exchange.check(lambda pictures, n=network: n(pictures, training=False).numpy())
-            path = out / f"{make.__name__}.tflite"
-            make(network, exchange, path)
-            made.add(name, path, precision=precision, how=how, seconds=seconds())
-        say(f"{name}: {seconds():.0f} s")
+    with stopwatch() as seconds:
+        network = build_network(exchange)
+        made.off = exchange.check(lambda pictures: network(pictures, training=False).numpy())
+        path = out / f"tfmot-{variant}.tflite"
+        make(network, exchange, path)
+        made.add(name, path, precision="int8", how=how, seconds=seconds())
     made.write(exchange.facts)
 
 
@@ -87,6 +81,12 @@ def train(
     batches = exchange.batches(0, steps)
     network.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0, callbacks=callbacks)
 
+
+VARIANTS = {
+    "prune": (prune, "tfmot prune 80 %", "polynomial decay of magnitudes to 80 % zeros, stripped, int8"),
+    "qat": (quantize, "tfmot QAT", "quantization-aware training"),
+    "cluster": (cluster, "tfmot cluster", f"{CLUSTERS} centroids a layer, stripped, int8"),
+}
 
 if __name__ == "__main__":
     main()

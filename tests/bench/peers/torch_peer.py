@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +20,55 @@ from torch_rebuilt import build_network, channels_first
 PACKAGES = ("torch-pruning", "torch", "onnx", "onnxruntime")
 STEPS = 100  # that the pruner divides its way into: each takes a second, and stops close to the multiplications wanted
 TEMPERATURE = 2.0
+VARIANTS: dict[str, tuple[Any, bool, bool, str, str]] = {
+    "l2": (
+        partial(tp.importance.GroupMagnitudeImportance, p=2),
+        False,
+        False,
+        "TP L2",
+        "group L2, every layer loses the same share, labels",
+    ),
+    "taylor": (
+        tp.importance.GroupTaylorImportance,
+        True,
+        True,
+        "TP Taylor+KD",
+        "group Taylor over all layers, distilled",
+    ),
+}
+"""Importance, whether channels of all layers are compared, whether the whole network teaches; name and how.
+
+The library has no distillation; the second is what someone adds who knows of it.
+"""
 
 
 def main() -> None:
-    exchange, out = arguments()
+    exchange, out, variant = arguments()
     made = Made(out, PACKAGES)
     torch.manual_seed(exchange.facts.seed)
     whole = build_network(exchange)
     made.off = exchange.check(lambda pictures: whole(channels_first(pictures)).detach().numpy())
+    path = out / f"torch-{variant}-float32.onnx"
     with stopwatch() as seconds:
-        write_onnx(whole, out / "whole-float32.onnx", exchange)
-        made.add(
-            "torch, unpruned",
-            out / "whole-float32.onnx",
-            precision="float32",
-            how="exported as it is",
-            seconds=seconds(),
-        )
-    for name, importance, everywhere, teacher, how in (
-        ("TP L2", tp.importance.GroupMagnitudeImportance(p=2), False, None, "group L2, one ratio, labels"),
-        (
-            "TP Taylor+KD",
-            tp.importance.GroupTaylorImportance(),
-            True,
-            whole,
-            "group Taylor, global, distilled",
-        ),
-    ):
-        stem = name.lower().replace(" ", "-").replace("+", "-")
-        with stopwatch() as seconds:
+        if variant == "whole":
+            write_onnx(whole, path, exchange)
+            made.add("torch, unpruned", path, precision="float32", how="as it is", seconds=seconds())
+        else:
+            importance, everywhere, taught, name, how = VARIANTS[variant]
             small = compress(
-                copy.deepcopy(whole), exchange, importance, everywhere=everywhere, teacher=teacher
+                copy.deepcopy(whole),
+                exchange,
+                importance(),
+                everywhere=everywhere,
+                teacher=whole if taught else None,
             )
-            write_onnx(small, out / f"{stem}-float32.onnx", exchange)
-            made.add(name, out / f"{stem}-float32.onnx", precision="float32", how=how, seconds=seconds())
-            write_int8(out / f"{stem}-float32.onnx", out / f"{stem}-int8.onnx", exchange)
-            how = f"{how}; onnxruntime static int8"
-            made.add(name, out / f"{stem}-int8.onnx", precision="int8", how=how, seconds=seconds())
-        say(f"{name}: {seconds():.0f} s")
+            write_onnx(small, path, exchange)
+            made.add(name, path, precision="float32", how=how, seconds=seconds())
+            as_int8 = out / f"torch-{variant}-int8.onnx"
+            write_int8(path, as_int8, exchange)
+            made.add(
+                name, as_int8, precision="int8", how=f"{how}; onnxruntime static int8", seconds=seconds()
+            )
     made.write(exchange.facts)
 
 
