@@ -153,6 +153,7 @@ def print_record(record: Mapping[str, Any]) -> None:
             f"{row['name']}, {row['engine'].replace('/', ' ').replace('float', 'f')}",
             f"{row['bytes'] / 1000:,.0f}",
             f"{row['gzip_bytes'] / 1000:,.0f}",
+            f"{row['macs'] / 1e6:.2f}" if row["macs"] is not None else "",
             f"{row['ms_p50']:.3f}",
             f"{row['size_ratio']:.1f}",
             f"{row['latency_ratio']:.1f}",
@@ -161,10 +162,11 @@ def print_record(record: Mapping[str, Any]) -> None:
         for row in results
     ]
     print_table(
-        ("file", "kB", "gzip", "ms p50", "smaller", "faster", record["results"][0]["metric"]),
+        ("file", "kB", "gzip", "MMAC", "ms", "size", "speed", results[0]["metric"]),
         lines,
-        title=f"digits, {record['split']} split, one thread; times smaller and faster than the baseline",
+        title=f"digits, {record['split']} split, one thread",
     )
+    print("size and speed: times smaller and faster than the baseline; MMAC: million multiplications")
     for row in record["results"]:
         if "failed" in row:
             print(f"not had: {row['name']}: {row['failed']}")

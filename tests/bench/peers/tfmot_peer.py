@@ -83,7 +83,7 @@ def train(
 
 
 VARIANTS = {
-    "prune": (prune, "tfmot prune 80 %", "polynomial decay of magnitudes to 80 % zeros, stripped, int8"),
+    "prune": (prune, "tfmot prune", "polynomial decay of magnitudes to 80 % zeros, stripped, int8"),
     "qat": (quantize, "tfmot QAT", "quantization-aware training"),
     "cluster": (cluster, "tfmot cluster", f"{CLUSTERS} centroids a layer, stripped, int8"),
 }
