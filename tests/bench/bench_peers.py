@@ -150,7 +150,7 @@ def print_record(record: Mapping[str, Any]) -> None:
     results = [row for row in record["results"] if "failed" not in row]
     lines = [
         (
-            f"{row['name']}, {row['engine'].replace('/', ' ').replace('float', 'f')}",
+            f"{row['name']}, {row['engine'].split('/')[1]}",
             f"{row['bytes'] / 1000:,.0f}",
             f"{row['gzip_bytes'] / 1000:,.0f}",
             f"{row['macs'] / 1e6:.2f}" if row["macs"] is not None else "",
@@ -162,11 +162,12 @@ def print_record(record: Mapping[str, Any]) -> None:
         for row in results
     ]
     print_table(
-        ("file", "kB", "gzip", "MMAC", "ms", "size", "speed", results[0]["metric"]),
+        ("file", "kB", "gzip", "MMAC", "ms", "size", "speed", "acc"),
         lines,
         title=f"digits, {record['split']} split, one thread",
     )
-    print("size and speed: times smaller and faster than the baseline; MMAC: million multiplications")
+    print("size, speed: times smaller, faster than the baseline. MMAC: million MACs.")
+    print("TP (Torch-Pruning), torch: ONNX by onnxruntime. All others: TFLite by LiteRT.")
     for row in record["results"]:
         if "failed" in row:
             print(f"not had: {row['name']}: {row['failed']}")
