@@ -27,6 +27,7 @@ from bench.peers.offer import facts_of, write_exchange
 from compress.cli.compare import pair_up
 from compress.cli.evaluate import evaluate_engine
 from compress.data.whole_file import write_whole
+from compress.export.onnx import export_onnx
 from compress.measure.graph_cost import count_graph
 from compress.quantize.tflite import convert_tflite
 from compress.quiet import start_tensorflow
@@ -107,7 +108,7 @@ def peer_bundle(folder: Path, baseline: Bundle, row: Mapping[str, Any], file: Pa
     """A peer's file as a bundle, so that it is run by the code that runs ours."""
     manifest = baseline.manifest
     picture = manifest.input.model_dump(mode="json")
-    picture["layout"] = "NCHW" if row["format"] == "onnx" else "NHWC"
+    picture["layout"] = row.get("layout", "NCHW" if row["format"] == "onnx" else "NHWC")
     fields = {
         "name": folder.name,
         "version": "1.0.0",
@@ -167,7 +168,7 @@ def print_record(record: Mapping[str, Any]) -> None:
         title=f"digits, {record['split']} split, one thread",
     )
     print("size, speed: times smaller, faster than the baseline. MMAC: million MACs.")
-    print("TP (Torch-Pruning), torch: ONNX by onnxruntime. All others: TFLite by LiteRT.")
+    print("TP (Torch-Pruning), torch, ONNX: by onnxruntime. All others: TFLite by LiteRT.")
     for row in record["results"]:
         if "failed" in row:
             print(f"not had: {row['name']}: {row['failed']}")
@@ -228,26 +229,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ours(small: Bundle, baseline: Bundle, work: Path) -> list[dict[str, Any]]:
-    """The bundle's int8 file, and the same network before quantization: which of the two is faster is the CPU's affair."""
+    """The bundle's int8 file, and the same network unquantized in both runtimes: what is ours and what is the runtime's."""
     import keras
 
     network = keras.models.load_model(small.path("network.keras"), compile=False)
-    path = work / "ours-float32.tflite"
-    path.write_bytes(convert_tflite(network, "float32"))
-    row = {"format": "tflite", "precision": "float32"}
-    as_float = peer_bundle(work / "bundles" / "ours-float32", baseline, row, path)
     how = "channels pruned in rounds, distilled"
-    seconds = sum(float(r["seconds"]) for r in small.manifest.provenance["passes"])
-    return [
-        {"name": "edgeai", "how": how, "bundle": as_float, "entry": as_float.engine_file("tflite")},
-        {
-            "name": "edgeai",
-            "how": f"{how}, int8",
-            "bundle": small,
-            "entry": small.engine_file("tflite", "int8"),
-            "seconds": seconds,
-        },
-    ]
+    tflite, onnx = work / "ours-float32.tflite", work / "ours-onnx-float32.onnx"
+    tflite.write_bytes(convert_tflite(network, "float32"))
+    export_onnx(network, onnx)
+    rows = []
+    for name, path in (("edgeai, ONNX", onnx), ("edgeai", tflite)):
+        row = {"format": path.suffix[1:], "precision": "float32", "layout": "NHWC"}
+        bundle = peer_bundle(work / "bundles" / path.stem, baseline, row, path)
+        rows.append({"name": name, "how": how, "bundle": bundle, "entry": bundle.manifest.engine_files[0]})
+    as_int8 = {"bundle": small, "entry": small.engine_file("tflite", "int8")}
+    seconds = sum(float(row["seconds"]) for row in small.manifest.provenance["passes"])
+    return [*rows, {"name": "edgeai", "how": f"{how}, int8", "seconds": seconds, **as_int8}]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
