@@ -56,6 +56,21 @@ class Bench:
         """What the first process thinks: a pass undone by one of several hosts must be undone by all."""
         return bool(find_replicas(self.strategy).broadcast(np.array([float(value)]))[0])
 
+    def same_everywhere(self, network: Any) -> Any:
+        """The first process's network: scores and fits may differ in their last bit from host to host, and then channels
+        that are nearly as important as each other would be removed here and kept there.
+        """
+        replicas = find_replicas(self.strategy)
+        if replicas.workers == 1:
+            return network
+        import keras
+
+        weights = {str(number): value for number, value in enumerate(network.get_weights())}
+        header, arrays = replicas.share({"network": network.to_json()}, weights)
+        shared = keras.models.model_from_json(header["network"])
+        shared.set_weights([arrays[str(number)] for number in range(len(arrays))])
+        return shared
+
     def checkpoint(self, name: str) -> Path:
         """Where a fit of the pass under way keeps its state, so that a killed run goes on from there."""
         return self.work / f"{self.step}-{name}.checkpoint"

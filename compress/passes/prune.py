@@ -46,6 +46,7 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
             loss=bench.batch_loss,
             measure=measure,
         )
+        network = bench.same_everywhere(network)
         notes.append(report | told)
         _tell(report, number, settings.rounds)
         fit_candidate(
