@@ -28,6 +28,7 @@ Floats = NDArray[np.float32]
 
 # positions of feature maps that a kernel is fitted on: so many for each number that an output reads, within limits
 SAMPLES_PER_READ, SAMPLES = 8, (2048, 16384)
+MAX_NUMBERS, LEAST_EXAMPLES = 8 << 20, 16  # of all inputs together: 30 pictures of 320 x 288
 MAX_READS = 16384  # numbers that one output reads; above it the normal equations alone take 1 GB
 RIDGE = 0.01  # of the mean variance of what is read
 
@@ -47,7 +48,8 @@ def compensate(
     padding are averaged in; where what was removed is constant and nothing is padded, the correction is exact.
     "least-squares": its kernel too, for the least squared error on some thousands of positions, padded ones as they are.
 
-    batches: {"inputs": ...}, all held in memory at once; some tens of examples. `model` stays as it is. Returns the new
+    batches: {"inputs": ...}, held in memory at once with what the layers make of them, so of large inputs
+    only the first some tens count. `model` stays as it is. Returns the new
     model and {"method", "layers": how many were looked at, "left": {layer: why not}}. Raises PassError for no batch, and
     where a layer's output is not finite.
     """
@@ -189,10 +191,18 @@ def _padding(layer: Any, sizes: Sequence[int], cells: Sequence[int]) -> list[tup
 
 
 def _joined(batches: Sequence[Batch]) -> Any:
-    """All inputs as one batch."""
+    """Inputs as one batch: the first ones, as many as feature maps of them all fit into memory."""
     if not batches:
         raise PassError("compensation got no batch", next_step="check the data")
     given = [batch["inputs"] for batch in batches]
     if isinstance(given[0], dict):
-        return {name: np.concatenate([g[name] for g in given]) for name in given[0]}
-    return np.concatenate([np.asarray(g, np.float32) for g in given])
+        joined = {name: np.concatenate([g[name] for g in given]) for name in given[0]}
+        size = sum(int(np.prod(value.shape[1:])) for value in joined.values())
+        return {name: value[: _examples(size)] for name, value in joined.items()}
+    size = int(np.prod(np.shape(given[0])[1:]))
+    return np.concatenate([np.asarray(g, np.float32) for g in given])[: _examples(size)]
+
+
+def _examples(size: int) -> int:
+    """How many inputs of `size` numbers each are looked at."""
+    return max(LEAST_EXAMPLES, MAX_NUMBERS // size)
