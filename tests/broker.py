@@ -46,8 +46,8 @@ def wait_until(true: Callable[[], bool], *, timeout_s: float = 20.0, what: str =
 class Mosquitto:
     """mosquitto with a folder, a port and a configuration that outlive stop and start.
 
-    config: lines beside listener and persistence. durable: what it acknowledged survives a kill -9; it then writes
-    its whole database at each change.
+    config: lines beside listener and persistence. durable: it writes its whole database after each change, so
+    that what it acknowledged a moment ago survives a kill -9; not what it acknowledges that very moment.
     """
 
     def __init__(

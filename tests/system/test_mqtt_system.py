@@ -72,9 +72,19 @@ def test_200_events_across_a_broker_that_goes_and_comes(tmp_path, how):
             for event in sent[:80]:
                 sink.send(event)
             assert subscriber.wait_for(lambda messages: len(arrived(messages)) >= 40)
-            getattr(broker, how)()
+            if how == "stop":
+                broker.stop()
+            else:
+                # what mosquitto has acknowledged, and neither passed on nor written down when it is killed, it loses: no
+                # client can help that. So it is quiet before, and then killed with events under way that it never answers.
+                assert sink.flush(20)
+                assert subscriber.wait_for(lambda messages: len(arrived(messages)) >= 80)
+                broker.freeze()
             for event in sent[80:120]:
                 sink.send(event)
+            if how == "kill":
+                assert not sink.flush(0.2), "they are under way"
+                broker.kill()
             wait_until(lambda: not sink.counters.connected, what="noticing the loss")
             for event in sent[120:160]:
                 sink.send(event)

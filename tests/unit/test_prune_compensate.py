@@ -128,9 +128,9 @@ def test_what_cannot_be_corrected_is_named(keras, batches):  # noqa: F811
 def test_of_large_inputs_only_the_first_are_looked_at(monkeypatch):
     from compress.prune import compensate as module
 
-    batches = [{"inputs": np.full((40, 8, 8, 3), n, np.float32)} for n in range(3)]
-    assert len(module._joined(batches)) == 120
+    given = [{"inputs": np.full((40, 8, 8, 3), n, np.float32)} for n in range(3)]
+    assert len(module._joined(given)) == 120
     monkeypatch.setattr(module, "MAX_NUMBERS", 50 * 8 * 8 * 3)
-    assert module._joined(batches)[:, 0, 0, 0].tolist() == [0.0] * 40 + [1.0] * 10
+    assert module._joined(given)[:, 0, 0, 0].tolist() == [0.0] * 40 + [1.0] * 10
     monkeypatch.setattr(module, "MAX_NUMBERS", 1)
-    assert len(module._joined(batches)) == module.LEAST_EXAMPLES
+    assert len(module._joined(given)) == module.LEAST_EXAMPLES
