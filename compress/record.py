@@ -73,7 +73,11 @@ def run_fingerprint(recipe: Recipe, data_root: Path) -> str:
 def _named_files(node: Any) -> list[str]:
     """Every value of a key that names data."""
     if isinstance(node, dict):
-        own = [v for k, v in node.items() if k in ("folder", "file", "noises", "init") and isinstance(v, str)]
+        own = [
+            v
+            for k, v in node.items()
+            if k in ("folder", "file", "noises", "init", "teacher") and isinstance(v, str)
+        ]
         return own + [name for value in node.values() for name in _named_files(value)]
     if isinstance(node, (list, tuple)):
         return [name for value in node for name in _named_files(value)]

@@ -230,3 +230,14 @@ def test_the_fingerprint_changes_with_recipe_and_data(tmp_path):
     assert first != run_fingerprint(parse_recipe(squares_recipe(steps=41), where="here"), tmp_path)
     (folder / "instances_train.json").write_text('{"more": 1}')
     assert first != run_fingerprint(recipe, tmp_path)
+
+
+def test_the_fingerprint_changes_with_a_teacher(tmp_path):
+    from compress.record import run_fingerprint
+
+    taught = {**DISTILL, "teacher": "big.tflite"}
+    recipe = parse_recipe(squares_recipe(passes=[TRAIN, taught, INT8]), where="here")
+    (tmp_path / "big.tflite").write_bytes(b"one")
+    first = run_fingerprint(recipe, tmp_path)
+    (tmp_path / "big.tflite").write_bytes(b"another")
+    assert first != run_fingerprint(recipe, tmp_path)
