@@ -76,6 +76,13 @@ def best_match(heard: np.ndarray, played: np.ndarray) -> float:
     )
 
 
+def _halved(samples: np.ndarray) -> np.ndarray:
+    from edgeai.sources.resample import Resampler
+
+    half = Resampler(16_000, 8_000)
+    return np.concatenate((half.push(samples), half.flush()))
+
+
 def clip_of(shared_data: Path, folder: Path) -> tuple[Path, np.ndarray]:
     """A person's word of the shared data, at 16 kHz, as a WAV file that paplay reads."""
     found = sorted((shared_data / "speech_commands" / "clips").rglob("*.flac"))
@@ -93,11 +100,10 @@ def test_what_is_played_is_recorded(
     microphone: VirtualMicrophone, shared_data: Path, tmp_path: Path, uri: str, rate_hz: int
 ) -> None:
     wav, played = clip_of(shared_data, tmp_path)
+    wanted = [played]
     if rate_hz == 8_000:
-        from edgeai.sources.resample import Resampler
-
-        half = Resampler(16_000, 8_000)
-        played = np.concatenate((half.push(played), half.flush()))
+        # which of each two samples the sound server's own half begins with is chance
+        wanted = [_halved(played), _halved(played[1:])]
     matches = []
     # on a busy machine the sound server itself skips now and then, before PortAudio sees anything: play it again
     for attempt in range(4):
@@ -107,7 +113,8 @@ def test_what_is_played_is_recorded(
             out, err = child.communicate(timeout=60)
         assert child.returncode == 0, err
         assert "ended" not in out
-        matches.append(best_match(np.load(heard_file), played) if "lost 0" in out else 0.0)
+        heard = np.load(heard_file)
+        matches.append(max(best_match(heard, one) for one in wanted) if "lost 0" in out else 0.0)
         if matches[-1] > 0.98:
             break
     assert matches[-1] > 0.98, matches

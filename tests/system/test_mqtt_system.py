@@ -231,7 +231,7 @@ def test_a_wrong_password_tells_so_and_the_right_one_mends_it_while_running(tmp_
         sink.send(Event("tick", "gate", 0.0))
         wait_until(lambda: "refused us" in sink.counters.problem)
         assert "wrong user name or password" in sink.counters.problem
-        assert "mqtt.password_file" in caplog.text
+        wait_until(lambda: "mqtt.password_file" in caplog.text, what="the log line")  # of another thread
         file.write_text("right-secret\n")
         assert sink.flush(20)
         shown = f"{sink!r}{sink.counters!r}{sink._transport._settings!r}{vars(sink._transport)!r}"
