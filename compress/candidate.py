@@ -22,7 +22,8 @@ class EngineFile:
 class Candidate:
     """network: a Keras model. reference: the network as it was before the first pruning, once there was one.
 
-    sparse: whether its zero weights are meant, and have to stay. files: engine files of `network` as it stands. notes: what passes want told in the report, by pass number.
+    sparse: whether its zero weights are meant, and have to stay. files: engine files of `network` as it stands. notes: what
+    passes want told in the report, by the pass's name.
     """
 
     network: Any

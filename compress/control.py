@@ -25,7 +25,6 @@ from compress.passes.settings import ExportPass, PassSettings, PretrainPass, Qua
 from compress.record import PassRecord
 from compress.train.fit import FitSettings
 from edgeai.console import print_note
-from edgeai.engines import EdgeEngine, open_model_file
 from edgeai.errors import PassError
 
 CONTROL = "control"
@@ -94,8 +93,8 @@ def train_control(
             made = export(
                 asked.model_copy(update={"formats": (f"{file.format}/{file.precision}",)}), made, bench
             )
-    measured = bench.measure(made)
-    difference = _pair(_score(candidate, bench), _score(made, bench), turned=lower_is_better)
+    (ours, _), (theirs, measured) = bench.score(candidate), bench.score(made)
+    difference = _pair(ours, theirs, turned=lower_is_better)
     record = PassRecord(CONTROL, time.monotonic() - began, measured, kept=True)
     control = Control(record, settings.steps, settings.batch, difference)
     write_candidate(
@@ -115,15 +114,11 @@ def control_fit(passes: Sequence[PassSettings]) -> FitSettings:
 
     Raises PassError where none trains.
     """
-    fits: list[tuple[FitSettings, int]] = []
-    for asked in passes:
-        fit = getattr(asked, "fit", None)
-        if isinstance(fit, FitSettings) and not isinstance(asked, PretrainPass):
-            fits.append((fit, getattr(asked, "rounds", 1)))
+    fits = [fit for asked in passes if not isinstance(asked, PretrainPass) for fit in asked.fits]
     if not fits:
         raise PassError("control: no pass of the recipe trains", next_step="leave out --control")
-    first = fits[0][0]
-    examples = sum(fit.steps * fit.batch * rounds for fit, rounds in fits)
+    first = fits[0]
+    examples = sum(fit.steps * fit.batch for fit in fits)
     # it starts from nothing: layers that stayed as they were had been trained before
     return first.model_copy(update={"steps": max(1, round(examples / first.batch)), "freeze": ()})
 
@@ -134,13 +129,6 @@ def _untrained(network: Any, *, seed: int) -> Any:
 
     keras.utils.set_random_seed(seed)
     return keras.models.clone_model(network)
-
-
-def _score(candidate: Candidate, bench: Bench) -> Scored:
-    file = chosen_file(candidate)
-    assert file is not None  # noqa: S101  the caller has looked
-    with EdgeEngine(open_model_file(file.path, threads=1), bench.recipe.input) as engine:
-        return bench.task.score(engine)
 
 
 def _pair(ours: Scored, control: Scored, *, turned: bool) -> Difference:

@@ -24,7 +24,6 @@ from compress.recipe import (
     SoundFolders,
     SpeechData,
 )
-from compress.train.fit import FitSettings
 from edgeai.bundle.manifest import ImageInput
 from edgeai.bundle.write import check_place
 from edgeai.errors import DataMissingError, PassError, RecipeError, StageError
@@ -196,7 +195,8 @@ def _pruned(network: Any, settings: PrunePass, where: str) -> Any:
 
 def estimate_costs(plan: Plan, recipe: Recipe) -> Plan:
     """The plan with about how long each pass takes here and how many bytes it writes; itself takes some seconds."""
-    batch = min(MOST_TIMED, max(fit.batch for fit in fits)) if (fits := _fits(recipe)) else 1
+    fits = [fit for settings in recipe.passes for fit in settings.fits]
+    batch = min(MOST_TIMED, max((fit.batch for fit in fits), default=1))
     example_s = time_step_s(plan.network, batch) / batch if fits else 0.0
     layers, whole = weighted_layers(plan.network), model_macs(plan.network)
     steps = []
@@ -210,8 +210,3 @@ def estimate_costs(plan: Plan, recipe: Recipe) -> Plan:
         size = written_bytes(settings, parameters=step.parameters, layers=layers)
         steps.append(replace(step, seconds=round(seconds, 1), bytes=size))
     return replace(plan, steps=tuple(steps))
-
-
-def _fits(recipe: Recipe) -> list[FitSettings]:
-    found = (getattr(settings, "fit", None) for settings in recipe.passes)
-    return [fit for fit in found if isinstance(fit, FitSettings)]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from compress.passes.settings import ExportPass, PassSettings, QuantizePass
-from compress.train.fit import FitSettings
 
 TIMED_STEPS = 2
 # of a training step, forward only: what a teacher's answer costs beside the student's step
@@ -54,10 +53,9 @@ def pass_seconds(settings: PassSettings, *, example_s: float, macs_ratio: float,
     """Of one attempt. example_s: of a training step, an example, of the network that was timed; macs_ratio: the
     multiplications of the one that is trained, against it. teacher: whether another network of that size answers too.
     """
-    fit = getattr(settings, "fit", None)
-    if not isinstance(fit, FitSettings):
+    if not settings.fits:
         return CONVERSION_S
-    examples = fit.steps * fit.batch * getattr(settings, "rounds", 1)
+    examples = sum(fit.steps * fit.batch for fit in settings.fits)
     return examples * example_s * (macs_ratio + (TEACHER_SHARE if teacher else 0.0)) + CONVERSION_S
 
 

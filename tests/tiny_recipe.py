@@ -14,6 +14,17 @@ import soundfile
 SQUARE_SIDE_PX = (14, 40)
 RATE_HZ = 16000
 TONES_HZ = {"low": 400.0, "high": 3000.0}
+LOGMEL = {
+    "kind": "logmel",
+    "window_samples": 400,
+    "hop_samples": 160,
+    "fft_size": 512,
+    "mels": 16,
+    "floor": 0.003,
+    "offset": 1.5,
+    "scale": 7.4,
+}
+INT8 = {"kind": "quantize", "precision": "int8", "calibration": 20}
 
 
 def write_squares(
@@ -55,6 +66,21 @@ def write_tones(folder: Path, split: str = "train", *, each: int = 12, seed: int
         writer = csv.DictWriter(file, ["file", "label", "speaker"])
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_sounds(folder, sounds):
+    """sounds: {label: f(t, rng)}, ten clips each of half a second."""
+    rng = np.random.default_rng(0)
+    t = np.arange(RATE_HZ // 2) / RATE_HZ
+    for label, make in sounds.items():
+        (folder / "train" / label).mkdir(parents=True)
+        for number in range(10):
+            clip = make(t, rng) + rng.normal(0, 0.003, len(t))
+            soundfile.write(folder / "train" / label / f"{number}.wav", clip.astype(np.float32), RATE_HZ)
+
+
+def tone(label):
+    return lambda t, rng: 0.4 * np.sin(2 * np.pi * TONES_HZ[label] * t + rng.uniform(0, 6))
 
 
 def squares_recipe(
@@ -125,6 +151,36 @@ def tones_recipe(*, steps: int = 30, **changes: Any) -> dict[str, Any]:
         ],
         **changes,
     }
+
+
+def speller_recipe(
+    *passes: dict[str, Any], kind: str = "crnn", multiplier: float = 0.25, joined: int = 1
+) -> dict[str, Any]:
+    """A recipe for sound folders of TONES_HZ in the folder "tones", which spells them; its file is float16."""
+    return {
+        "name": "tones",
+        "task": "transcribe",
+        "labels": list(TONES_HZ),
+        "data": {
+            "train": [{"kind": "sound-folders", "folder": "tones"}],
+            "validation": 0.3,
+            "joined": joined,
+            "sounds": {"speed": [1.0, 1.0], "mix": 0.0, "room": 0.0, "time_mask": 0, "band_mask": 0},
+        },
+        "input": {**LOGMEL, "frames": 64},
+        "network": {"kind": kind, "params": {"multiplier": multiplier}},
+        "decoder": {"name": "ctc"},
+        "passes": [*passes, {"kind": "quantize", "precision": "float16"}],
+    }
+
+
+def run_tones(data: Path, where: Path, *passes: dict[str, Any], **changes: Any) -> Any:
+    """run_recipe of tones_recipe with these passes and int8 behind them, in `where`/out and `where`/work."""
+    from compress.recipe import parse_recipe
+    from compress.run import run_recipe
+
+    recipe = parse_recipe(tones_recipe(passes=[*passes, INT8], **changes), where="here")
+    return run_recipe(recipe, data_root=data, out=where / "out", work=where / "work")
 
 
 def toml_of(recipe: dict[str, Any]) -> str:

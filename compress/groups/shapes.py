@@ -97,15 +97,9 @@ def follow_item(graph: ChannelGraph, call: Call, traces: Sequence[Trace]) -> Tra
         parts.append(Ellipsis)
     at = parts.index(Ellipsis)
     parts[at : at + 1] = [slice(None)] * (rank - taken)
-    axis, out_axis = 0, 0
-    for place, part in enumerate(parts):  # noqa: B007  # used after the loop
-        if part is None:
-            out_axis += 1
-        elif axis == trace.axis:
-            break
-        else:
-            out_axis += isinstance(part, slice)
-            axis += 1
+    # a new axis (None) reads none, a number gives none
+    place = [n for n, part in enumerate(parts) if part is not None][trace.axis]
+    out_axis = sum(not isinstance(part, int) for part in parts[:place])
     part = parts[place]
     if isinstance(part, int) or part.step not in (None, 1):
         raise BlockedError("it picks single channels")

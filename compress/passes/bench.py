@@ -12,6 +12,7 @@ from compress.candidate import Candidate, EngineFile
 from compress.groups.macs import model_macs
 from compress.measure.cost import Cost, measure_cost
 from compress.measure.metric import Metric
+from compress.measure.scored import Scored
 from compress.passes.settings import QuantizePass
 from compress.quantize.tflite import convert_tflite
 from compress.recipe import Recipe
@@ -104,6 +105,10 @@ class Bench:
 
     def measure(self, candidate: Candidate) -> Measured:
         """Through the device's own engine and decoder, on one thread; float32 TFLite where no file is made yet."""
+        return self.score(candidate)[1]
+
+    def score(self, candidate: Candidate) -> tuple[Scored, Measured]:
+        """The same, with what the engine said of each held-out example."""
         file = chosen_file(candidate)
         if file is None:
             path = self.work / "measured-float32.tflite"
@@ -112,13 +117,12 @@ class Bench:
         spec = self.recipe.input
         engine = EdgeEngine(open_model_file(file.path, threads=1), spec)
         try:
-            metric = self.task.measure(engine)
+            scored = self.task.score(engine)
             cost = measure_cost(engine, file.path)
         finally:
             engine.close()
-        return Measured(
-            int(candidate.network.count_params()), model_macs(candidate.network), metric, cost, file
-        )
+        parameters, macs = int(candidate.network.count_params()), model_macs(candidate.network)
+        return scored, Measured(parameters, macs, scored.metric(), cost, file)
 
 
 def chosen_file(candidate: Candidate) -> EngineFile | None:

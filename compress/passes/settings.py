@@ -46,6 +46,12 @@ class PassSettings(Settings):
         """Whether it learns from the network as it was before pruning."""
         return bool(self.needs_without_teacher) and getattr(self, "teacher", None) is None
 
+    @property
+    def fits(self) -> tuple[FitSettings, ...]:
+        """The trainings of the pass, one after the other."""
+        fit = getattr(self, "fit", None)
+        return (fit,) * getattr(self, "rounds", 1) if isinstance(fit, FitSettings) else ()
+
     def softer(self) -> PassSettings | None:
         """The same pass asking for less, for when it lost too much; None where there is nothing to give way in."""
         return None

@@ -72,9 +72,6 @@ class ClassifyTask(TrainingTask):
     def label_loss(self, outputs: Mapping[str, Any], targets: Any) -> Any:
         return class_loss.label_loss(outputs["class"], targets)
 
-    def teacher_loss(self, outputs: Mapping[str, Any], teacher: Mapping[str, Any]) -> Any:
-        return class_loss.teacher_loss(outputs["class"], teacher["class"])
-
     def representative_inputs(self, count: int) -> Iterable[Floats]:
         return representative_pictures(self.training.paths, self.spec, count, seed=self.seed)
 

@@ -70,9 +70,6 @@ class KeywordTask(TrainingTask):
     def label_loss(self, outputs: Mapping[str, Any], targets: Any) -> Any:
         return keyword_loss.label_loss(outputs["keyword"], targets)
 
-    def teacher_loss(self, outputs: Mapping[str, Any], teacher: Mapping[str, Any]) -> Any:
-        return keyword_loss.teacher_loss(outputs["keyword"], teacher["keyword"])
-
     def representative_inputs(self, count: int) -> Iterable[Floats]:
         return representative_features(self.training, self.spec, count, seed=self.seed)
 

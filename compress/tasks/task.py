@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.measure.metric import Metric
 from compress.measure.scored import Scored
 from edgeai.engines import EdgeEngine
 
@@ -41,9 +40,11 @@ class TrainingTask(ABC):
     @abstractmethod
     def label_loss(self, outputs: Any, targets: Any) -> Any: ...
 
-    @abstractmethod
     def teacher_loss(self, outputs: Any, teacher: Any) -> Any:
-        """Against the outputs of a network with the same outputs."""
+        """Against the outputs of a network with the same outputs, where these are no logits: of logits, the loss is one of
+        compress.distill.losses, which the recipe chooses.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives logits")
 
     @abstractmethod
     def representative_inputs(self, count: int) -> Iterable[Floats]:
@@ -52,10 +53,6 @@ class TrainingTask(ABC):
     @abstractmethod
     def score(self, engine: EdgeEngine) -> Scored:
         """What the engine says of `validation`, through the device's own pre-processing and decoder."""
-
-    def measure(self, engine: EdgeEngine) -> Metric:
-        """The task's metric on `validation`."""
-        return self.score(engine).metric()
 
     def pictures_measured_on(self) -> tuple[Path, ...]:
         """Files of `validation`, which nothing may learn from, with or without labels."""

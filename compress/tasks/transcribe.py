@@ -16,7 +16,7 @@ from compress.measure.scored import Scored
 from compress.measure.sounds import score_speller
 from compress.tasks.keyword import masked_inputs, representative_features
 from compress.tasks.task import Batch, Floats, TrainingTask
-from compress.train import class_loss, ctc_loss
+from compress.train import ctc_loss
 from compress.train.sound_augment import SoundAugment, augment_clips
 from edgeai.bundle.manifest import LogMelInput
 from edgeai.engines import EdgeEngine
@@ -61,9 +61,6 @@ class TranscribeTask(TrainingTask):
 
     def label_loss(self, outputs: Mapping[str, Any], targets: Any) -> Any:
         return ctc_loss.label_loss(outputs["symbols"], targets)
-
-    def teacher_loss(self, outputs: Mapping[str, Any], teacher: Mapping[str, Any]) -> Any:
-        return class_loss.teacher_loss(outputs["symbols"], teacher["symbols"])
 
     def representative_inputs(self, count: int) -> Iterable[Floats]:
         return representative_features(self.training, self.spec, count, seed=self.seed)

@@ -1,4 +1,4 @@
-"""Losses of classifiers: cross-entropy on (soft) labels, softened cross-entropy on a teacher's logits."""
+"""The loss of classifiers: cross-entropy on (soft) labels. Those against a teacher are in compress.distill.losses."""
 
 from __future__ import annotations
 
@@ -10,13 +10,3 @@ def label_loss(logits: Any, targets: Any) -> Any:
     import tensorflow as tf
 
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits))
-
-
-def teacher_loss(logits: Any, teacher_logits: Any, *, temperature: float = 2.0) -> Any:
-    """Hinton et al. 2015: cross-entropy of softened distributions, times the square of the temperature."""
-    import tensorflow as tf
-
-    soft = tf.stop_gradient(tf.nn.softmax(teacher_logits / temperature))
-    return temperature**2 * tf.reduce_mean(
-        tf.nn.softmax_cross_entropy_with_logits(labels=soft, logits=logits / temperature)
-    )

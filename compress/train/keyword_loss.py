@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from compress.train.class_loss import label_loss, teacher_loss
+from compress.train.class_loss import label_loss
 
-__all__ = ["label_loss", "teacher_loss"]
+__all__ = ["label_loss"]

@@ -209,5 +209,5 @@ def test_ctrl_c_in_training_leaves_no_half_bundle(desk):
     assert len(lines) - mark <= 3, lines  # a step or two while the signal is under way
     assert not any("Traceback" in line for line in lines)
     assert not (desk / "out/long").exists()
-    assert list((desk / "out/work/long").glob("*.checkpoint")), "what was learnt is kept"
+    assert list((desk / "out" / "work" / "long").glob("*.checkpoint")), "what was learnt is kept"
     assert not list((desk / "out").glob(".long*"))

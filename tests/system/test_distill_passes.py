@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from tiny_recipe import tones_recipe, write_tones
+from tiny_recipe import run_tones, write_tones
 
 pytestmark = [pytest.mark.compress, pytest.mark.system]
 
 FIT = {"steps": 10, "batch": 16, "learning_rate": 5e-3, "average": 0.8}
-INT8 = {"kind": "quantize", "precision": "int8", "calibration": 20}
 
 
 @pytest.fixture(scope="module")
@@ -22,16 +21,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def teacher(data):
-    made = run(data, data / "teacher", {"kind": "train", "fit": {**FIT, "steps": 30}})
+    made = run_tones(data, data / "teacher", {"kind": "train", "fit": {**FIT, "steps": 30}})
     return made.bundle.folder
-
-
-def run(data, where, *passes, **changes):
-    from compress.recipe import parse_recipe
-    from compress.run import run_recipe
-
-    recipe = parse_recipe(tones_recipe(passes=[*passes, INT8], **changes), where="here")
-    return run_recipe(recipe, data_root=data, out=where / "out", work=where / "work")
 
 
 def test_a_bundle_teaches_and_its_answers_are_kept(data, teacher, tmp_path, capsys):
@@ -42,7 +33,7 @@ def test_a_bundle_teaches_and_its_answers_are_kept(data, teacher, tmp_path, caps
         "loss": {"kind": "dkd", "beta": 2.0},
         "keep_batches": 4,
     }
-    made = run(data, tmp_path, {"kind": "train", "fit": {**FIT, "steps": 1}}, distill)
+    made = run_tones(data, tmp_path, {"kind": "train", "fit": {**FIT, "steps": 1}}, distill)
     assert [record.kept for record in made.records] == [True, True, True]
     told = capsys.readouterr().err
     assert "the answers of tones are" in told, "whether they are kept is decided by time, and said"
@@ -51,7 +42,7 @@ def test_a_bundle_teaches_and_its_answers_are_kept(data, teacher, tmp_path, caps
 
 def test_a_student_learns_without_data(data, teacher, tmp_path, capsys):
     settings = {"rounds": 2, "student_steps": 1, "batch": 4, "bank": 2}
-    made = run(data, tmp_path, {"kind": "distill-data-free", "teacher": str(teacher), "fit": settings})
+    made = run_tones(data, tmp_path, {"kind": "distill-data-free", "teacher": str(teacher), "fit": settings})
     assert "agree on" in capsys.readouterr().err
     assert made.records[0].kind == "distill-data-free" and made.records[0].kept
 
@@ -64,5 +55,7 @@ def test_a_teacher_that_does_not_fit_is_told_before_any_work(data, teacher, tmp_
     folder.symlink_to(data / "tones")
     distill = {"kind": "distill", "fit": FIT, "teacher": str(teacher)}
     with pytest.raises(RecipeError, match=r"recipe tones, pass 2: .*teacher tones"):
-        run(tmp_path / "data", tmp_path, {"kind": "train", "fit": FIT}, distill, labels=["low", "other"])
+        run_tones(
+            tmp_path / "data", tmp_path, {"kind": "train", "fit": FIT}, distill, labels=["low", "other"]
+        )
     assert not (tmp_path / "work").exists()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tiny_recipe import tones_recipe, write_tones
+from tiny_recipe import run_tones, write_tones
 
 pytestmark = [pytest.mark.compress, pytest.mark.system]
 
 FIT = {"steps": 12, "batch": 16, "learning_rate": 5e-3, "average": 0.8}
-INT8 = {"kind": "quantize", "precision": "int8", "calibration": 20}
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +17,9 @@ def data(tmp_path_factory):
     return root
 
 
-def run(data, tmp_path, *passes):
-    from compress.recipe import parse_recipe
-    from compress.run import run_recipe
-
-    recipe = tones_recipe(
-        network={"kind": "ds-tc-resnet", "params": {"multiplier": 0.5}},
-        passes=[{"kind": "train", "fit": FIT}, *passes, INT8],
-    )
-    parsed = parse_recipe(recipe, where="here")
-    return run_recipe(parsed, data_root=data, out=tmp_path / "out", work=tmp_path / "work")
+def run(data, where, *passes):
+    network = {"kind": "ds-tc-resnet", "params": {"multiplier": 0.5}}
+    return run_tones(data, where, {"kind": "train", "fit": FIT}, *passes, network=network)
 
 
 def test_pruning_meets_a_ratio_of_the_final_files_bytes(data, tmp_path, capsys):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_task_runs import LOGMEL, tone, write_sounds
-from tiny_recipe import TONES_HZ
+from tiny_recipe import TONES_HZ, speller_recipe, tone, write_sounds
 
 pytestmark = [pytest.mark.compress, pytest.mark.system]
 
@@ -31,25 +30,8 @@ def test_a_speller_is_pruned_and_learns_from_what_it_was(data, tmp_path, kind, r
         "looks": 1,
         "fit": FIT,
     }
-    recipe = {
-        "name": "tones",
-        "task": "transcribe",
-        "labels": list(TONES_HZ),
-        "data": {
-            "train": [{"kind": "sound-folders", "folder": "tones"}],
-            "validation": 0.3,
-            "sounds": {"speed": [1.0, 1.0], "mix": 0.0, "room": 0.0, "time_mask": 0, "band_mask": 0},
-        },
-        "input": {**LOGMEL, "frames": 64},
-        "network": {"kind": kind, "params": {"multiplier": 0.5}},
-        "decoder": {"name": "ctc"},
-        "passes": [
-            {"kind": "train", "fit": FIT},
-            prune,
-            {"kind": "distill", "fit": FIT, "loss": {"sequence": 0.3, "blank_weight": 0.5}},
-            {"kind": "quantize", "precision": "float16"},
-        ],
-    }
+    distill = {"kind": "distill", "fit": FIT, "loss": {"sequence": 0.3, "blank_weight": 0.5}}
+    recipe = speller_recipe({"kind": "train", "fit": FIT}, prune, distill, kind=kind, multiplier=0.5)
     made = run_recipe(
         parse_recipe(recipe, where="here"),
         data_root=data,

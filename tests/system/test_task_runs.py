@@ -7,22 +7,9 @@ import json
 import cv2
 import numpy as np
 import pytest
-import soundfile
-from tiny_recipe import RATE_HZ, TONES_HZ
+from tiny_recipe import INT8, LOGMEL, TONES_HZ, speller_recipe, tone, write_sounds
 
 pytestmark = pytest.mark.compress
-
-LOGMEL = {
-    "kind": "logmel",
-    "window_samples": 400,
-    "hop_samples": 160,
-    "fft_size": 512,
-    "mels": 16,
-    "floor": 0.003,
-    "offset": 1.5,
-    "scale": 7.4,
-}
-INT8 = {"kind": "quantize", "precision": "int8", "calibration": 20}
 
 
 def write_colours(folder):
@@ -36,27 +23,12 @@ def write_colours(folder):
             )
 
 
-def write_sounds(folder, sounds):
-    """sounds: {label: f(t, rng)}, ten clips each of half a second."""
-    rng = np.random.default_rng(0)
-    t = np.arange(RATE_HZ // 2) / RATE_HZ
-    for label, make in sounds.items():
-        (folder / "train" / label).mkdir(parents=True)
-        for number in range(10):
-            clip = make(t, rng) + rng.normal(0, 0.003, len(t))
-            soundfile.write(folder / "train" / label / f"{number}.wav", clip.astype(np.float32), RATE_HZ)
-
-
 def hum(t, rng):
     return 0.3 * np.sin(2 * np.pi * 120 * t + rng.uniform(0, 6))
 
 
 def knocks(t, rng):
     return hum(t, rng) + 0.6 * (np.mod(t, 0.07) < 0.004) * rng.normal(0, 1, len(t))
-
-
-def tone(label):
-    return lambda t, rng: 0.4 * np.sin(2 * np.pi * TONES_HZ[label] * t + rng.uniform(0, 6))
 
 
 def run(recipe, tmp_path):
@@ -132,24 +104,8 @@ def test_an_autoencoder_hears_knocks(tmp_path, capsys):
 
 def test_a_speller_spells_tones(tmp_path, capsys):
     write_sounds(tmp_path / "tones", {label: tone(label) for label in TONES_HZ})
-    recipe = {
-        "name": "tones",
-        "task": "transcribe",
-        "labels": list(TONES_HZ),
-        "data": {
-            "train": [{"kind": "sound-folders", "folder": "tones"}],
-            "validation": 0.3,
-            "joined": 2,
-            "sounds": {"speed": [1.0, 1.0], "mix": 0.0, "room": 0.0, "time_mask": 0, "band_mask": 0},
-        },
-        "input": {**LOGMEL, "frames": 64},
-        "network": {"kind": "crnn", "params": {"multiplier": 0.25}},
-        "decoder": {"name": "ctc"},
-        "passes": [
-            {"kind": "train", "fit": {"steps": 120, "batch": 8, "learning_rate": 1e-2, "average": 0.9}},
-            {"kind": "quantize", "precision": "float16"},
-        ],
-    }
+    fit = {"steps": 120, "batch": 8, "learning_rate": 1e-2, "average": 0.9}
+    recipe = speller_recipe({"kind": "train", "fit": fit}, joined=2)
     made = run(recipe, tmp_path)
     assert made.records[-1].measured.metric.name == "CER"
     assert made.records[-1].measured.metric.value < 0.2

@@ -10,16 +10,6 @@ from edgeai.errors import PassError
 pytestmark = pytest.mark.compress
 
 
-@pytest.fixture(scope="module")
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
-
-
 def conv(keras, x, channels, name, *, kernel=3, **options):
     return keras.layers.Conv2D(channels, kernel, padding="same", name=name, **options)(x)
 

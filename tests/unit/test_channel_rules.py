@@ -10,16 +10,6 @@ from edgeai.errors import PassError
 pytestmark = pytest.mark.compress
 
 
-@pytest.fixture(scope="module")
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
-
-
 def graph_of(model, **options):
     from compress.groups.graph import follow_channels
 

@@ -11,16 +11,6 @@ from edgeai.errors import PassError
 pytestmark = pytest.mark.compress
 
 
-@pytest.fixture(scope="module")
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
-
-
 @pytest.fixture
 def eager():
     """Step by step: for a few rounds, tracing the graphs would take far longer than running them."""

@@ -12,16 +12,6 @@ pytestmark = pytest.mark.compress
 TEMPLATES = np.random.default_rng(7).normal(0, 1, (4, 8, 8, 2)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
-
-
 def network(keras, width, seed):
     keras.utils.set_random_seed(seed)
     x = picture = keras.Input((8, 8, 2), name="picture")

@@ -17,16 +17,6 @@ OUTPUTS = {"class": (4,)}
 
 
 @pytest.fixture(scope="module")
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
-
-
-@pytest.fixture(scope="module")
 def network(keras):
     return classifier(keras)
 

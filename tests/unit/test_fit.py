@@ -15,16 +15,6 @@ from edgeai.errors import PassError
 pytestmark = pytest.mark.compress
 
 
-@pytest.fixture(scope="module")
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
-
-
 def linear(keras):
     keras.utils.set_random_seed(0)
     x = keras.Input((2,))

@@ -19,16 +19,6 @@ from edgeai.errors import PassError
 pytestmark = pytest.mark.compress
 
 
-@pytest.fixture(scope="module")
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
-
-
 def settings(**changes):
     return FitSettings(**{"steps": 6, "learning_rate": 0.02, "average": 0.0, **changes})
 

@@ -8,7 +8,7 @@ import pytest
 from compress.recipe import parse_recipe
 from edgeai.errors import PassError, RecipeError
 
-pytestmark = pytest.mark.compress
+pytestmark = [pytest.mark.compress, pytest.mark.usefixtures("keras")]
 
 DETECT = {
     "task": "detect",
@@ -25,16 +25,6 @@ HEAR = {
     "data": {"train": [{"kind": "speech", "folder": "x"}]},
 }
 SPELL = {**HEAR, "task": "transcribe", "decoder": {"name": "ctc"}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
 
 
 def opened(content, kind, **params):

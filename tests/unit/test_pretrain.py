@@ -20,16 +20,6 @@ QUICK = PretrainSettings(steps=12, batch=6, learning_rate=5e-3, average=0.5, wid
 
 
 @pytest.fixture(scope="module")
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
-
-
-@pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("squares")
     write_squares(folder, count=12, size=96)

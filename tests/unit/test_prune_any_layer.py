@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_prune_scores import keras  # noqa: F401  (fixture)
 
 pytestmark = pytest.mark.compress
 
 SHAPE = (8, 8, 4)
 
 
-def pictures(keras):  # noqa: F811
+def pictures(keras):
     """A nested model with squeeze-excite, grouped, separable and transposed convolutions."""
     layers = keras.layers
     x = image = keras.Input((8, 8, 8))
@@ -25,7 +24,7 @@ def pictures(keras):  # noqa: F811
     return keras.Model(picture, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
 
 
-def sequences(keras):  # noqa: F811
+def sequences(keras):
     """Convolution, both directions of a GRU, attention, LSTM."""
     layers = keras.layers
     sound = keras.Input(SHAPE)
@@ -38,7 +37,7 @@ def sequences(keras):  # noqa: F811
 
 
 @pytest.fixture(scope="module", params=[pictures, sequences])
-def model(request, keras):  # noqa: F811
+def model(request, keras):
     keras.utils.set_random_seed(1)
     return request.param(keras)
 
@@ -100,7 +99,7 @@ def test_pruned_compensated_and_scanned(model, batches):
     assert set(scan.limits(0.1)) <= {item.name for item in graph.layers}
 
 
-def test_compensation_moves_towards_the_whole(keras, batches):  # noqa: F811
+def test_compensation_moves_towards_the_whole(keras, batches):
     from compress.groups.graph import follow_channels
     from compress.groups.remove import remove_channels
     from compress.prune.compensate import compensate

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_prune_scores import batches, keras  # noqa: F401  (fixtures)
 
 from edgeai.errors import PassError
 
 pytestmark = pytest.mark.compress
 
 
-def network(keras, *, padding="valid", norm=False, activation="silu"):  # noqa: F811
+def network(keras, *, padding="valid", norm=False, activation="silu"):
     """conv a (16) -> depthwise -> conv b -> head; nothing of b's bias where a norm follows."""
     keras.utils.set_random_seed(1)
     layers = keras.layers
@@ -33,7 +32,7 @@ def removing(model, layer, channels):
     return graph, frozenset(int(roots[c]) for c in channels)
 
 
-def worst(smaller, model, batches):  # noqa: F811
+def worst(smaller, model, batches):
     x = batches[0]["inputs"]
     said = model(x).numpy()
     return float(np.abs(smaller(x).numpy() - said).max() / np.abs(said).max())
@@ -41,7 +40,7 @@ def worst(smaller, model, batches):  # noqa: F811
 
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("method", ["mean", "least-squares"])
-def test_a_constant_moves_into_the_next_bias_or_norm(keras, batches, norm, method):  # noqa: F811
+def test_a_constant_moves_into_the_next_bias_or_norm(keras, batches, norm, method):
     from compress.groups.remove import remove_channels
     from compress.prune.compensate import compensate
 
@@ -61,7 +60,7 @@ def test_a_constant_moves_into_the_next_bias_or_norm(keras, batches, norm, metho
         np.testing.assert_array_equal(mine, wanted)
 
 
-def test_a_twin_takes_the_kernel_over(keras, batches):  # noqa: F811
+def test_a_twin_takes_the_kernel_over(keras, batches):
     """Half of the channels are copies of the others, scaled: the kernel can make up for all of them, padding or not."""
     from compress.groups.remove import remove_channels
     from compress.prune.compensate import compensate
@@ -82,7 +81,7 @@ def test_a_twin_takes_the_kernel_over(keras, batches):  # noqa: F811
 @pytest.mark.parametrize(
     ("strides", "padding", "dilation"), [(1, "same", 2), (2, "same", 1), (2, "valid", 1)]
 )
-def test_what_a_convolution_reads_is_found(keras, strides, padding, dilation):  # noqa: F811
+def test_what_a_convolution_reads_is_found(keras, strides, padding, dilation):
     from compress.prune.compensate import _sampled
 
     rng = np.random.default_rng(0)
@@ -95,7 +94,7 @@ def test_what_a_convolution_reads_is_found(keras, strides, padding, dilation):  
     np.testing.assert_allclose(patches @ kernel.reshape(-1, 4) + bias, outputs, atol=1e-5)
 
 
-def test_sounds_and_causal_padding(keras):  # noqa: F811
+def test_sounds_and_causal_padding(keras):
     from compress.prune.compensate import _sampled
 
     rng = np.random.default_rng(0)
@@ -106,7 +105,7 @@ def test_sounds_and_causal_padding(keras):  # noqa: F811
     np.testing.assert_allclose(patches @ layer.get_weights()[0].reshape(-1, 4), outputs, atol=1e-5)
 
 
-def test_what_cannot_be_corrected_is_named(keras, batches):  # noqa: F811
+def test_what_cannot_be_corrected_is_named(keras, batches):
     from compress.prune.compensate import compensate
 
     x = image = keras.Input((8, 8, 3))

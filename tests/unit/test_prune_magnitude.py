@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from prune_networks import small
 from pydantic import ValidationError
-from test_prune_scores import keras, small  # noqa: F401  (fixture)
 
 from edgeai.errors import PassError
 
@@ -68,7 +68,7 @@ def test_masks_only_grow():
     assert all((given[path] * again[path] == given[path]).all() for path in given)
 
 
-def test_edges_and_exceptions_stay_dense(keras):  # noqa: F811
+def test_edges_and_exceptions_stay_dense(keras):
     from compress.prune.magnitude import MagnitudeSettings, prunable_paths
 
     model = small(keras)
@@ -81,7 +81,7 @@ def test_edges_and_exceptions_stay_dense(keras):  # noqa: F811
         prunable_paths(model, MagnitudeSettings(sparsity=0.5, exclude=("b", "c")))
 
 
-def test_two_heads_behind_a_nested_model(keras):  # noqa: F811
+def test_two_heads_behind_a_nested_model(keras):
     from compress.prune.magnitude import MagnitudeSettings, prunable_paths
 
     x = image = keras.Input((8, 8, 3))
@@ -103,7 +103,7 @@ def test_settings_that_cannot_be(wrong):
         MagnitudeSettings(**{"sparsity": 0.5, **wrong})
 
 
-def test_two_of_each_four_inputs(keras):  # noqa: F811
+def test_two_of_each_four_inputs(keras):
     from compress.prune.two_four import is_two_four, two_four_mask, two_four_masks
 
     kernel = np.zeros((1, 1, 8, 2), np.float32)
@@ -128,7 +128,7 @@ def test_two_of_each_four_inputs(keras):  # noqa: F811
         two_four_masks(model)
 
 
-def test_what_zeros_bring_is_told_as_it_is(keras):  # noqa: F811
+def test_what_zeros_bring_is_told_as_it_is(keras):
     from compress.prune.magnitude import magnitude_masks
     from compress.prune.sparsity import describe_sparsity, zeros_in_tflite
     from compress.prune.two_four import two_four_masks

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from test_prune_scores import batches, keras, loss, small  # noqa: F401  (fixtures)
+from prune_networks import loss, small
 
 from edgeai.errors import PassError
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.compress
 
 
 @pytest.fixture
-def scanned(keras, batches):  # noqa: F811
+def scanned(keras, batches):
     """(model, graph, scores, evaluate)"""
     from compress.groups.graph import follow_channels
     from compress.prune.scores import score_channels
@@ -29,7 +29,7 @@ def scanned(keras, batches):  # noqa: F811
     return model, graph, score_channels(model, graph, "l2"), evaluate
 
 
-def test_a_rise_is_what_removing_costs(scanned, batches, capsys):  # noqa: F811
+def test_a_rise_is_what_removing_costs(scanned, batches, capsys):
     from compress.groups.remove import remove_channels
     from compress.prune.sensitivity import scan_sensitivity
 

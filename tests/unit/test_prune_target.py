@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from prune_networks import DEAD, kill, loss, small
 from pydantic import ValidationError
-from test_prune_scores import DEAD, batches, keras, kill, loss, small  # noqa: F401  (fixtures)
 
 from edgeai.errors import PassError
 
 pytestmark = pytest.mark.compress
 
 
-def chain(keras, width=32, depth=3):  # noqa: F811
+def chain(keras, width=32, depth=3):
     x = image = keras.Input((8, 8, 3))
     for number in range(depth):
         x = keras.layers.Conv2D(width, 3, padding="same", name=f"c{number}")(x)
@@ -26,7 +26,7 @@ def macs_of(model):
 
 
 @pytest.mark.parametrize("score", ["l1", "l2", "activation"])
-def test_dead_channels_go_and_the_outputs_stay_exactly(keras, batches, score):  # noqa: F811
+def test_dead_channels_go_and_the_outputs_stay_exactly(keras, batches, score):
     from compress.prune.target import PruneSettings, Target, prune_to
 
     model = small(keras, norm=False)
@@ -45,7 +45,7 @@ def test_dead_channels_go_and_the_outputs_stay_exactly(keras, batches, score):  
     np.testing.assert_array_equal(smaller(given).numpy(), model(given).numpy())
 
 
-def test_equal_scores_do_not_go_all_at_once(keras):  # noqa: F811
+def test_equal_scores_do_not_go_all_at_once(keras):
     """Gammas of an untrained network are all 1."""
     from compress.prune.target import PruneSettings, Target, prune_to
 
@@ -55,7 +55,7 @@ def test_equal_scores_do_not_go_all_at_once(keras):  # noqa: F811
     assert smaller.get_layer("c").filters > 6
 
 
-def test_per_layer_takes_the_same_share_everywhere(keras):  # noqa: F811
+def test_per_layer_takes_the_same_share_everywhere(keras):
     from compress.prune.target import PruneSettings, Target, prune_to
 
     model = chain(keras)
@@ -64,7 +64,7 @@ def test_per_layer_takes_the_same_share_everywhere(keras):  # noqa: F811
     assert len({smaller.get_layer(f"c{n}").filters for n in range(3)}) == 1
 
 
-def test_limits_hold(keras):  # noqa: F811
+def test_limits_hold(keras):
     from compress.prune.target import PruneSettings, Target, prune_to
 
     model = chain(keras)
@@ -82,7 +82,7 @@ def test_limits_hold(keras):  # noqa: F811
 
 
 @pytest.mark.parametrize(("field", "value"), [("max_bytes", 20_000), ("bytes_ratio", 0.4)])
-def test_bytes_are_met_in_few_measurements(keras, field, value):  # noqa: F811
+def test_bytes_are_met_in_few_measurements(keras, field, value):
     from compress.prune.target import Target, prune_to
 
     model = chain(keras)
@@ -100,7 +100,7 @@ def test_bytes_are_met_in_few_measurements(keras, field, value):  # noqa: F811
     assert len(seen) <= 10
 
 
-def test_a_noisy_latency_is_asked_again_and_told(keras):  # noqa: F811
+def test_a_noisy_latency_is_asked_again_and_told(keras):
     from compress.prune.target import Target, prune_to
 
     rng = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def test_a_noisy_latency_is_asked_again_and_told(keras):  # noqa: F811
     assert 0.35 * before < 0.2 + macs_of(smaller) * 1e-6 < 0.53 * before
 
 
-def test_a_latency_that_does_not_fall_with_the_channels_is_refused(keras):  # noqa: F811
+def test_a_latency_that_does_not_fall_with_the_channels_is_refused(keras):
     from compress.prune.target import Target, prune_to
 
     with pytest.raises(PassError, match=r"reaches 2 ms at best, not 1 \(before: 2\); raise max_latency_ms"):
@@ -124,7 +124,7 @@ def test_a_latency_that_does_not_fall_with_the_channels_is_refused(keras):  # no
         prune_to(chain(keras), Target(max_latency_ms=1), measure=lambda network: float("nan"))
 
 
-def test_what_is_met_already_stays(keras):  # noqa: F811
+def test_what_is_met_already_stays(keras):
     from compress.prune.target import Target, prune_to
 
     model = chain(keras)
@@ -133,7 +133,7 @@ def test_what_is_met_already_stays(keras):  # noqa: F811
     assert smaller.count_params() == model.count_params()
 
 
-def test_settings_that_cannot_work_are_refused(keras):  # noqa: F811
+def test_settings_that_cannot_work_are_refused(keras):
     from compress.prune.target import PruneSettings, Target, prune_to
 
     for wrong in ({}, {"macs_ratio": 0.5, "max_bytes": 10}, {"macs_ratio": None}, {"macs_ratio": 1.5}):

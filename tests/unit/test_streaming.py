@@ -8,20 +8,10 @@ import pytest
 from edgeai.engines import open_model_file
 from edgeai.errors import PassError
 
-pytestmark = pytest.mark.compress
+pytestmark = [pytest.mark.compress, pytest.mark.usefixtures("keras")]
 
 FRAMES, MELS, CLASSES = 16, 12, 3
 KINDS = {"ds-cnn": 8, "ds-tc-resnet": 4, "bc-resnet": 1}  # and their strides over time
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keras():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
-
-    return keras
 
 
 def build(kind, *, frames=FRAMES, causal=True):
