@@ -78,7 +78,7 @@ class PrunePass(PassSettings):
 
     The target is exactly one of macs_ratio, bytes_ratio, max_bytes, latency_ratio, max_latency_ms: multiplications, or
     bytes and one-thread milliseconds of the engine file that the recipe ends with, as a ratio of before or absolute.
-    score, scope, round_to, max_removed, compensation, through_norms: as compress.prune.target.PruneSettings has them. The
+    score, per_cost, scope, round_to, max_removed, compensation, through_norms: as in compress.prune.target.PruneSettings. The
     default score and compensation are those that cost a detector least (its label loss on held-out pictures, 30 % of the
     multiplications gone: 1.60 before, 1.87; 5.39 by L2 norms alone). max_rise: of the
     label loss, which bounds what any layer may lose by itself (a sensitivity scan; none where not given). looks: training
@@ -95,6 +95,7 @@ class PrunePass(PassSettings):
     latency_ratio: Below1 | None = None
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     score: ScoreKind = "taylor"
+    per_cost: bool = True
     scope: Scope = "global"
     compensation: Compensation = "least-squares"
     through_norms: bool = False
@@ -124,6 +125,7 @@ class PrunePass(PassSettings):
     def cut(self) -> PruneSettings:
         return PruneSettings(
             score=self.score,
+            per_cost=self.per_cost,
             scope=self.scope,
             compensation=self.compensation,
             through_norms=self.through_norms,

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from compress.groups.graph import ChannelGraph
-from compress.groups.macs import macs_without
+from compress.groups.macs import macs_without, parameters_without
 from edgeai.errors import PassError
 
 Scope = Literal["global", "per-layer"]
+FREE = 1e-9  # share of the whole: a channel that saves nothing is the last to go
 
 
 class CutSettings(BaseModel):
@@ -85,6 +86,24 @@ class Cuts:
             else:
                 low = middle + 1
         return self.at(low)
+
+
+def score_per_cost(
+    graph: ChannelGraph, scores: Mapping[int, float], *, bytes_count: bool = False
+) -> dict[int, float]:
+    """Each score divided by the share of the multiplications that goes with its channel, or of the parameters.
+
+    What a knapsack is filled by: the loss that a cut brings for what it saves (Aflalo et al. 2020, arXiv:2002.08258). Without it
+    a score that is a loss empties the late layers, whose many channels matter little each and save next to nothing.
+    """
+    count = parameters_without if bytes_count else macs_without
+    whole = max(count(graph, frozenset()), 1)
+    found: dict[int, float] = {}
+    for component in graph.components():
+        roots = [int(r) for r in component]
+        saved = (whole - count(graph, frozenset(roots[:1]))) / whole  # alike for all that are ranked together
+        found.update({r: scores[r] / max(saved, FREE) for r in roots})
+    return found
 
 
 def _ranks(marks: Sequence[Sequence[float]], sizes: Sequence[int]) -> list[NDArray[np.intp]]:

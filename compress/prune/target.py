@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from compress.groups.graph import ChannelGraph, follow_channels
 from compress.groups.macs import macs_without
 from compress.groups.remove import remove_channels
-from compress.prune.choice import Cuts, CutSettings
+from compress.prune.choice import Cuts, CutSettings, score_per_cost
 from compress.prune.compensate import Compensation, compensate
 from compress.prune.scores import NEEDS_BATCHES, Batch, Loss, ScoreKind, score_channels
 from edgeai.console import progress_bar
@@ -66,10 +66,12 @@ class Target(BaseModel):
 class PruneSettings(CutSettings):
     """score: how channels are ranked (compress.prune.scores). compensation: what is done about what removed channels leave
     behind (compress.prune.compensate). through_norms: also remove channels that pass a layer norm, whose statistics change with
-    them (compress.groups): transformers can hardly be pruned otherwise.
+    them (compress.groups): transformers can hardly be pruned otherwise. per_cost: rank "taylor" scores by the loss for what
+    is saved of the target (compress.prune.choice.score_per_cost); other scores are relative to their layer and stay as they are.
     """
 
     score: ScoreKind = "l2"
+    per_cost: bool = True
     compensation: Compensation = "none"
     through_norms: bool = False
 
@@ -104,7 +106,10 @@ def prune_to(
             next_step='give some, or set compensation = "none"',
         )
     graph = follow_channels(model, through_norms=settings.through_norms)
-    cuts = Cuts(graph, score_channels(model, graph, settings.score, batches=given, loss=loss), settings)
+    scores = score_channels(model, graph, settings.score, batches=given, loss=loss)
+    if settings.per_cost and settings.score == "taylor":
+        scores = score_per_cost(graph, scores, bytes_count=target.unit == "bytes")
+    cuts = Cuts(graph, scores, settings)
     told: dict[str, Any] = {}
     if target.unit == "multiplications" or measure is None:
         removed = _by_macs(graph, cuts, target, settings)

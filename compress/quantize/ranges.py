@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.quantize.slim import pack_model
+
 SILU_FLAT_BELOW = -8.0
 SILU_LEAST = -0.2785  # the smallest value of x * sigmoid(x)
 PERCENTILE = 99.5
@@ -164,7 +166,7 @@ def narrow_silu_ranges(flatbuffer: bytes, inputs: Iterable[NDArray[np.float32]])
         for tensor in together:
             graph.set_range(tensor, low, high)
     graph.drop_unused_buffers()
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(graph.model)), len(silus)
+    return pack_model(graph.model), len(silus)
 
 
 def _caps(flatbuffer: bytes, tensors: list[int], inputs: Iterable[NDArray[np.float32]]) -> dict[int, float]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.networks.signature import constant_function, input_shapes
+from compress.quantize.slim import slim_tflite
 from compress.quiet import quiet_stderr
 from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
@@ -21,7 +22,7 @@ Sample = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
 def convert_tflite(
     network: Any, precision: Precision, representative: Iterable[Sample] | None = None
 ) -> bytes:
-    """A Keras model as a TFLite flatbuffer, batch 1.
+    """A Keras model as a TFLite flatbuffer, batch 1, nothing in it twice.
 
     precision: "float32"; "float16" (weights); "dynamic" (int8 weights, float activations); "int8" (weights per channel,
     activations, inputs and outputs: needs `representative` inputs, (1, ...) arrays, or {input name: array} for a network
@@ -46,7 +47,7 @@ def convert_tflite(
                 converter.representative_dataset = lambda: iter(samples)
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
                 converter.inference_input_type = converter.inference_output_type = tf.int8
-            return bytes(converter.convert())
+            return slim_tflite(bytes(converter.convert()))
     except Exception as error:  # the converter and TensorFlow raise whatever they like
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PassError(f"the TFLite converter failed ({precision}): {first[:200]}") from error

@@ -48,6 +48,15 @@ class BenchSet:
     max_drop: float = 0.01
     prepare: Callable[[Path], None] | None = None
 
+    def data_root(self, data: Path, work: Path) -> Path:
+        """`data`, or what was prepared below `work`."""
+        if self.prepare is None:
+            return data
+        made = work / "data"
+        made.mkdir(parents=True, exist_ok=True)
+        self.prepare(made)
+        return made
+
 
 def write_digits(root: Path) -> None:
     """scikit-learn's 1,797 digits as pictures of 8x8: a quarter of each class is the test split, drawn by seed 0."""
@@ -90,13 +99,10 @@ def run_set(name: str, seed: int, data: Path, work: Path) -> dict[str, Any]:
         if record["recipes"] == recipes:
             return record
     given = SETS[name]
-    if given.prepare is not None:
-        data = work / "data"
-        data.mkdir(parents=True, exist_ok=True)
-        given.prepare(data)
+    data = given.data_root(data, work)
     here = work / f"{name}-{seed}"
-    baseline = _made(_recipe(name, "baseline", seed), data, here)
-    small = _recipe(name, "small", seed)
+    baseline = made_bundle(load_part(name, "baseline", seed=seed), data=data, out=here / "baseline")
+    small = load_part(name, "small", seed=seed)
     network = small.network.model_copy(update={"init": str((here / "baseline").resolve())})
     compressed = run_recipe(
         small.model_copy(update={"network": network}),
@@ -120,23 +126,23 @@ def run_set(name: str, seed: int, data: Path, work: Path) -> dict[str, Any]:
     return record
 
 
-def _made(recipe: Recipe, data: Path, here: Path) -> Bundle:
-    """The baseline's bundle: the one that is there, where it is of this recipe."""
-    out = here / "baseline"
+def made_bundle(recipe: Recipe, *, data: Path, out: Path) -> Bundle:
+    """The recipe's bundle in `out`: the one that is there, where it is of this recipe."""
     try:
         there = load_bundle(str(out))
     except EdgeError:
         there = None
     if there is not None and there.manifest.recipe == recipe.model_dump(mode="json", exclude_none=True):
         return there
-    return run_recipe(recipe, data_root=data, out=out, work=here / "baseline-work").bundle
+    return run_recipe(recipe, data_root=data, out=out, work=out.with_name(out.name + "-work")).bundle
 
 
 def _seconds(bundle: Bundle) -> int:
     return round(sum(float(row["seconds"]) for row in bundle.manifest.provenance["passes"]))
 
 
-def _recipe(name: str, part: str, seed: int) -> Recipe:
+def load_part(name: str, part: str, *, seed: int) -> Recipe:
+    """The recipe NAME-PART.toml beside this file; part: baseline or small."""
     return load_recipe(RECIPES / f"{name}-{part}.toml").model_copy(update={"seed": seed})
 
 

@@ -146,3 +146,49 @@ def test_settings_that_cannot_work_are_refused(keras):
         prune_to(model, Target(max_latency_ms=1))
     with pytest.raises(PassError, match="compensation 'mean' needs batches"):
         prune_to(model, Target(macs_ratio=0.5), PruneSettings(compensation="mean"))
+
+
+def narrowing(keras):
+    """An early layer whose channels cost many multiplications, a late one whose channels cost many weights."""
+    x = image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(16, 3, padding="same", name="early")(x)
+    x = keras.layers.MaxPooling2D(8)(x)
+    x = keras.layers.Conv2D(64, 3, padding="same", name="late")(x)
+    return keras.Model(image, keras.layers.Conv2D(2, 1, name="head")(x))
+
+
+@pytest.mark.parametrize("bytes_count", [False, True])
+def test_of_equal_losses_what_saves_most_goes_first(keras, bytes_count):
+    from compress.groups.graph import follow_channels
+    from compress.prune.choice import score_per_cost
+
+    graph = follow_channels(narrowing(keras))
+    scores = {int(r): 1.0 for component in graph.components() for r in component}
+    weighed = score_per_cost(graph, scores, bytes_count=bytes_count)
+    least = min(weighed, key=weighed.__getitem__)
+    (item,) = [item for item in graph.layers if item.name == "early"]
+    assert least in {int(r) for r in graph.roots(item.out_ids)}
+    early, late = weighed[least], max(weighed.values())
+    # multiplications: 256 x 27 + 4 x 9 x 64 a channel of early, 4 x 9 x 16 + 4 x 2 of late; parameters without the 256 and 4
+    wanted = (
+        (27 + 1 + 9 * 64) / (9 * 16 + 1 + 2) if bytes_count else (256 * 27 + 4 * 9 * 64) / (4 * 9 * 16 + 8)
+    )
+    assert late / early == pytest.approx(wanted, rel=1e-6)
+
+
+def test_only_a_score_that_is_a_loss_is_weighed_by_cost(keras, batches):
+    from compress.prune.target import PruneSettings, Target, prune_to
+
+    def widths(**settings):
+        keras.utils.set_random_seed(3)
+        pruned, _ = prune_to(
+            small(keras),
+            Target(macs_ratio=0.6),
+            PruneSettings(round_to=1, **settings),
+            batches=batches,
+            loss=loss,
+        )
+        return [layer.filters for layer in pruned.layers if isinstance(layer, keras.layers.Conv2D)]
+
+    assert widths(score="l2", per_cost=True) == widths(score="l2", per_cost=False)
+    assert widths(score="taylor", per_cost=True) != widths(score="taylor", per_cost=False)
