@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test lint format types contracts bench-compress bench-peers wheel-check lock clean
+.PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-peers wheel-check lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,9 @@ contracts: setup ## who may import whom
 
 bench-compress: setup ## what compression brings on real data; hours at full length, ARGS="--only digits --seeds 1" for less
 	@$(BIN)/python tests/bench/bench_compress.py --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
+bench-widths: setup ## the sweep that says how wide bench-compress' baselines must be; hours, ARGS="--table" prints it
+	@PYTHONPATH=tests $(BIN)/python -m bench.bench_widths --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
 bench-peers: setup ## the digits baseline through tfmot, TF's converter and Torch-Pruning too, after bench-compress; .venv-peers takes 4 GB
 	@.ci/peers.sh

@@ -1,6 +1,6 @@
 """How wide a baseline has to be: each network of tests/bench/compress at several widths, scored on held-out training data.
 
-Run: PYTHONPATH=tests python -m bench.bench_widths --data DATA --only deeppcb --widths 0.5,1.0,1.5
+Run: make bench-widths, or PYTHONPATH=tests python -m bench.bench_widths --data DATA --only deeppcb --widths 0.5,1.0
 
 Compression that starts from a fattened network wins against nothing. So each NAME-baseline.toml is run at several
 multipliers; the narrowest width within half a point of the best is the one its recipe has to name. Scores are the recipe's
