@@ -13,6 +13,7 @@ from compress.candidate import Candidate, EngineFile
 from compress.data.whole_file import write_whole
 from compress.measure.cost import Cost
 from compress.measure.metric import Metric
+from compress.networks.keras_file import keras_network, save_network
 from compress.passes.bench import Measured
 from compress.recipe import Recipe
 from edgeai import __version__
@@ -100,9 +101,9 @@ class SavedRun:
         """
         if candidate.network is not self._network:
             self._network, self._name = candidate.network, f"{name}.keras"
-            _save_network(candidate.network, self._work / self._name)
+            save_network(candidate.network, self._work / self._name)
         if candidate.reference is not None and not (self._work / _REFERENCE).exists():
-            _save_network(candidate.reference, self._work / _REFERENCE)
+            save_network(candidate.reference, self._work / _REFERENCE)
         state = {
             "fingerprint": self._fingerprint,
             "network": self._name,
@@ -116,8 +117,6 @@ class SavedRun:
 
     def load(self) -> tuple[Candidate, list[PassRecord]] | None:
         """The run that was cut off here; None where there is none, or one of another recipe or other data."""
-        from compress.networks.keras_file import keras_network
-
         try:
             state = json.loads((self._work / STATE_NAME).read_text())
             if state["fingerprint"] != self._fingerprint:
@@ -149,12 +148,6 @@ class SavedRun:
         for pattern in (STATE_NAME, _REFERENCE, "*.checkpoint", "*-rounds.json", "*-round-*.keras"):
             for path in self._work.glob(pattern):
                 path.unlink()
-
-
-def _save_network(network: Any, path: Path) -> None:
-    part = path.with_name(f"part-{path.name}")
-    network.save(part)
-    part.replace(path)
 
 
 def _file_json(file: EngineFile) -> dict[str, str]:

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from compress.data.whole_file import write_whole
 from compress.networks.signature import constant_function, input_shapes, output_names
 from edgeai.errors import PassError
 
@@ -37,11 +38,11 @@ def export_onnx(network: Any, path: Path) -> None:
             )
         _rename_edges(proto, sorted(names))
         onnx.checker.check_model(proto)
-        path.write_bytes(proto.SerializeToString())
     except Exception as error:
         raise PassError(
             f"the ONNX exporter failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
         ) from error
+    write_whole(path, proto.SerializeToString())
 
 
 def _rename_edges(proto: Any, names: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from compress.data.whole_file import whole_file
 from edgeai.errors import DataError, DataMissingError
 
 
@@ -25,3 +26,9 @@ def keras_network(path: Path) -> Any:
     if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
         raise DataError(f"{path} holds a {type(model).__name__}, a functional model is needed")
     return model
+
+
+def save_network(network: Any, path: Path) -> None:
+    """Write a Keras model to `path` (.keras), whole or not at all. Raises DataError where it cannot be written."""
+    with whole_file(path) as part:
+        network.save(part)

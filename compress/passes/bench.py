@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compress.candidate import Candidate, EngineFile
+from compress.data.whole_file import write_whole
 from compress.groups.macs import model_macs
 from compress.measure.cost import Cost, measure_cost
 from compress.measure.metric import Metric
@@ -96,7 +97,7 @@ class Bench:
         precision = self.final_precision
         path = self.work / f"cost-{precision}.tflite"
         inputs = self.task.representative_inputs(COST_CALIBRATION) if precision == "int8" else None
-        path.write_bytes(convert_tflite(network, precision, inputs))
+        write_whole(path, convert_tflite(network, precision, inputs))
         try:
             with EdgeEngine(open_model_file(path, threads=1), self.recipe.input) as engine:
                 return measure_cost(engine, path)
@@ -112,7 +113,7 @@ class Bench:
         file = chosen_file(candidate)
         if file is None:
             path = self.work / "measured-float32.tflite"
-            path.write_bytes(convert_tflite(candidate.network, "float32"))
+            write_whole(path, convert_tflite(candidate.network, "float32"))
             file = EngineFile(path, "tflite", "float32")
         spec = self.recipe.input
         engine = EdgeEngine(open_model_file(file.path, threads=1), spec)

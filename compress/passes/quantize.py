@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compress.candidate import Candidate, EngineFile
+from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
 from compress.passes.bench import Bench
 from compress.passes.settings import ExportPass, QuantizePass
@@ -24,7 +25,7 @@ def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Cand
     content = convert_tflite(candidate.network, settings.precision, representative)
     if settings.precision == "int8":
         content, _ = narrow_silu_ranges(content, bench.task.representative_inputs(RANGE_INPUTS))
-    path.write_bytes(content)
+    write_whole(path, content)
     if settings.precision == "int8" and (left := float_tensors(path)):
         raise PassError(f"int8 was asked for, but {len(left)} tensors stayed float: {', '.join(left[:3])}")
     return replace(candidate, files=(*candidate.files, EngineFile(path, "tflite", settings.precision)))
@@ -40,9 +41,9 @@ def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidat
             export_onnx(candidate.network, path)
             files.append(EngineFile(path, "onnx", "float32"))
         elif precision == "float16":
-            path.write_bytes(convert_tflite(candidate.network, "float16"))
+            write_whole(path, convert_tflite(candidate.network, "float16"))
             files.append(EngineFile(path, "tflite", "float16"))
         else:
-            path.write_bytes(convert_tflite(candidate.network, "float32"))
+            write_whole(path, convert_tflite(candidate.network, "float32"))
             files.append(EngineFile(path, "tflite", "float32"))
     return replace(candidate, files=tuple(files))

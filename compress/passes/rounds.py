@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.whole_file import write_whole
-from compress.networks.keras_file import keras_network
+from compress.networks.keras_file import keras_network, save_network
 from compress.passes.bench import Bench
 from compress.passes.settings import PassSettings
 from edgeai.errors import EdgeError
@@ -34,10 +34,7 @@ class KeptRounds:
 
     def save(self, number: int, network: Any, told: dict[str, Any]) -> None:
         """Keep `network` as it is after round `number`. told: JSON. The one before is kept until this one is whole."""
-        path = self._network(number)
-        part = path.with_name(f"part-{path.name}")
-        network.save(part)
-        part.replace(path)
+        save_network(network, self._network(number))
         write_whole(self._index, json.dumps({"key": self._key, "round": number, "told": told}))
         self._network(number - 1).unlink(missing_ok=True)
 

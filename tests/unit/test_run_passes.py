@@ -100,9 +100,9 @@ TRAIN, PRUNE, DISTILL, INT8, ONNX = (
 
 @pytest.fixture
 def readable_networks(monkeypatch):
-    from compress.networks import keras_file
+    from compress import record
 
-    monkeypatch.setattr(keras_file, "keras_network", lambda path: Network(path.read_text()))
+    monkeypatch.setattr(record, "keras_network", lambda path: Network(path.read_text()))
 
 
 def test_a_pass_that_drops_too_much_is_undone_and_told(monkeypatch, tmp_path, capsys):
