@@ -28,11 +28,11 @@ class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
         self._written: dict[tuple[str, bytes], int] = {}
 
     def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 (the library's name)
+        if x.dtype == np.uint8:  # weights: the converter wrote equal ones once, and kernels may key on where they lie
+            return self._aligned(x.tobytes())
         key = (x.dtype.str, x.tobytes())
         if key not in self._written:
-            self._written[key] = (
-                self._aligned(key[1]) if x.dtype == np.uint8 else super().CreateNumpyVector(x)
-            )
+            self._written[key] = super().CreateNumpyVector(x)
         return self._written[key]
 
     def CreateString(self, s: str | bytes, encoding: str = "utf-8", errors: str = "strict") -> int:  # noqa: N802
