@@ -28,7 +28,9 @@ class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
         self._written: dict[tuple[str, bytes], int] = {}
 
     def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 (the library's name)
-        if x.dtype == np.uint8:  # weights: the converter wrote equal ones once, and kernels may key on where they lie
+        if (
+            x.dtype == np.uint8
+        ):  # weights: the converter wrote equal ones once, and kernels may key on where they lie
             return self._aligned(x.tobytes())
         key = (x.dtype.str, x.tobytes())
         if key not in self._written:

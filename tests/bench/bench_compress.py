@@ -35,6 +35,7 @@ from edgeai.errors import DataMissingError, EdgeError
 from edgeai.metrics import measure_calls_ms
 
 RECIPES = Path(__file__).parent / "compress"
+SIDES = {"baseline": "float32", "small": "int8", "control": "int8"}  # and the precision that is measured
 ROUNDS = 20  # of calls by turns: what else the machine does meets all alike
 CALLS = 20
 
@@ -147,21 +148,38 @@ def load_part(name: str, part: str, *, seed: int) -> Recipe:
 
 
 def _measure(baseline: Bundle, small: Bundle, control: Bundle, folder: Path) -> dict[str, Any]:
-    sides = {"baseline": (baseline, "float32"), "small": (small, "int8"), "control": (control, "int8")}
     made: dict[str, Evaluated] = {}
-    for side, (bundle, precision) in sides.items():
-        made[side] = evaluate_engine(bundle, bundle.engine_file("tflite", precision), folder, "test", iou=0.5)
-    times = time_by_turns([(bundle, bundle.engine_file("tflite", p)) for bundle, p in sides.values()])
-    record: dict[str, Any] = {
-        side: made[side].to_json() | {"ms_p50": round(float(np.median(ms)), 5)}
-        for side, ms in zip(sides, times, strict=True)
-    }
-    ratios = np.median(times[0], axis=1) / np.median(times[1], axis=1)
-    record["latency_ratio"] = [round(float(v), 3) for v in np.percentile(ratios, (50, 10, 90))]
+    for side, bundle in (("baseline", baseline), ("small", small), ("control", control)):
+        entry = bundle.engine_file("tflite", SIDES[side])
+        made[side] = evaluate_engine(bundle, entry, folder, "test", iou=0.5)
+    record: dict[str, Any] = {side: one.to_json() for side, one in made.items()}
+    _time(record, [baseline, small, control])
     record["size_ratio"] = round(made["baseline"].cost.bytes / made["small"].cost.bytes, 2)
     for against in ("baseline", "control"):
         gap = pair_up(made[against], made["small"]).difference
         record[f"less_{against}"] = [round(gap.value, 4), *(round(end, 4) for end in gap.ci95)]
+    return record
+
+
+def _time(record: dict[str, Any], bundles: Sequence[Bundle]) -> None:
+    """Set the latencies of `record`, of the three sides' bundles."""
+    files = [
+        (bundle, bundle.engine_file("tflite", precision))
+        for bundle, precision in zip(bundles, SIDES.values(), strict=True)
+    ]
+    times = time_by_turns(files)
+    for side, ms in zip(SIDES, times, strict=True):
+        record[side]["ms_p50"] = round(float(np.median(ms)), 5)
+    ratios = np.median(times[0], axis=1) / np.median(times[1], axis=1)
+    record["latency_ratio"] = [round(float(v), 3) for v in np.percentile(ratios, (50, 10, 90))]
+
+
+def time_again(record: dict[str, Any], work: Path) -> dict[str, Any]:
+    """The record with the latencies of now; everything else stays."""
+    here = work / f"{record['set']}-{record['seed']}"
+    folders = (here / "baseline", here / "small", here / "small-work" / "control" / "bundle")
+    _time(record, [load_bundle(str(folder)) for folder in folders])
+    write_whole(work / f"{record['set']}-{record['seed']}.json", json.dumps(record, indent=1))
     return record
 
 
@@ -242,6 +260,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--work", type=Path, default=Path("out/bench_compress"))
     parser.add_argument("--table", action="store_true", help="only print what is in --work")
+    parser.add_argument(
+        "--retime",
+        action="store_true",
+        help="only measure the latencies of what is in --work again: trainings beside it shift them",
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     unknown = [name for name in args.only if name not in SETS]
@@ -250,9 +273,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_tensorflow()
     args.work.mkdir(parents=True, exist_ok=True)
     try:
-        if args.table:
+        if args.table or args.retime:
             found = sorted(args.work.glob("*-*.json"))
             records = [json.loads(path.read_text()) for path in found]
+            if args.retime:
+                records = [time_again(record, args.work) for record in records]
         else:
             records = [
                 run_set(name, seed, args.data, args.work)
