@@ -90,6 +90,10 @@ class _FeatureWriter:
             )
         self.edge = TensorSpec(input.name, spec.shape, "float32")
         self._spec = spec
+        if spec.scale is not None:
+            limits = np.iinfo(spec.dtype)
+            self._least, self._most = float(limits.min - spec.zero_point), float(limits.max - spec.zero_point)
+            self._scratch = np.empty(spec.shape, np.float64)
 
     def fill(self, array: Array) -> Fill:
         spec = self._spec
@@ -97,14 +101,22 @@ class _FeatureWriter:
             raise TensorError(
                 f"input {self.edge.name!r} must be {spec.shape} float32, got {tuple(array.shape)} {array.dtype}"
             )
-        if not np.isfinite(array).all():
-            raise TensorError(f"input {self.edge.name!r} holds a NaN or an infinity")
-        stored = quantise(array.astype(np.float32, copy=False), spec).reshape(spec.shape)
+        if spec.scale is None:
+            if not np.isfinite(array).all():
+                raise self._not_finite()
+            stored = array.reshape(spec.shape)
+            return lambda target: np.copyto(target, stored, casting="same_kind")
+        # quantise() without its new arrays: they pushed a small network's weights out of the cache
+        real = np.divide(array.reshape(spec.shape), spec.scale, out=self._scratch, dtype=np.float64)
+        if not np.isfinite(real.sum()):  # float32 values: their float64 sum cannot overflow
+            raise self._not_finite()
+        np.rint(real, out=real)
+        np.maximum(real, self._least, out=real)
+        np.minimum(real, self._most, out=real)
+        return lambda target: np.add(real, spec.zero_point, out=target, casting="unsafe")
 
-        def fill(target: Array) -> None:
-            np.copyto(target, stored, casting="same_kind")
-
-        return fill
+    def _not_finite(self) -> TensorError:
+        return TensorError(f"input {self.edge.name!r} holds a NaN or an infinity")
 
 
 def quantise(values: NDArray[np.float32], spec: TensorSpec) -> Array:
