@@ -40,7 +40,7 @@ class EdgeEngine:
         spec = engine.inputs[0]
         self._tensor = spec.name
         self._writer: Writer = (
-            PixelWriter(spec, input) if isinstance(input, ImageInput) else _FeatureWriter(spec, input)
+            PixelWriter(spec, input) if isinstance(input, ImageInput) else FeatureWriter(spec, input)
         )
         self.inputs = (self._writer.edge,)
         self.outputs = tuple(TensorSpec(out.name, out.shape, "float32") for out in engine.outputs)
@@ -75,8 +75,11 @@ class EdgeEngine:
         self.close()
 
 
-class _FeatureWriter:
-    """Float32 features into a float or integer tensor. Axes of length 1 may be left out or added."""
+class FeatureWriter:
+    """Float32 features into a float or integer tensor, as quantise() does. Axes of length 1 may be left out or added.
+
+    What fill() gives holds until the next fill(): both write into one scratch array.
+    """
 
     def __init__(self, spec: TensorSpec, input: LogMelInput) -> None:
         if _without_ones(spec.shape) != _without_ones((input.frames, input.mels)):
@@ -113,7 +116,11 @@ class _FeatureWriter:
         np.rint(real, out=real)
         np.maximum(real, self._least, out=real)
         np.minimum(real, self._most, out=real)
-        return lambda target: np.add(real, spec.zero_point, out=target, casting="unsafe")
+
+        def fill(target: Array) -> None:
+            np.add(real, spec.zero_point, out=target, casting="unsafe")
+
+        return fill
 
     def _not_finite(self) -> TensorError:
         return TensorError(f"input {self.edge.name!r} holds a NaN or an infinity")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgeai.bundle.manifest import ImageInput
-from edgeai.engines.edges import dequantise, quantise
+from edgeai.bundle.manifest import ImageInput, LogMelInput
+from edgeai.engines.edges import FeatureWriter, dequantise, quantise
 from edgeai.engines.pixels import PixelWriter, pixel_table
 from edgeai.types import TensorSpec
 
@@ -110,3 +110,31 @@ def test_pixels_and_quantise_agree(case):
         return
     real = (np.arange(256, dtype=np.float32)[:, None] - np.float32(contract.mean)) / np.float32(contract.std)
     assert np.array_equal(pixel_table(spec, contract), quantise(real, spec))
+
+
+features = hnp.arrays(
+    np.float32,
+    (6, 5),
+    elements=st.floats(width=32, allow_nan=False, allow_infinity=False) | st.floats(-50, 50, width=32),
+)
+
+
+@given(integer_specs((1, 6, 5, 1)), features)
+def test_features_are_written_as_quantise_says_each_time(spec, values):
+    contract = LogMelInput(
+        sample_rate_hz=16000,
+        window_samples=480,
+        hop_samples=160,
+        fft_size=512,
+        mels=5,
+        low_hz=60,
+        high_hz=7600,
+        frames=6,
+    )
+    target = np.full(spec.shape, 7, spec.dtype)
+    kept = values.copy()
+    fill = FeatureWriter(spec, contract).fill(values)
+    for _ in range(2):
+        fill(target)
+        assert np.array_equal(target, quantise(values, spec).reshape(spec.shape))
+    assert np.array_equal(values, kept)
