@@ -48,16 +48,33 @@ def at_width(recipe: Recipe, multiplier: float) -> Recipe:
     return recipe.model_copy(update={"network": recipe.network.model_copy(update={"params": params})})
 
 
-def sweep(name: str, widths: Sequence[float], *, data: Path, work: Path) -> Rows:
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """`steps` of training in place of its own."""
+    passes = [
+        one.model_copy(update={"fit": one.fit.model_copy(update={"steps": steps})})
+        if one.kind == "train"
+        else one
+        for one in recipe.passes
+    ]
+    return recipe.model_copy(update={"passes": tuple(passes)})
+
+
+def sweep(name: str, widths: Sequence[float], *, data: Path, work: Path, steps: int | None = None) -> Rows:
+    """The rows of one set. steps: of training, fewer than the recipe's where it would take hours; alike for all widths."""
     recipe = load_part(name, "baseline", seed=1)
+    own_width = recipe.network.params["multiplier"]
+    if steps is not None:
+        recipe = with_steps(recipe, steps)
     rows = []
     for multiplier in sorted(widths):
-        own = multiplier == recipe.network.params["multiplier"]
-        out = work / f"{name}-1" / ("baseline" if own else f"baseline-x{multiplier:g}")
+        suffix = "" if multiplier == own_width else f"-x{multiplier:g}"
+        suffix += "" if steps is None else f"-{steps}-steps"
+        out = work / f"{name}-1" / f"baseline{suffix}"
         made = made_bundle(at_width(recipe, multiplier), data=SETS[name].data_root(data, work), out=out)
         last = made.manifest.provenance["passes"][-1]
         kept = ("parameters", "macs", "bytes", "metric", "value", "ci95", "n")
-        rows.append({"multiplier": multiplier} | {key: last[key] for key in kept})
+        trained = next(one.fit.steps for one in recipe.passes if one.kind == "train")
+        rows.append({"multiplier": multiplier, "steps": trained} | {key: last[key] for key in kept})
         print_note(f"{name} at {multiplier:g}: {last['metric']} {last['value']}")
     return rows
 
@@ -107,6 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=lambda text: tuple(float(v) for v in text.split(",")),
         default=(0.5, 0.75, 1.0, 1.5),
     )
+    parser.add_argument(
+        "--steps", type=int, help="of training, in place of the recipe's: for all widths alike"
+    )
     parser.add_argument("--work", type=Path, default=Path("out/bench_compress"))
     parser.add_argument("--write", action="store_true", help="keep the rows in widths.json")
     parser.add_argument("--table", action="store_true", help="only print what widths.json holds")
@@ -122,7 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         start_tensorflow()
         try:
-            sweeps = {name: sweep(name, args.widths, data=args.data, work=args.work) for name in args.only}
+            sweeps = {
+                name: sweep(name, args.widths, data=args.data, work=args.work, steps=args.steps)
+                for name in args.only
+            }
         except EdgeError as error:
             print_note(f"bench_widths: error: {error}")
             return error.exit_code

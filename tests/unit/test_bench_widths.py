@@ -44,6 +44,14 @@ def test_a_recipe_at_another_width_differs_in_nothing_else(bench):
     assert other == recipe.model_dump()
 
 
+def test_fewer_steps_are_those_of_training_alone(bench):
+    recipe = bench.load_part("commands", "baseline", seed=1)
+    other = bench.with_steps(recipe, 100)
+    assert [one.kind for one in other.passes] == [one.kind for one in recipe.passes]
+    assert other.passes[0].fit.steps == 100
+    assert other.passes[0].fit.learning_rate == recipe.passes[0].fit.learning_rate
+
+
 def test_the_table_needs_no_data(bench, capsys):
     assert bench.main(["--table"]) == 0
     assert "narrowest" in capsys.readouterr().out
