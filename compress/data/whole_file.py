@@ -25,10 +25,10 @@ def write_whole(path: Path, content: str | bytes) -> Path:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, what: str = "") -> Iterator[Path]:
     """A file to write beside `path`, of the same suffix, which takes its place at the end; whatever stops the work removes it.
 
-    Raises DataError where it cannot be written.
+    what: it is, for the message. Raises DataError where it cannot be written.
     """
     part = path.with_name(f".part-{path.name}")
     try:
@@ -38,7 +38,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, EdgeError):
             raise
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(f"{what} {path}".lstrip(), error) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -60,7 +60,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, EdgeError):
             raise
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(str(path), error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -70,14 +70,14 @@ def check_free(path: Path) -> None:
     try:
         taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(str(path), error) from error
     if taken or not path.name:
         raise DataError(f"{path} is there already", next_step="choose a new place, or remove it")
 
 
-def _cannot_write(path: Path, error: OSError) -> DataError:
+def _cannot_write(what: str, error: OSError) -> DataError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return DataError(
-        f"{path} cannot be written: {error.strerror or error}",
+        f"{what} cannot be written: {error.strerror or error}",
         next_step="free some space, or choose another folder" if full else "",
     )

@@ -11,6 +11,7 @@ from compress.passes.bench import Bench
 from compress.passes.settings import ExportPass, QuantizePass
 from compress.quantize.ranges import narrow_silu_ranges
 from compress.quantize.tflite import convert_tflite, float_tensors
+from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
 
 RANGE_INPUTS = 16  # enough for a percentile over every position of a feature map
@@ -40,10 +41,8 @@ def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidat
         if kind == "onnx":
             export_onnx(candidate.network, path)
             files.append(EngineFile(path, "onnx", "float32"))
-        elif precision == "float16":
-            write_whole(path, convert_tflite(candidate.network, "float16"))
-            files.append(EngineFile(path, "tflite", "float16"))
         else:
-            write_whole(path, convert_tflite(candidate.network, "float32"))
-            files.append(EngineFile(path, "tflite", "float32"))
+            floats: Precision = "float16" if precision == "float16" else "float32"
+            write_whole(path, convert_tflite(candidate.network, floats))
+            files.append(EngineFile(path, "tflite", floats))
     return replace(candidate, files=tuple(files))

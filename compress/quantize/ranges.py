@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.quantize.slim import pack_model
+from compress.quantize.slim import pack_model, unpack_model
 
 SILU_FLAT_BELOW = -8.0
 SILU_LEAST = -0.2785  # the smallest value of x * sigmoid(x)
@@ -35,7 +35,7 @@ class _Silu:
 
 class _Graph:
     def __init__(self, model: Any) -> None:
-        from tensorflow.lite.python import schema_py_generated as schema
+        from ai_edge_litert import schema_py_generated as schema
 
         self.model = model
         self.graph = model.subgraphs[0]
@@ -111,7 +111,7 @@ class _Graph:
                 self._rescale_bias(int(operator.inputs[2]), before / after)
 
     def _rescale_bias(self, tensor: int, factor: float) -> None:
-        from tensorflow.lite.python import schema_py_generated as schema
+        from ai_edge_litert import schema_py_generated as schema
 
         if tensor < 0:
             return
@@ -138,9 +138,7 @@ def narrow_silu_ranges(flatbuffer: bytes, inputs: Iterable[NDArray[np.float32]])
 
     inputs: some calibration inputs (1, ...) as the float network takes them. A model without SiLU comes back as it is.
     """
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    graph = _Graph(flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer)))
+    graph = _Graph(unpack_model(flatbuffer))
     silus = list(graph.silus())
     if not silus:
         return flatbuffer, 0

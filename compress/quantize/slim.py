@@ -28,9 +28,8 @@ class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
         self._written: dict[tuple[str, bytes], int] = {}
 
     def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 (the library's name)
-        if (
-            x.dtype == np.uint8
-        ):  # weights: the converter wrote equal ones once, and kernels may key on where they lie
+        # weights: the converter wrote equal ones once, and kernels may key on where they lie
+        if x.dtype == np.uint8:
             return self._aligned(x.tobytes())
         key = (x.dtype.str, x.tobytes())
         if key not in self._written:
@@ -53,17 +52,22 @@ class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
 
 def slim_tflite(flatbuffer: bytes) -> bytes:
     """The same model in fewer bytes. What is too large for the builder (1 GiB) comes back as it is."""
-    from ai_edge_litert import schema_py_generated as schema
-
     if len(flatbuffer) > MAX_BYTES:
         return flatbuffer
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
+    model = unpack_model(flatbuffer)
     for graph in model.subgraphs:
         ends = {int(tensor) for tensor in (*graph.inputs, *graph.outputs)}
         for number, tensor in enumerate(graph.tensors):
             if number not in ends and tensor.name is not None:  # those of inputs and outputs are looked up
                 tensor.name = tensor.name.split(b";")[0][:MAX_NAME]
     return pack_model(model)
+
+
+def unpack_model(flatbuffer: bytes) -> Any:
+    """A schema_py_generated.ModelT, to be changed and packed again."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
 
 
 def pack_model(model: Any) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from compress.data.whole_file import whole_file
 from compress.report.html import Html, cards, fold, pairs, paragraph, picture, section, side_by_side, table
 from compress.report.svg import bar_chart, dot_chart
 from edgeai.errors import EdgeError
@@ -92,13 +92,6 @@ def write_page(
         raise EdgeError(
             f"the page {path} would have {len(data):,} bytes, at most {MAX_PAGE_BYTES:,} are written"
         )
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, what="the page") as part:
         part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise EdgeError(f"the page {path} cannot be written: {error.strerror or error}") from error
     return path

@@ -14,7 +14,7 @@ import json
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,6 @@ class BenchSet:
 
     folder: str
     targets: tuple[float, float]
-    max_drop: float = 0.01
     prepare: Callable[[Path], None] | None = None
 
     def data_root(self, data: Path, work: Path) -> Path:
@@ -93,7 +92,7 @@ SETS = {
 
 def run_set(name: str, seed: int, data: Path, work: Path) -> dict[str, Any]:
     """The record of one set and seed, from --work where it is there."""
-    known = work / f"{name}-{seed}.json"
+    known = _record_file(work, name, seed)
     recipes = [(RECIPES / f"{name}-{part}.toml").read_text() for part in ("baseline", "small")]
     if known.is_file():
         record: dict[str, Any] = json.loads(known.read_text())
@@ -101,8 +100,8 @@ def run_set(name: str, seed: int, data: Path, work: Path) -> dict[str, Any]:
             return record
     given = SETS[name]
     data = given.data_root(data, work)
-    here = work / f"{name}-{seed}"
-    baseline = made_bundle(load_part(name, "baseline", seed=seed), data=data, out=here / "baseline")
+    here = known.with_suffix("")
+    made_bundle(load_part(name, "baseline", seed=seed), data=data, out=here / "baseline")
     small = load_part(name, "small", seed=seed)
     network = small.network.model_copy(update={"init": str((here / "baseline").resolve())})
     compressed = run_recipe(
@@ -112,15 +111,13 @@ def run_set(name: str, seed: int, data: Path, work: Path) -> dict[str, Any]:
         work=here / "small-work",
         control=True,
     )
-    control = load_bundle(str(here / "small-work" / "control" / "bundle"))
-    record = _measure(baseline, compressed.bundle, control, data / given.folder)
+    sides = _sides(here)
+    record = _measure(sides, data / given.folder)
     record |= {
         "set": name,
         "seed": seed,
         "recipes": recipes,
-        "seconds": {
-            kind: _seconds(made) for kind, made in (("baseline", baseline), ("small", compressed.bundle))
-        },
+        "seconds": {side: _seconds(sides[side]) for side in ("baseline", "small")},
         "control_says": compressed.control.sentence() if compressed.control else "",
     }
     write_whole(known, json.dumps(record, indent=1))
@@ -138,6 +135,17 @@ def made_bundle(recipe: Recipe, *, data: Path, out: Path) -> Bundle:
     return run_recipe(recipe, data_root=data, out=out, work=out.with_name(out.name + "-work")).bundle
 
 
+def _record_file(work: Path, name: str, seed: int) -> Path:
+    """Beside the folder of the same name, which holds what was made."""
+    return work / f"{name}-{seed}.json"
+
+
+def _sides(here: Path) -> dict[str, Bundle]:
+    """What is compared, below `here`, in the order of SIDES."""
+    folders = {"baseline": "baseline", "small": "small", "control": "small-work/control/bundle"}
+    return {side: load_bundle(str(here / folders[side])) for side in SIDES}
+
+
 def _seconds(bundle: Bundle) -> int:
     return round(sum(float(row["seconds"]) for row in bundle.manifest.provenance["passes"]))
 
@@ -147,13 +155,13 @@ def load_part(name: str, part: str, *, seed: int) -> Recipe:
     return load_recipe(RECIPES / f"{name}-{part}.toml").model_copy(update={"seed": seed})
 
 
-def _measure(baseline: Bundle, small: Bundle, control: Bundle, folder: Path) -> dict[str, Any]:
+def _measure(sides: Mapping[str, Bundle], folder: Path) -> dict[str, Any]:
     made: dict[str, Evaluated] = {}
-    for side, bundle in (("baseline", baseline), ("small", small), ("control", control)):
+    for side, bundle in sides.items():
         entry = bundle.engine_file("tflite", SIDES[side])
         made[side] = evaluate_engine(bundle, entry, folder, "test", iou=0.5)
     record: dict[str, Any] = {side: one.to_json() for side, one in made.items()}
-    _time(record, [baseline, small, control])
+    _time(record, sides)
     record["size_ratio"] = round(made["baseline"].cost.bytes / made["small"].cost.bytes, 2)
     for against in ("baseline", "control"):
         gap = pair_up(made[against], made["small"]).difference
@@ -161,15 +169,12 @@ def _measure(baseline: Bundle, small: Bundle, control: Bundle, folder: Path) -> 
     return record
 
 
-def _time(record: dict[str, Any], bundles: Sequence[Bundle]) -> None:
-    """Set the latencies of `record`, of the three sides' bundles."""
-    files = [
-        (bundle, bundle.engine_file("tflite", precision))
-        for bundle, precision in zip(bundles, SIDES.values(), strict=True)
-    ]
+def _time(record: dict[str, Any], sides: Mapping[str, Bundle]) -> None:
+    """Set the latencies of `record`, all sides by turns."""
+    files = [(bundle, bundle.engine_file("tflite", SIDES[side])) for side, bundle in sides.items()]
     for key, ratio, bare in (("ms_p50", "latency_ratio", True), ("run_ms_p50", "run_ratio", False)):
         times = time_by_turns(files, bare=bare)
-        for side, ms in zip(SIDES, times, strict=True):
+        for side, ms in zip(sides, times, strict=True):
             record[side][key] = round(float(np.median(ms)), 5)
         ratios = np.median(times[0], axis=1) / np.median(times[1], axis=1)
         record[ratio] = [round(float(v), 3) for v in np.percentile(ratios, (50, 10, 90))]
@@ -177,10 +182,9 @@ def _time(record: dict[str, Any], bundles: Sequence[Bundle]) -> None:
 
 def time_again(record: dict[str, Any], work: Path) -> dict[str, Any]:
     """The record with the latencies of now; everything else stays."""
-    here = work / f"{record['set']}-{record['seed']}"
-    folders = (here / "baseline", here / "small", here / "small-work" / "control" / "bundle")
-    _time(record, [load_bundle(str(folder)) for folder in folders])
-    write_whole(work / f"{record['set']}-{record['seed']}.json", json.dumps(record, indent=1))
+    known = _record_file(work, record["set"], record["seed"])
+    _time(record, _sides(known.with_suffix("")))
+    write_whole(known, json.dumps(record, indent=1))
     return record
 
 
@@ -198,7 +202,7 @@ def time_by_turns(files: Sequence[tuple[Bundle, Any]], *, bare: bool = False) ->
             spec = engine.inputs[0]
             array = rng.integers(0, 256, spec.shape) if spec.dtype == "uint8" else rng.random(spec.shape)
             given = {spec.name: array.astype(spec.dtype)}
-            engine.run(given)
+            engine.run(given)  # also the native call then runs on it
             calls.append(
                 engine.engine.bare_call() if bare else lambda engine=engine, given=given: engine.run(given)
             )
@@ -256,6 +260,14 @@ def _report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def set_names(text: str) -> tuple[str, ...]:
+    """Names of SETS with commas between, as an argparse type."""
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in SETS]:
+        raise argparse.ArgumentTypeError(f"there is no set {unknown[0]!r}; there are {', '.join(SETS)}")
+    return names
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -263,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, required=True, help="the folder that holds deeppcb and the others"
     )
-    parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=tuple(SETS))
+    parser.add_argument("--only", type=set_names, default=tuple(SETS))
     parser.add_argument(
         "--seeds", type=lambda text: tuple(int(v) for v in text.split(",")), default=(1, 2, 3)
     )
@@ -276,9 +288,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
-    unknown = [name for name in args.only if name not in SETS]
-    if unknown:
-        parser.error(f"there is no set {unknown[0]!r}; there are {', '.join(SETS)}")
     start_tensorflow()
     args.work.mkdir(parents=True, exist_ok=True)
     try:

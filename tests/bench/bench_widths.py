@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.bench_compress import RECIPES, SETS, load_part, made_bundle
+from bench.bench_compress import RECIPES, SETS, load_part, made_bundle, set_names
 
 from compress.data.whole_file import write_whole
 from compress.quiet import start_tensorflow
@@ -65,6 +65,7 @@ def sweep(name: str, widths: Sequence[float], *, data: Path, work: Path, steps: 
     own_width = recipe.network.params["multiplier"]
     if steps is not None:
         recipe = with_steps(recipe, steps)
+    trained = next(one.fit.steps for one in recipe.passes if one.kind == "train")
     rows = []
     for multiplier in sorted(widths):
         suffix = "" if multiplier == own_width else f"-x{multiplier:g}"
@@ -73,7 +74,6 @@ def sweep(name: str, widths: Sequence[float], *, data: Path, work: Path, steps: 
         made = made_bundle(at_width(recipe, multiplier), data=SETS[name].data_root(data, work), out=out)
         last = made.manifest.provenance["passes"][-1]
         kept = ("parameters", "macs", "bytes", "metric", "value", "ci95", "n")
-        trained = next(one.fit.steps for one in recipe.passes if one.kind == "train")
         rows.append({"multiplier": multiplier, "steps": trained} | {key: last[key] for key in kept})
         print_note(f"{name} at {multiplier:g}: {last['metric']} {last['value']}")
     return rows
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="the folder that holds deeppcb and the others")
-    parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=("deeppcb", "commands"))
+    parser.add_argument("--only", type=set_names, default=("deeppcb", "commands"))
     parser.add_argument(
         "--widths",
         type=lambda text: tuple(float(v) for v in text.split(",")),
@@ -132,9 +132,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="only print what widths.json holds")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
-    unknown = [name for name in args.only if name not in SETS]
-    if unknown:
-        parser.error(f"there is no set {unknown[0]!r}; there are {', '.join(SETS)}")
     if args.table:
         sweeps = read_widths()
     elif args.data is None:

@@ -33,10 +33,7 @@ ROW = {
 
 
 @pytest.fixture(scope="module")
-def bench():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
+def bench(keras):
     from bench import bench_peers
 
     return bench_peers

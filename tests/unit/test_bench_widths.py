@@ -8,10 +8,7 @@ pytestmark = pytest.mark.compress
 
 
 @pytest.fixture(scope="module")
-def bench():
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
+def bench(keras):
     from bench import bench_widths
 
     return bench_widths

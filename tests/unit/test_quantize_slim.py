@@ -9,14 +9,10 @@ pytestmark = pytest.mark.compress
 
 
 @pytest.fixture(scope="module")
-def plain():
+def plain(keras):
     """An int8 file as TensorFlow's converter writes it, of a network with depthwise and plain convolutions."""
     import compress.quantize.tflite as module
     from compress.networks.classifier import cnn_classifier
-    from compress.quiet import start_tensorflow
-
-    start_tensorflow()
-    import keras
 
     keras.utils.set_random_seed(0)
     network = cnn_classifier(height=32, width=32, classes=4, multiplier=0.5)
@@ -42,12 +38,6 @@ def run_model(content, count=3):
     return outputs, runner
 
 
-def opened(content):
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-
-
 def test_every_output_is_the_same_to_the_bit_in_a_smaller_file(plain):
     from compress.quantize.slim import slim_tflite
 
@@ -67,9 +57,9 @@ def test_inputs_outputs_and_signatures_keep_their_names(plain):
 
 
 def test_scales_zero_points_and_weights_stay_tensor_by_tensor(plain):
-    from compress.quantize.slim import slim_tflite
+    from compress.quantize.slim import slim_tflite, unpack_model
 
-    before, after = opened(plain), opened(slim_tflite(plain))
+    before, after = unpack_model(plain), unpack_model(slim_tflite(plain))
     for was, now in zip(before.subgraphs[0].tensors, after.subgraphs[0].tensors, strict=True):
         np.testing.assert_array_equal(was.shape, now.shape)
         np.testing.assert_array_equal(was.quantization.scale, now.quantization.scale)
