@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -228,8 +229,24 @@ def test_the_fingerprint_changes_with_recipe_and_data(tmp_path):
     first = run_fingerprint(recipe, tmp_path)
     assert first == run_fingerprint(recipe, tmp_path)
     assert first != run_fingerprint(parse_recipe(squares_recipe(steps=41), where="here"), tmp_path)
-    (folder / "instances_train.json").write_text('{"more": 1}')
+    os.utime(folder / "instances_train.json", (1, 1))  # unpacked anew
+    assert first == run_fingerprint(recipe, tmp_path)
+    (folder / "instances_train.json").write_text("[]")
     assert first != run_fingerprint(recipe, tmp_path)
+
+
+def test_a_fingerprint_reads_no_more_than_its_share(tmp_path, monkeypatch):
+    from compress import record
+
+    monkeypatch.setattr(record, "_MAX_READ", 2)
+    folder = tmp_path / "squares"
+    folder.mkdir()
+    (folder / "instances_train.json").write_text("{}")
+    (folder / "long.mp4").write_bytes(b"film")
+    recipe = parse_recipe(squares_recipe(), where="here")
+    first = record.run_fingerprint(recipe, tmp_path)
+    os.utime(folder / "long.mp4", (1, 1))
+    assert first != record.run_fingerprint(recipe, tmp_path)
 
 
 def test_the_fingerprint_changes_with_a_teacher(tmp_path):
