@@ -57,10 +57,22 @@ def slim_tflite(flatbuffer: bytes) -> bytes:
     model = unpack_model(flatbuffer)
     for graph in model.subgraphs:
         ends = {int(tensor) for tensor in (*graph.inputs, *graph.outputs)}
+        taken = {graph.tensors[number].name for number in ends}
         for number, tensor in enumerate(graph.tensors):
             if number not in ends and tensor.name is not None:  # those of inputs and outputs are looked up
-                tensor.name = tensor.name.split(b";")[0][:MAX_NAME]
+                tensor.name = _unlike(tensor.name.split(b";")[0][:MAX_NAME], taken)
+                taken.add(tensor.name)
     return pack_model(model)
+
+
+def _unlike(name: bytes, taken: set[bytes]) -> bytes:
+    """`name`, numbered where it is taken: other tools tell tensors apart by their names (tf2onnx, onnx2tf)."""
+    if name not in taken:
+        return name
+    number = 2
+    while (numbered := b"%s_%d" % (name, number)) in taken:
+        number += 1
+    return numbered
 
 
 def unpack_model(flatbuffer: bytes) -> Any:
