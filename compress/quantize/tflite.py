@@ -11,30 +11,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.networks.signature import constant_function, input_shapes
+from compress.quantize.calibrate import CalibrationRule, calibrate
+from compress.quantize.integer import quantize_ranges
+from compress.quantize.observe import Sample
 from compress.quantize.slim import slim_tflite
 from compress.quiet import quiet_stderr
 from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
 
-Sample = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
-
 
 def convert_tflite(
-    network: Any, precision: Precision, representative: Iterable[Sample] | None = None
+    network: Any,
+    precision: Precision,
+    representative: Iterable[Sample] | None = None,
+    *,
+    rule: CalibrationRule = "min-max",
+    progress: bool = False,
 ) -> bytes:
     """A Keras model as a TFLite flatbuffer, batch 1, nothing in it twice.
 
     precision: "float32"; "float16" (weights); "dynamic" (int8 weights, float activations); "int8" (weights per channel,
     activations, inputs and outputs: needs `representative` inputs, (1, ...) arrays, or {input name: array} for a network
-    of several inputs). Raises PassError where the converter fails, where int8 is asked of recurrent layers, where there
-    is no representative input, or where one has another shape than the network.
+    of several inputs, whose ranges are taken by `rule`). progress: show how far calibration is. Raises PassError where the
+    converter fails, where int8 is asked of recurrent layers, where there is no representative input, or where one has
+    another shape than the network.
     """
+    if precision != "int8":
+        return slim_tflite(_converted(network, precision, precision))
+    _refuse_loops(network)
+    samples = checked_samples(representative, input_shapes(network))
+    floats = slim_tflite(_converted(network, "float32", precision))
+    return quantize_ranges(floats, calibrate(floats, samples, rule, progress=progress))
+
+
+def _converted(network: Any, precision: Precision, asked: Precision) -> bytes:
+    """By TensorFlow's converter: float32, float16 or dynamic. asked: what it is on the way to."""
     import tensorflow as tf
 
-    shapes = input_shapes(network)
-    if precision == "int8":
-        _refuse_loops(network)
-    samples = _checked(representative, shapes) if precision == "int8" else []
     try:
         with tempfile.TemporaryDirectory() as folder, quiet_stderr():
             _save(network, folder)
@@ -43,14 +56,10 @@ def convert_tflite(
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
-            if precision == "int8":
-                converter.representative_dataset = lambda: iter(samples)
-                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-                converter.inference_input_type = converter.inference_output_type = tf.int8
-            return slim_tflite(bytes(converter.convert()))
+            return bytes(converter.convert())
     except Exception as error:  # the converter and TensorFlow raise whatever they like
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PassError(f"the TFLite converter failed ({precision}): {first[:200]}") from error
+        raise PassError(f"the TFLite converter failed ({asked}): {first[:200]}") from error
 
 
 def _save(network: Any, folder: str) -> None:
@@ -79,9 +88,14 @@ def _refuse_loops(network: Any) -> None:
             )
 
 
-def _checked(
+def checked_samples(
     representative: Iterable[Sample] | None, shapes: Mapping[str, tuple[int, ...]]
 ) -> list[dict[str, NDArray[np.float32]]]:
+    """Calibration inputs by the names of a network's inputs.
+
+    Raises PassError where there is none, where one has another shape than the network takes, NaN or infinity in it, or where
+    they are constant.
+    """
     samples: list[dict[str, NDArray[np.float32]]] = []
     for given in representative or ():
         named = given if isinstance(given, Mapping) else {next(iter(shapes)): given}

@@ -13,16 +13,17 @@ pytestmark = pytest.mark.compress
 @pytest.fixture(scope="module")
 def plain(keras):
     """An int8 file as TensorFlow's converter writes it, of a network with depthwise and plain convolutions."""
-    import compress.quantize.tflite as module
     from compress.networks.classifier import cnn_classifier
+    from compress.quantize import integer, tflite
 
     keras.utils.set_random_seed(0)
     network = cnn_classifier(height=32, width=32, classes=4, multiplier=0.5)
     rng = np.random.default_rng(0)
     samples = [rng.random((1, 32, 32, 3)).astype(np.float32) for _ in range(4)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "slim_tflite", lambda content: content)
-        return module.convert_tflite(network, "int8", samples)
+        for module in (integer, tflite):
+            patch.setattr(module, "slim_tflite", lambda content: content)
+        return tflite.convert_tflite(network, "int8", samples)
 
 
 def run_model(content, count=3):

@@ -1,0 +1,189 @@
+"""A TFLite model as operations and tensors whose numbers can be read and written.
+
+Every quantization of ours works on this form: batch norms are folded, activations are fused, and what came from Keras,
+SavedModel or ONNX looks alike. Only the first subgraph is looked at; loops have more and are refused by who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.quantize.slim import pack_model, unpack_model
+
+Array = NDArray[Any]
+# operations with weights, and the axis of the weights that is the output's channel
+WEIGHT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
+# which of an operation's inputs are its data, its weights and its biases
+_WEIGHTED_INPUTS = {"TRANSPOSE_CONV": (2, 1, 3)}
+_FLOAT32, _INT8 = 0, 9  # schema.TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation. kind: as the schema calls it ("CONV_2D"). inputs, outputs: tensor numbers, -1 where one is left out.
+    options: the schema's table of its settings, None where it has none.
+    """
+
+    number: int
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Any
+
+    @property
+    def weighted(self) -> tuple[int, int, int] | None:
+        """(data, weights, biases) as tensor numbers, biases -1 where there are none; None for an operation without weights."""
+        if self.kind not in WEIGHT_AXIS:
+            return None
+        at = _WEIGHTED_INPUTS.get(self.kind, (0, 1, 2))
+        data, weights, biases = (self.inputs[i] if i < len(self.inputs) else -1 for i in at)
+        return data, weights, biases
+
+
+class TFLiteGraph:
+    """What a flatbuffer holds, to be changed and packed again."""
+
+    def __init__(self, flatbuffer: bytes) -> None:
+        self.model = unpack_model(flatbuffer)
+        self._graph = self.model.subgraphs[0]
+        names = _builtin_names()
+        codes = [
+            names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
+            for code in self.model.operatorCodes
+        ]
+        self.steps = tuple(
+            Step(
+                number,
+                codes[operator.opcodeIndex],
+                tuple(int(t) for t in operator.inputs),
+                tuple(int(t) for t in operator.outputs),
+                operator.builtinOptions,
+            )
+            for number, operator in enumerate(self._graph.operators)
+        )
+
+    # -- wiring
+
+    @property
+    def subgraphs(self) -> int:
+        return len(self.model.subgraphs)
+
+    @cached_property
+    def inputs(self) -> tuple[int, ...]:
+        return tuple(int(t) for t in self._graph.inputs)
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        return tuple(int(t) for t in self._graph.outputs)
+
+    @cached_property
+    def maker(self) -> dict[int, Step]:
+        """The operation that makes each computed tensor."""
+        return {tensor: step for step in self.steps for tensor in step.outputs}
+
+    @cached_property
+    def readers(self) -> dict[int, list[Step]]:
+        """The operations that read each tensor."""
+        readers: dict[int, list[Step]] = {}
+        for step in self.steps:
+            for tensor in dict.fromkeys(step.inputs):
+                readers.setdefault(tensor, []).append(step)
+        return readers
+
+    def weighted(self) -> Iterator[Step]:
+        """Operations whose weights are constants of the file."""
+        for step in self.steps:
+            wired = step.weighted
+            if wired is not None and self.constant(wired[1]) is not None:
+                yield step
+
+    def activations(self) -> list[int]:
+        """Float tensors that are given or computed, in the order in which they come about."""
+        made = [*self.inputs, *(tensor for step in self.steps for tensor in step.outputs)]
+        return [tensor for tensor in made if tensor >= 0 and self.tensor(tensor).type == _FLOAT32]
+
+    # -- tensors
+
+    def tensor(self, number: int) -> Any:
+        return self._graph.tensors[number]
+
+    def name(self, number: int) -> str:
+        return bytes(self.tensor(number).name or b"").decode("utf-8", "replace")
+
+    def shape(self, number: int) -> tuple[int, ...]:
+        shape = self.tensor(number).shape
+        return () if shape is None else tuple(int(side) for side in shape)
+
+    def constant(self, number: int) -> Array | None:
+        """A tensor's value where the file holds it; a copy. None for what is computed, and for types other than float32,
+        int8, int32 and int64.
+        """
+        if number < 0:
+            return None
+        tensor = self.tensor(number)
+        kind = {0: np.float32, 2: np.int32, 4: np.int64, 9: np.int8}.get(tensor.type)
+        data = self.model.buffers[tensor.buffer].data if tensor.buffer else None
+        if data is None or kind is None:
+            return None
+        values: Array = np.frombuffer(np.asarray(data, np.uint8).tobytes(), kind)
+        return values.reshape(self.shape(number)).copy()
+
+    def set_constant(self, number: int, values: Array) -> None:
+        """Write a constant anew, in a buffer of its own: equal tensors may share one. Its type and shape stay."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        before = self.constant(number)
+        if before is None or before.shape != values.shape:
+            raise ValueError(f"tensor {self.name(number)!r} is no constant of shape {values.shape}")
+        self.set_bytes(number, np.ascontiguousarray(values, before.dtype).tobytes(), schema)
+
+    def set_bytes(self, number: int, content: bytes, schema: Any) -> None:
+        """Give a tensor a buffer of its own with this content."""
+        own = schema.BufferT()
+        own.data = np.frombuffer(content, np.uint8)
+        self.model.buffers.append(own)
+        self.tensor(number).buffer = len(self.model.buffers) - 1
+
+    def scales(self, number: int) -> tuple[Array, Array, int] | None:
+        """(scales, zero points, axis) of a quantized tensor; None where it is not."""
+        found = self.tensor(number).quantization
+        if found is None or found.scale is None or len(found.scale) == 0:
+            return None
+        scale = np.asarray(found.scale, np.float32)
+        zero = np.zeros(len(scale), np.int64) if found.zeroPoint is None else np.asarray(found.zeroPoint)
+        return scale, np.broadcast_to(zero.astype(np.int64), scale.shape), int(found.quantizedDimension)
+
+    def set_ranges(self, ranges: dict[int, tuple[float, float]]) -> None:
+        """Note what values each tensor takes, as the converter's quantizer reads it."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        for number, (low, high) in ranges.items():
+            noted = schema.QuantizationParametersT()
+            noted.min, noted.max = np.array([low], np.float32), np.array([high], np.float32)
+            self.tensor(number).quantization = noted
+
+    def to_bytes(self) -> bytes:
+        """The model as a flatbuffer, without the buffers that nothing points at any more."""
+        used = {tensor.buffer for graph in self.model.subgraphs for tensor in graph.tensors}
+        used |= {entry.buffer for entry in self.model.metadata or ()}
+        for number, buffer in enumerate(self.model.buffers):
+            if number not in used:
+                buffer.data = None
+        return pack_model(self.model)
+
+
+@cache
+def _builtin_names() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {
+        code: name
+        for name, code in vars(schema.BuiltinOperator).items()
+        if isinstance(code, int) and not name.startswith("_")
+    }
