@@ -150,6 +150,22 @@ class TFLiteGraph:
         self.model.buffers.append(own)
         self.tensor(number).buffer = len(self.model.buffers) - 1
 
+    def add_biases(self, step: Step, count: int) -> None:
+        """Give a layer that has none `count` biases of 0. `step` and the wiring stay as they were read: read the graph anew."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape = (
+            f"{self.name(step.outputs[0])}/biases".encode(),
+            np.array([count], np.int32),
+        )
+        tensor.type = _FLOAT32
+        self._graph.tensors.append(tensor)
+        number = len(self._graph.tensors) - 1
+        self.set_bytes(number, np.zeros(count, np.float32).tobytes(), schema)
+        operator = self._graph.operators[step.number]
+        operator.inputs = np.array([*step.inputs[:2], number], np.int32)
+
     def scales(self, number: int) -> tuple[Array, Array, int] | None:
         """(scales, zero points, axis) of a quantized tensor; None where it is not."""
         found = self.tensor(number).quantization
