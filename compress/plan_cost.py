@@ -19,7 +19,8 @@ TEACHER_SHARE = 1 / 3
 CONVERSION_S = 5.0
 # bytes of a TFLite file beside its weights: operators and tensors, and for int8 a scale and a zero point a channel
 LAYER_BYTES, INT8_LAYER_BYTES = 350, 900
-BYTES_PER_WEIGHT = {"int8": 1, "dynamic": 1, "float16": 2, "float32": 4}
+INTEGERS = ("int8", "int4", "int16x8")
+BYTES_PER_WEIGHT = {"int4": 0.5, "int8": 1, "int16x8": 1, "dynamic": 1, "float16": 2, "float32": 4}
 
 
 def time_step_s(network: Any, batch: int) -> float:
@@ -68,7 +69,8 @@ def written_bytes(settings: PassSettings, *, parameters: int, layers: int) -> in
     else:
         return 0
     return sum(
-        parameters * BYTES_PER_WEIGHT[name] + layers * (INT8_LAYER_BYTES if name == "int8" else LAYER_BYTES)
+        int(parameters * BYTES_PER_WEIGHT[name])
+        + layers * (INT8_LAYER_BYTES if name in INTEGERS else LAYER_BYTES)
         for name in precisions
     )
 

@@ -31,7 +31,7 @@ FILE_KINDS = (".keras", ".onnx", ".tflite")
 # the student's outputs that are logits of exclusive classes, so that probabilities in their place can be told
 EXCLUSIVE = ("class", "keyword", "symbols")
 # the best figures first: a teacher need not be small
-_PRECISIONS = ("float32", "float16", "dynamic", "int8")
+_PRECISIONS = ("float32", "float16", "int16x8", "dynamic", "int8", "int4")
 _OTHER = "take a teacher of the same labels and grid, or let it label the data"
 
 

@@ -23,9 +23,9 @@ from edgeai.errors import PassError
 from edgeai.hardware import read_hardware
 
 # the most that a format may be off, of a golden output's range: float formats only round, int8 steps add up
-LIMITS = {"float32": 0.002, "float16": 0.05, "dynamic": 0.5, "int8": 1.0}
+LIMITS = {"float32": 0.002, "float16": 0.05, "int16x8": 0.1, "dynamic": 0.5, "int8": 1.0, "int4": 1.0}
 # what other machines' kernels may add to the error that was measured here
-_SLACK = {"float32": 0.001, "float16": 0.01, "dynamic": 0.05, "int8": 0.05}
+_SLACK = {"float32": 0.001, "float16": 0.01, "int16x8": 0.01, "dynamic": 0.05, "int8": 0.05, "int4": 0.05}
 
 
 def write_candidate(

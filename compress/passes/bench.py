@@ -15,6 +15,8 @@ from compress.measure.cost import Cost, measure_cost
 from compress.measure.metric import Metric
 from compress.measure.scored import Scored
 from compress.passes.settings import QuantizePass
+from compress.quantize.post_training import quantize_network
+from compress.quantize.settings import NEEDS_INPUTS, PostTraining
 from compress.quantize.tflite import convert_tflite
 from compress.recipe import Recipe
 from compress.tasks.task import Batch, TrainingTask
@@ -96,8 +98,13 @@ class Bench:
         """Bytes and milliseconds of `network` as the engine file that the recipe ends with."""
         precision = self.final_precision
         path = self.work / f"cost-{precision}.tflite"
-        inputs = self.task.representative_inputs(COST_CALIBRATION) if precision == "int8" else None
-        write_whole(path, convert_tflite(network, precision, inputs))
+        inputs = self.task.representative_inputs(COST_CALIBRATION) if precision in NEEDS_INPUTS else None
+        if precision == "float32":
+            content = convert_tflite(network, precision)
+        else:
+            quick = PostTraining(precision=precision, rounding_steps=1)
+            content, _ = quantize_network(network, quick, inputs)
+        write_whole(path, content)
         try:
             with EdgeEngine(open_model_file(path, threads=1), self.recipe.input) as engine:
                 return measure_cost(engine, path)

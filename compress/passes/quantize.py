@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
 
 from compress.candidate import Candidate, EngineFile
@@ -9,27 +10,48 @@ from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
 from compress.passes.bench import Bench
 from compress.passes.settings import ExportPass, QuantizePass
-from compress.quantize.ranges import narrow_silu_ranges
-from compress.quantize.tflite import convert_tflite, float_tensors
+from compress.quantize.check import not_done
+from compress.quantize.post_training import quantize_network
+from compress.quantize.settings import NEEDS_INPUTS
+from compress.quantize.slower import slower_note
+from compress.quantize.tflite import convert_tflite
 from edgeai.bundle.manifest import Precision
+from edgeai.console import print_note
 from edgeai.errors import PassError
-
-RANGE_INPUTS = 16  # enough for a percentile over every position of a feature map
+from edgeai.hardware import read_hardware
 
 
 def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Candidate:
-    """Convert to TFLite; for int8, refuse a file in which a float tensor is left."""
-    representative = (
-        bench.task.representative_inputs(settings.calibration) if settings.precision == "int8" else None
+    """Convert to TFLite; refuse a file in which anything is left of another type than asked for, and say where the precision
+    makes this machine slower.
+    """
+    inputs = (
+        bench.task.representative_inputs(settings.calibration) if settings.precision in NEEDS_INPUTS else None
     )
+    content, told = quantize_network(
+        candidate.network, settings.how, inputs, seed=bench.recipe.seed, progress=True
+    )
+    if left := not_done(content, settings.precision):
+        names = ", ".join(f"{one.name} ({one.part} {one.found})" for one in left[:3])
+        raise PassError(
+            f"{settings.precision} was asked for, but {len(left)} layers are something else: {names}",
+            next_step='take precision = "float16", or put another layer in their place',
+        )
     path = bench.work / f"{bench.recipe.name}-{settings.precision}.tflite"
-    content = convert_tflite(candidate.network, settings.precision, representative)
-    if settings.precision == "int8":
-        content, _ = narrow_silu_ranges(content, bench.task.representative_inputs(RANGE_INPUTS))
     write_whole(path, content)
-    if settings.precision == "int8" and (left := float_tensors(path)):
-        raise PassError(f"int8 was asked for, but {len(left)} tensors stayed float: {', '.join(left[:3])}")
-    return replace(candidate, files=(*candidate.files, EngineFile(path, "tflite", settings.precision)))
+    flags = read_hardware(ask_gpu=False).cpu_flags
+    if note := slower_note(settings.precision, machine=platform.machine(), cpu_flags=flags):
+        print_note(f"quantize: {note}")
+    notes = (
+        {**candidate.notes, "quantize": [*candidate.notes.get("quantize", []), told]}
+        if told
+        else candidate.notes
+    )
+    return replace(
+        candidate,
+        files=(*candidate.files, EngineFile(path, "tflite", settings.precision)),
+        notes=notes,
+    )
 
 
 def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidate:

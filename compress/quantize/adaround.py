@@ -9,11 +9,13 @@ for Post-Training Quantization"). A layer learns on what the layers before it, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.quantize.calibrate import nothing
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.linear import LinearStep, channel_scales, linear_steps, parameters, rounded
 from compress.quantize.observe import Observer, Sample
@@ -53,10 +55,12 @@ class Rounded:
     error: dict[str, tuple[float, float]]
 
 
-def adaround(flatbuffer: bytes, samples: Sequence[Sample], settings: Rounding) -> Rounded:
+def adaround(
+    flatbuffer: bytes, samples: Sequence[Sample], settings: Rounding, *, progress: bool = False
+) -> Rounded:
     """Round the weights of every convolution and dense layer of a float32 model; transposed convolutions stay as they are.
 
-    samples: inputs (1, ...) of training data, a hundred or so.
+    samples: inputs (1, ...) of training data, a hundred or so. progress: show a bar.
     """
     rng = np.random.default_rng(settings.seed)
     original = Observer(flatbuffer)
@@ -64,7 +68,7 @@ def adaround(flatbuffer: bytes, samples: Sequence[Sample], settings: Rounding) -
     linears = linear_steps(graph)
     scales: dict[int, Floats] = {}
     errors: dict[str, tuple[float, float]] = {}
-    with progress_bar("rounding", len(linears)) as advance:
+    with progress_bar("rounding", len(linears)) if progress else nullcontext(nothing) as advance:
         for linear in linears:
             rows, wanted = _examples(
                 linear, original, Observer(graph.to_bytes()), graph, samples, settings, rng

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.observe import Observer, Sample
+from compress.quantize.settings import CalibrationRule
 from edgeai.console import progress_bar
 from edgeai.errors import PassError
 
-CalibrationRule = Literal["min-max", "percentile", "mse", "entropy"]
 Range = tuple[float, float]
 Counts = NDArray[np.float64]
 BINS = 2048
@@ -66,7 +65,7 @@ def calibrate(
     tensors = graph.activations()
     observer = Observer(flatbuffer)
     rounds = 1 if rule == "min-max" else 2
-    with progress_bar("calibration", rounds * len(samples)) if progress else nullcontext(_nothing) as advance:
+    with progress_bar("calibration", rounds * len(samples)) if progress else nullcontext(nothing) as advance:
         extremes = _extremes(observer, graph, tensors, samples, advance)
         if rule == "min-max":
             return extremes
@@ -88,7 +87,7 @@ def calibrate(
     }
 
 
-def _nothing(_: int) -> None:
+def nothing(_: int) -> None:
     """In place of a bar."""
 
 

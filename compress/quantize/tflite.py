@@ -1,19 +1,19 @@
-"""Post-training quantization and conversion to TFLite, by TensorFlow's own converter; and whether it was done."""
+"""Conversion to TFLite by TensorFlow's own converter; int8 with ranges of our own calibration."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.networks.signature import constant_function, input_shapes
-from compress.quantize.calibrate import CalibrationRule, calibrate
+from compress.quantize.calibrate import calibrate
 from compress.quantize.integer import quantize_ranges
 from compress.quantize.observe import Sample
+from compress.quantize.settings import CalibrationRule
 from compress.quantize.slim import slim_tflite
 from compress.quiet import quiet_stderr
 from edgeai.bundle.manifest import Precision
@@ -31,21 +31,25 @@ def convert_tflite(
     """A Keras model as a TFLite flatbuffer, batch 1, nothing in it twice.
 
     precision: "float32"; "float16" (weights); "dynamic" (int8 weights, float activations); "int8" (weights per channel,
-    activations, inputs and outputs: needs `representative` inputs, (1, ...) arrays, or {input name: array} for a network
-    of several inputs, whose ranges are taken by `rule`). progress: show how far calibration is. Raises PassError where the
-    converter fails, where int8 is asked of recurrent layers, where there is no representative input, or where one has
-    another shape than the network.
+    activations, inputs and outputs); "int16x8" (int8 weights, int16 activations, float inputs and outputs). The last two
+    need `representative` inputs, (1, ...) arrays, or {input name: array} for a network of several inputs; those of int8
+    give ranges by `rule`. progress: show how far calibration is. int4 is made of int8 (compress.quantize.four_bits).
+
+    Raises PassError where the converter fails, where integers are asked of recurrent layers, where there is no
+    representative input, or where one has another shape than the network.
     """
-    if precision != "int8":
+    if precision not in ("int8", "int16x8"):
         return slim_tflite(_converted(network, precision, precision))
-    _refuse_loops(network)
+    refuse_loops(network)
     samples = checked_samples(representative, input_shapes(network))
+    if precision == "int16x8":
+        return slim_tflite(_converted(network, precision, precision, samples))
     floats = slim_tflite(_converted(network, "float32", precision))
     return quantize_ranges(floats, calibrate(floats, samples, rule, progress=progress))
 
 
-def _converted(network: Any, precision: Precision, asked: Precision) -> bytes:
-    """By TensorFlow's converter: float32, float16 or dynamic. asked: what it is on the way to."""
+def _converted(network: Any, precision: Precision, asked: Precision, samples: Sequence[Sample] = ()) -> bytes:
+    """By TensorFlow's converter: float32, float16, dynamic or int16x8. asked: what it is on the way to."""
     import tensorflow as tf
 
     try:
@@ -56,6 +60,11 @@ def _converted(network: Any, precision: Precision, asked: Precision) -> bytes:
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
+            if precision == "int16x8":
+                converter.representative_dataset = lambda: iter(samples)
+                converter.target_spec.supported_ops = [
+                    tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+                ]
             return bytes(converter.convert())
     except Exception as error:  # the converter and TensorFlow raise whatever they like
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -74,7 +83,7 @@ def _save(network: Any, folder: str) -> None:
     tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function())
 
 
-def _refuse_loops(network: Any) -> None:
+def refuse_loops(network: Any) -> None:
     """Calibrating a loop ends TensorFlow 2.21 with a segmentation fault. Written out step by step it converts, but all
     steps get the range of one: measured errors were 1 to 17 % of the output's range, in files four times as large.
     """
@@ -118,11 +127,3 @@ def checked_samples(
         if max(float(s[name].max()) for s in samples) == min(float(s[name].min()) for s in samples):
             raise PassError(f"the representative inputs are constant ({name}): they set no ranges")
     return samples
-
-
-def float_tensors(path: Path) -> list[str]:
-    """Names of the tensors of a TFLite file that are still float: empty where int8 was really done everywhere."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path))
-    return [d["name"] for d in interpreter.get_tensor_details() if d["dtype"] in (np.float32, np.float16)]

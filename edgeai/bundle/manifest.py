@@ -16,7 +16,8 @@ MAX_FILE_BYTES = 512 << 20
 # detect, keyword: what edgeai runs; the others are trained and measured, and run by whoever opens their engine
 Task = Literal["detect", "keyword", "classify", "transcribe", "anomaly"]
 FileFormat = Literal["tflite", "onnx", "plan"]
-Precision = Literal["float32", "float16", "dynamic", "int8"]
+# int4: weights of four bits, int8 activations; int16x8: int16 activations, int8 weights
+Precision = Literal["float32", "float16", "dynamic", "int8", "int4", "int16x8"]
 
 
 class Settings(BaseModel):

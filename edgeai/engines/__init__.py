@@ -56,6 +56,8 @@ _ORDER = (
     ("tflite", "float16"),
     ("tflite", "float32"),
     ("tflite", "dynamic"),
+    ("tflite", "int4"),
+    ("tflite", "int16x8"),
     ("onnx", "int8"),
     ("onnx", "float32"),
     ("onnx", "float16"),

@@ -48,8 +48,8 @@ def converted(network):
     from compress.quantize.tflite import convert_tflite
 
     given = [p[None] for p in pictures(16)]
-    kinds = ("float32", "float16", "dynamic", "int8")
-    return {kind: convert_tflite(network, kind, given if kind == "int8" else None) for kind in kinds}
+    kinds = ("float32", "float16", "dynamic", "int8", "int16x8")
+    return {kind: convert_tflite(network, kind, given if kind.startswith("int") else None) for kind in kinds}
 
 
 def pictures(count, seed=1):
@@ -66,10 +66,11 @@ def run_file(path, picture):
 
 
 @pytest.mark.parametrize(
-    "precision, allowed", [("float32", 1e-3), ("float16", 0.02), ("dynamic", 0.15), ("int8", 0.3)]
+    "precision, allowed",
+    [("float32", 1e-3), ("float16", 0.02), ("dynamic", 0.15), ("int8", 0.3), ("int16x8", 0.02)],
 )
 def test_each_precision_runs_on_the_device_engine(network, converted, tmp_path, precision, allowed):
-    from compress.quantize.tflite import float_tensors
+    from compress.quantize.check import not_done
 
     path = tmp_path / "model.tflite"
     path.write_bytes(converted[precision])
@@ -79,7 +80,7 @@ def test_each_precision_runs_on_the_device_engine(network, converted, tmp_path, 
     for name in wanted:
         span = float(np.ptp(wanted[name])) + 1e-6
         assert np.abs(got[name] - np.array(wanted[name])).max() / span < allowed
-    assert (float_tensors(path) == []) == (precision == "int8")
+    assert not_done(converted[precision], precision) == []
 
 
 def test_smaller_precisions_are_smaller(converted):
