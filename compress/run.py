@@ -15,6 +15,7 @@ from compress.candidate import Candidate
 from compress.control import Control, train_control
 from compress.data.whole_file import write_whole
 from compress.export.bundle import write_candidate
+from compress.measure.metric import LOWER_IS_BETTER
 from compress.passes.bench import Bench, Measured, chosen_file
 from compress.passes.settings import PassSettings
 from compress.passes.table import PASSES
@@ -31,7 +32,6 @@ from edgeai.errors import EdgeError
 
 # what stands in a record for the network as it was loaded, where training is not the first pass
 LOADED = "load"
-LOWER_IS_BETTER = frozenset(("CER", "SER"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def _run_pass(
         kept is not None and after.network is candidate.network and chosen_file(after) == kept.measured.file
     )
     measured = kept.measured if kept is not None and same else bench.measure(after)
-    reason = _broken_budget(recipe, measured, records)
+    reason = _broken_budget(recipe, measured, records, written=measured.file in after.files)
     if bench.agree(bool(reason)) != bool(reason):
         reason = "" if reason else "undone by the first process"
     again = bool(reason) and not last and settings.softer() is not None
@@ -221,7 +221,8 @@ def _line(number: int, count: int, record: PassRecord) -> str:
     return f"{text}; {'tried again, asking for less' if record.tried_again else 'undone'}: {record.reason}"
 
 
-def _broken_budget(recipe: Recipe, measured: Measured, records: list[PassRecord]) -> str:
+def _broken_budget(recipe: Recipe, measured: Measured, records: list[PassRecord], *, written: bool) -> str:
+    """What a pass broke, "" where nothing. written: whether it was measured by a file of the bundle."""
     budget = recipe.budget
     first = next((r for r in records if r.kind != "pretrain"), None)  # that one knows no labels
     if first is not None:
@@ -231,7 +232,9 @@ def _broken_budget(recipe: Recipe, measured: Measured, records: list[PassRecord]
             drop, changed = -drop, "rose"
         if drop > budget.max_drop:
             return f"{measured.metric.name} {changed} by {drop:.3f}, allowed are {budget.max_drop}"
-    if measured.file.precision == "int8":  # the size and speed that count are the final engine's
+    if (
+        written
+    ):  # the size and speed that count are an engine file's, not the float network's on its way there
         if budget.max_bytes is not None and measured.cost.bytes > budget.max_bytes:
             return f"{measured.cost.bytes} bytes, allowed are {budget.max_bytes}"
         if budget.max_latency_ms is not None and measured.cost.ms_p50 > budget.max_latency_ms:

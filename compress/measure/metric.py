@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LOWER_IS_BETTER = frozenset(("CER", "SER"))
 Picks = NDArray[np.intp]
 Statistic = Callable[[Picks], float]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import replace
 
 from compress.candidate import Candidate, EngineFile
 from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
+from compress.measure.metric import LOWER_IS_BETTER
 from compress.passes.bench import Bench
 from compress.passes.settings import ExportPass, QuantizePass
-from compress.quantize.check import not_done
+from compress.quantize.check import float_layers, not_done
 from compress.quantize.post_training import quantize_network
 from compress.quantize.settings import NEEDS_INPUTS
 from compress.quantize.slower import slower_note
@@ -28,10 +30,11 @@ def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Cand
     inputs = (
         bench.task.representative_inputs(settings.calibration) if settings.precision in NEEDS_INPUTS else None
     )
+    holds = None if settings.max_drop is None else _drops_no_more(settings.max_drop, candidate, bench)
     content, told = quantize_network(
-        candidate.network, settings.how, inputs, seed=bench.recipe.seed, progress=True
+        candidate.network, settings.how, inputs, seed=bench.recipe.seed, progress=True, holds=holds
     )
-    if left := not_done(content, settings.precision):
+    if left := not_done(content, settings.precision, keep_float=told.get("keep_float", ())):
         names = ", ".join(f"{one.name} ({one.part} {one.found})" for one in left[:3])
         raise PassError(
             f"{settings.precision} was asked for, but {len(left)} layers are something else: {names}",
@@ -52,6 +55,27 @@ def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Cand
         files=(*candidate.files, EngineFile(path, "tflite", settings.precision)),
         notes=notes,
     )
+
+
+def _drops_no_more(max_drop: float, candidate: Candidate, bench: Bench) -> Callable[[bytes], bool]:
+    """Whether a file's metric is within max_drop of the float network's; what it costs is told each time."""
+    before = bench.measure(replace(candidate, files=())).metric
+    sign = -1 if before.name in LOWER_IS_BETTER else 1
+
+    def holds(content: bytes) -> bool:
+        path = bench.work / f"{bench.recipe.name}-trial.tflite"
+        write_whole(path, content)
+        measured = bench.measure(replace(candidate, files=(EngineFile(path, "tflite", "int8"),)))
+        path.unlink()
+        drop = sign * (before.value - measured.metric.value)
+        kept = sum(step.weighted is not None for step in float_layers(content))
+        print_note(
+            f"quantize: {kept} layers in float: {before.name} {measured.metric.value:.3f} ({-sign * drop:+.3f}), "
+            f"{measured.cost.bytes:,} bytes, {measured.cost.ms_p50:.2f} ms"
+        )
+        return drop <= max_drop
+
+    return holds
 
 
 def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidate:

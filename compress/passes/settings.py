@@ -211,7 +211,8 @@ class QuantizePass(PassSettings):
     """Post-training quantization to TFLite (compress.quantize.post_training.PostTraining).
 
     calibration: how many training inputs set the ranges of int8, int4 and int16x8, by `rule`. equalize, correct_biases,
-    rounding, rounding_steps, per_channel: of int8 and int4.
+    rounding, rounding_steps, per_channel: of int8 and int4. max_drop, max_float: layers of int8 that stay float where the
+    metric asks for it.
     """
 
     needs: ClassVar[Mapping[Fact, str]] = {"trained": UNTRAINED}
@@ -222,10 +223,17 @@ class QuantizePass(PassSettings):
     calibration: Annotated[int, Field(ge=1)] = 200
     rule: CalibrationRule = "min-max"
     equalize: bool = False
-    correct_biases: bool = False
+    correct_biases: bool = True
     rounding: RoundingRule = "nearest"
     rounding_steps: Annotated[int, Field(ge=1, le=20_000)] = 600
     per_channel: bool = True
+    max_drop: Fraction | None = None
+    max_float: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _how_is_possible(self) -> QuantizePass:
+        _ = self.how  # raises ValueError
+        return self
 
     @property
     def how(self) -> PostTraining:

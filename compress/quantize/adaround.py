@@ -9,17 +9,14 @@ for Post-Training Quantization"). A layer learns on what the layers before it, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.quantize.calibrate import nothing
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.linear import LinearStep, channel_scales, linear_steps, parameters, rounded
-from compress.quantize.observe import Observer, Sample
-from edgeai.console import progress_bar
+from compress.quantize.observe import Observer, Sample, bar_where
 
 Floats = NDArray[np.float32]
 STRETCH_LOW, STRETCH_HIGH = -0.1, 1.1  # the sigmoid reaches 0 and 1 before its ends
@@ -68,7 +65,7 @@ def adaround(
     linears = linear_steps(graph)
     scales: dict[int, Floats] = {}
     errors: dict[str, tuple[float, float]] = {}
-    with progress_bar("rounding", len(linears)) if progress else nullcontext(nothing) as advance:
+    with bar_where(progress, "rounding", len(linears)) as advance:
         for linear in linears:
             rows, wanted = _examples(
                 linear, original, Observer(graph.to_bytes()), graph, samples, settings, rng

@@ -8,16 +8,14 @@ least from the real one (Kullback-Leibler, as in Migacz 2017, "8-bit inference w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.quantize.graph import TFLiteGraph
-from compress.quantize.observe import Observer, Sample
+from compress.quantize.observe import Observer, Sample, bar_where
 from compress.quantize.settings import CalibrationRule
-from edgeai.console import progress_bar
 from edgeai.errors import PassError
 
 Range = tuple[float, float]
@@ -65,7 +63,7 @@ def calibrate(
     tensors = graph.activations()
     observer = Observer(flatbuffer)
     rounds = 1 if rule == "min-max" else 2
-    with progress_bar("calibration", rounds * len(samples)) if progress else nullcontext(nothing) as advance:
+    with bar_where(progress, "calibration", rounds * len(samples)) as advance:
         extremes = _extremes(observer, graph, tensors, samples, advance)
         if rule == "min-max":
             return extremes
@@ -85,10 +83,6 @@ def calibrate(
         else extremes[tensor]
         for tensor in tensors
     }
-
-
-def nothing(_: int) -> None:
-    """In place of a bar."""
 
 
 def _extremes(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.quantize.graph import TFLiteGraph
+from compress.quantize.graph import Step, TFLiteGraph
 from compress.quantize.observe import Observer, Sample
 from edgeai.bundle.manifest import Precision
 
@@ -91,6 +91,12 @@ def not_done(flatbuffer: bytes, precision: Precision, *, keep_float: Collection[
         ):
             found.append(NotDone(name, step.kind, "activation", kind))
     return found
+
+
+def float_layers(flatbuffer: bytes) -> list[Step]:
+    """Operations with weights whose weights are float32."""
+    graph = TFLiteGraph(flatbuffer)
+    return [step for step in graph.weighted() if graph.tensor(step.weighted[1]).type == 0]  # type: ignore[index]
 
 
 def layer_errors(floats: bytes, quantized: bytes, samples: Iterable[Sample]) -> list[LayerError]:

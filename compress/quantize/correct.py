@@ -6,20 +6,20 @@ measured on calibration inputs at every place of the kernel, padding included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.linear import channel_scales, linear_steps, parameters, rounded
-from compress.quantize.observe import Observer, Sample
+from compress.quantize.observe import Floats, Observer, Sample
 
 
-def correct_biases(
+def bias_shifts(
     flatbuffer: bytes, samples: Sequence[Sample], *, bits: int = 8, per_channel: bool = True
-) -> tuple[bytes, int]:
-    """(the float32 model with biases that make up for rounding its weights, how many layers).
+) -> tuple[bytes, dict[str, Floats]]:
+    """(the float32 model, every layer with biases; what to take off each one's, (O,) by the name of its output).
 
     samples: inputs (1, ...), as for calibrate(). bits, per_channel: how the weights will be rounded.
     """
@@ -32,16 +32,30 @@ def correct_biases(
         observer.run(sample)
         for linear in linears:
             sums[linear.step.number] += linear.mean_row(observer.value(linear.data))
+    shifts = {}
     for linear in linears:
-        weights, biases = parameters(graph, linear)
-        matrix = linear.matrix(weights)
+        matrix = linear.matrix(parameters(graph, linear)[0])
         error = (
             rounded(matrix, channel_scales(matrix, bits=bits, per_channel=per_channel), bits=bits) - matrix
         )
         mean = np.asarray(sums[linear.step.number] / len(samples), np.float32)
-        shift = np.einsum("gk,gko->go", mean, error).reshape(-1)
-        graph.set_constant(linear.biases, biases - shift.astype(np.float32))
-    return graph.to_bytes(), len(linears)
+        shifts[graph.name(linear.output)] = (
+            np.einsum("gk,gko->go", mean, error).reshape(-1).astype(np.float32)
+        )
+    return flatbuffer, shifts
+
+
+def shift_biases(
+    flatbuffer: bytes, shifts: Mapping[str, Floats], *, keep_float: Collection[str] = ()
+) -> bytes:
+    """The model with its biases corrected, but for layers that stay float: nothing moves these."""
+    graph = TFLiteGraph(flatbuffer)
+    for linear in linear_steps(graph):
+        name = graph.name(linear.output)
+        biases = graph.constant(linear.biases)
+        if name in shifts and name not in keep_float and biases is not None:
+            graph.set_constant(linear.biases, biases - shifts[name])
+    return graph.to_bytes()
 
 
 def _with_biases(flatbuffer: bytes) -> bytes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgeai.console import progress_bar
 
 Floats = NDArray[np.float32]
 Sample = Floats | Mapping[str, Floats]
@@ -79,6 +82,14 @@ def _stored(values: Floats, detail: dict[str, Any]) -> NDArray[Any]:
     limits = np.iinfo(kind)
     clipped: NDArray[Any] = np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(kind)
     return clipped
+
+
+def bar_where(shown: bool, description: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+    """A progress bar where it is `shown`, else something to call in its place."""
+    return progress_bar(description, total) if shown else nullcontext(_advance_nothing)
+
+
+def _advance_nothing(_: int = 1) -> None: ...
 
 
 def observe(

@@ -23,6 +23,7 @@ SILU_FLAT_BELOW = -8.0
 SILU_LEAST = -0.2785  # the smallest value of x * sigmoid(x)
 PERCENTILE = 99.5
 LEAST_CAP = 3.0
+_INT8 = 9  # schema.TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class _Graph:
             if code != self.ops.LOGISTIC:
                 continue
             x, gate = int(operator.inputs[0]), int(operator.outputs[0])
+            if self.graph.tensors[x].type != _INT8:  # a layer that was left in float
+                continue
             others = [(c, o) for c, o in readers[x] if o is not operator]
             if makers.get(x) not in convolutions or len(others) != 1 or len(readers[gate]) != 1:
                 continue

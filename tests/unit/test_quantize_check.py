@@ -127,6 +127,6 @@ def test_a_pass_refuses_a_file_that_is_not_what_was_asked(monkeypatch, network):
             name, seed = "tiny", 1
 
     left = [NotDone("second/Relu", "DEPTHWISE_CONV_2D", "weights", "float32")]
-    monkeypatch.setattr(module, "not_done", lambda content, precision: left)
+    monkeypatch.setattr(module, "not_done", lambda content, precision, keep_float: left)
     with pytest.raises(PassError, match=r"1 layers are something else: second/Relu \(weights float32\)"):
         module.quantize(QuantizePass(kind="quantize", calibration=2), Candidate(network), Bench())

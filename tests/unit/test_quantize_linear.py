@@ -101,7 +101,7 @@ def scale_between(first, second, scale):
 
 def test_equalizing_says_the_same_and_saves_a_model_of_unequal_channels(unequal):
     from compress.quantize.calibrate import calibrate
-    from compress.quantize.correct import correct_biases
+    from compress.quantize.correct import bias_shifts, shift_biases
     from compress.quantize.equalize import equalize
     from compress.quantize.integer import quantize_ranges
 
@@ -118,8 +118,9 @@ def test_equalizing_says_the_same_and_saves_a_model_of_unequal_channels(unequal)
     assert pairs == 3
     for sample in given[:2]:
         np.testing.assert_allclose(outputs(alike, sample), outputs(content, sample), rtol=1e-3, atol=1e-4)
-    corrected, layers = correct_biases(alike, given, per_channel=False)
-    assert layers == 4
+    with_biases, shifts = bias_shifts(alike, given, per_channel=False)
+    corrected = shift_biases(with_biases, shifts)
+    assert len(shifts) == 4
     assert heard(content) < 12
     assert heard(alike) > heard(converted(equal)) - 3
     assert heard(corrected) > heard(alike) - 1
@@ -148,7 +149,7 @@ def test_what_is_read_twice_is_left_alone(keras):
 
 
 def test_biases_take_back_what_rounding_moved(keras):
-    from compress.quantize.correct import correct_biases
+    from compress.quantize.correct import bias_shifts, shift_biases
     from compress.quantize.graph import TFLiteGraph
     from compress.quantize.linear import channel_scales, linear_steps, parameters, rounded
     from compress.quantize.observe import Observer
@@ -172,6 +173,7 @@ def test_biases_take_back_what_rounding_moved(keras):
             errors.append((observer.value(linear.output) - outputs(content, sample)).mean((0, 1, 2)))
         return np.abs(np.mean(errors, 0)).max()
 
-    corrected, _ = correct_biases(content, given, bits=3)
+    with_biases, shifts = bias_shifts(content, given, bits=3)
     assert mean_error(content) > 0.01
-    assert mean_error(corrected) < 1e-4
+    assert mean_error(shift_biases(with_biases, shifts)) < 1e-4
+    assert shift_biases(with_biases, shifts, keep_float=list(shifts)) == with_biases
