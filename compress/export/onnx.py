@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def export_onnx(network: Any, path: Path) -> None:
             proto, _ = tf2onnx.convert.from_function(
                 function, input_signature=function.input_signature, opset=OPSET
             )
-        _rename_edges(proto, sorted(names))
+        # tf2onnx calls outputs Identity:0 and so on, in the order of the sorted dict keys, and inputs name:0
+        outputs = dict(zip((o.name for o in proto.graph.output), sorted(names), strict=True))
+        rename_edges(proto, {i.name: i.name.split(":")[0] for i in proto.graph.input} | outputs)
         onnx.checker.check_model(proto)
     except Exception as error:
         raise PassError(
@@ -45,17 +48,10 @@ def export_onnx(network: Any, path: Path) -> None:
     write_whole(path, proto.SerializeToString())
 
 
-def _rename_edges(proto: Any, names: list[str]) -> None:
-    """tf2onnx calls outputs Identity:0 and so on, in the order of the sorted dict keys; give them their names."""
-    old = [o.name for o in proto.graph.output]
-    renamed = dict(zip(old, names, strict=True))
+def rename_edges(proto: Any, names: Mapping[str, str]) -> None:
+    """Call inputs and outputs otherwise: {old name: new name}; what is not in it stays."""
+    for edge in (*proto.graph.input, *proto.graph.output):
+        edge.name = names.get(edge.name, edge.name)
     for node in proto.graph.node:
-        node.output[:] = [renamed.get(n, n) for n in node.output]
-        node.input[:] = [renamed.get(n, n) for n in node.input]
-    for output in proto.graph.output:
-        output.name = renamed[output.name]
-    plain = {given.name: given.name.split(":")[0] for given in proto.graph.input}
-    for node in proto.graph.node:
-        node.input[:] = [plain.get(n, n) for n in node.input]
-    for given in proto.graph.input:
-        given.name = plain[given.name]
+        node.input[:] = [names.get(n, n) for n in node.input]
+        node.output[:] = [names.get(n, n) for n in node.output]

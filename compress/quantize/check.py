@@ -120,11 +120,20 @@ def layer_errors(floats: bytes, quantized: bytes, samples: Iterable[Sample]) -> 
 
 
 def _matched(floats: TFLiteGraph, quantized: TFLiteGraph) -> list[tuple[str, str, int, int]]:
-    """(name, kind, tensor of the one, of the other) of each operation that both have: kinds in order, by the names."""
+    """(name, kind, tensor of the one, of the other) of each operation that both have: one by one where both have the same
+    kinds in the same order, else by their names.
+    """
     left = [step for step in quantized.steps if step.kind not in _CHANGES_TYPE]
+    right = [step for step in floats.steps if step.kind not in _CHANGES_TYPE]
+    if [step.kind for step in left] == [step.kind for step in right]:
+        return [
+            (floats.name(one.outputs[0]), one.kind, one.outputs[0], other.outputs[0])
+            for one, other in zip(right, left, strict=True)
+            if floats.tensor(one.outputs[0]).type == 0
+        ]
     pairs, at = [], 0
-    for step in floats.steps:
-        if step.kind in _CHANGES_TYPE or floats.tensor(step.outputs[0]).type != 0:
+    for step in right:
+        if floats.tensor(step.outputs[0]).type != 0:
             continue
         name = floats.name(step.outputs[0])
         for ahead in range(at, len(left)):

@@ -1,0 +1,214 @@
+"""An int8 TFLite model as ONNX with explicit Q/DQ, as TensorRT reads it: the same weights and ranges, in its terms.
+
+TensorRT takes int8 with a zero point of 0 only, for activations too, and biases in float. So each tensor's range is made
+symmetric around 0 (what is never negative loses half of the steps), weights are the TFLite file's own integers, and biases
+are what the TFLite file's stand for. A pair of QuantizeLinear and DequantizeLinear stands at each input of a convolution or
+matrix product, of a pooling, and of an addition where no such product has just made it: there TensorRT adds in the product's
+own accumulator (NVIDIA's guide to explicit quantization).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.export.onnx import rename_edges
+from compress.quantize.dequantize import dequantize
+from compress.quantize.graph import TFLiteGraph
+from compress.quiet import quiet_stderr
+from edgeai.errors import PassError
+
+OPSET = 17
+WeightForm = Literal["dq", "qdq"]
+# operations with weights, and the axis of the output channel in their second input
+PRODUCTS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
+# what lies between a product and the addition that TensorRT fuses with it, and what has the range of its input
+_SAME_RANGE = frozenset(
+    {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Tile", "Flatten", "Expand"}
+)
+_CLAMPS = frozenset({"Clip", "Relu"})
+
+
+def export_qdq(flatbuffer: bytes, *, weights: WeightForm = "dq") -> bytes:
+    """ONNX with Q/DQ from an int8 TFLite file.
+
+    weights: "dq", integers in the file, which TensorRT reads from 10 on; "qdq", floats through Q and DQ, for TensorRT 8.5
+    (JetPack 5), four times the bytes. Raises PassError where the file is not int8, or holds what ONNX has no operation for.
+    """
+    import onnx
+
+    plain = dequantize(flatbuffer)
+    proto = _float_onnx(plain.flatbuffer)
+    _Pairs(proto, plain.ranges, weights).insert()
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:
+        raise PassError(f"the Q/DQ export made no valid ONNX: {str(error).splitlines()[0][:200]}") from error
+    return bytes(proto.SerializeToString())
+
+
+def _float_onnx(flatbuffer: bytes) -> Any:
+    """The float model by tf2onnx, whose tensors keep TFLite's names; inputs and outputs get the network's own."""
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.tflite"
+            path.write_bytes(flatbuffer)
+            with contextlib.redirect_stdout(io.StringIO()), quiet_stderr():
+                proto, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
+    except Exception as error:  # it raises whatever it likes
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise PassError(f"the ONNX exporter failed: {type(error).__name__}: {first[:200]}") from error
+    inputs, outputs = _edge_names(TFLiteGraph(flatbuffer))
+    rename_edges(proto, inputs | outputs)
+    return proto
+
+
+def _edge_names(graph: TFLiteGraph) -> tuple[dict[str, str], dict[str, str]]:
+    """{tensor: name} of inputs and of outputs, as the file's signature calls them."""
+    found: list[dict[str, str]] = []
+    signature = (graph.model.signatureDefs or [None])[0]
+    for kind in ("inputs", "outputs"):
+        entries = getattr(signature, kind, None) or ()
+        found.append({graph.name(int(e.tensorIndex)): bytes(e.name).decode() for e in entries})
+    return found[0], found[1]
+
+
+class _Pairs:
+    """Puts the pairs into a model."""
+
+    def __init__(self, proto: Any, ranges: Mapping[str, tuple[float, float]], weights: WeightForm) -> None:
+        self._graph = proto.graph
+        self._ranges, self._weights = ranges, weights
+        self._constants = {i.name: i for i in self._graph.initializer}
+        self._maker = {name: node for node in self._graph.node for name in node.output}
+        self._done: dict[str, str] = {}
+        self._before: dict[str, list[Any]] = {}
+
+    def insert(self) -> None:
+        nodes = list(self._graph.node)
+        for node in nodes:
+            new: list[Any] = []
+            for at in self._data_inputs(node):
+                node.input[at] = self._paired(node.input[at], new)
+            if node.op_type in PRODUCTS and node.input[1] in self._constants:
+                node.input[1] = self._paired_weights(node, new)
+            self._before[node.name] = new
+        del self._graph.node[:]
+        for node in nodes:
+            self._graph.node.extend([*self._before[node.name], node])
+        self._drop_unused()
+
+    def _data_inputs(self, node: Any) -> Iterator[int]:
+        if node.op_type in PRODUCTS:
+            yield 0
+            if node.op_type == "MatMul" and node.input[1] not in self._constants:
+                yield 1
+        elif node.op_type in _POOLS:
+            yield 0
+        elif node.op_type in ("Add", "Mul", "Concat"):
+            made_here = [self._product_made(name) for name in node.input]
+            fused = made_here.index(True) if node.op_type == "Add" and True in made_here else -1
+            yield from (
+                at for at, name in enumerate(node.input) if at != fused and name not in self._constants
+            )
+
+    def _product_made(self, name: str) -> bool:
+        """Whether a product, with nothing after it but its activation, made this tensor."""
+        node = self._maker.get(name)
+        while node is not None and node.op_type in _CLAMPS:
+            node = self._maker.get(node.input[0])
+        return node is not None and node.op_type in PRODUCTS
+
+    def _range_of(self, name: str) -> tuple[float, float] | None:
+        """Of a tensor by its TFLite name, or of what it was made of by an activation or a change of shape."""
+        while name not in self._ranges:
+            node = self._maker.get(name)
+            if node is None or node.op_type not in _SAME_RANGE | _CLAMPS:
+                return None
+            name = node.input[0]
+        return self._ranges[name]
+
+    def _paired(self, name: str, new: list[Any]) -> str:
+        """The tensor behind a Q/DQ pair of its own range; itself where it has none: it stayed float in the TFLite file."""
+        from onnx import helper
+
+        if name in self._done:
+            return self._done[name]
+        found = self._range_of(name)
+        if found is None or max(-found[0], found[1]) <= 0:
+            return name
+        scale = np.float32(max(-found[0], found[1]) / 127)
+        ends = [self._constant(f"{name}/scale", np.array(scale)), self._constant(f"{name}/zero", np.int8(0))]
+        quantized, back = f"{name}/int8", f"{name}/real"
+        new.append(helper.make_node("QuantizeLinear", [name, *ends], [quantized], name=f"{name}/Q"))
+        new.append(helper.make_node("DequantizeLinear", [quantized, *ends], [back], name=f"{name}/DQ"))
+        self._done[name] = back
+        return back
+
+    def _paired_weights(self, node: Any, new: list[Any]) -> str:
+        """The weights as integers by output channel behind a DQ, or as floats through Q and DQ."""
+        from onnx import helper, numpy_helper
+
+        name = node.input[1]
+        if name in self._done:
+            return self._done[name]
+        values = numpy_helper.to_array(self._constants[name])
+        axis = _channel_axis(node)
+        scale = _channel_scales(values, axis)
+        shape = [1] * values.ndim
+        shape[axis] = -1
+        integers = np.clip(np.rint(values / scale.reshape(shape)), -127, 127).astype(np.int8)
+        ends = [
+            self._constant(f"{name}/scale", scale),
+            self._constant(f"{name}/zero", np.zeros(len(scale), np.int8)),
+        ]
+        if self._weights == "qdq":
+            stored = f"{name}/int8"
+            new.append(
+                helper.make_node("QuantizeLinear", [name, *ends], [stored], name=f"{name}/Q", axis=axis)
+            )
+        else:
+            stored = self._constant(f"{name}/int8", integers)
+        back = f"{name}/real"
+        new.append(
+            helper.make_node("DequantizeLinear", [stored, *ends], [back], name=f"{name}/DQ", axis=axis)
+        )
+        self._done[name] = back
+        return back
+
+    def _constant(self, name: str, values: Any) -> str:
+        from onnx import numpy_helper
+
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def _drop_unused(self) -> None:
+        used = {name for node in self._graph.node for name in node.input}
+        kept = [i for i in self._graph.initializer if i.name in used]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+
+
+def _channel_axis(node: Any) -> int:
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transB" and a.i for a in node.attribute)
+        return 0 if transposed else 1
+    return PRODUCTS[node.op_type]
+
+
+def _channel_scales(values: NDArray[Any], axis: int) -> NDArray[np.float32]:
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    most = np.abs(values).max(others)
+    return np.where(most > 0, most / 127, 1.0).astype(np.float32)
