@@ -243,6 +243,22 @@ def bench_train(
     return run_train_bench(recipe, data=data, steps=steps, json_output=json_output)
 
 
+@app.command(name="trt-check")
+def trt_check(
+    files: Annotated[list[str], typer.Argument(help="ONNX files, bundles' folders, or zoo models.")],
+    json_output: Json = False,
+) -> int:
+    """Whether TensorRT takes ONNX files: rules for Q/DQ, then NVIDIA's own parser and builder, without a GPU.
+
+    Needs the extra trt-check.
+
+    Example: edgeai-compress trt-check out/my-model --json
+    """
+    from compress.cli.trt_check import check_files
+
+    return check_files(files, json_output=json_output)
+
+
 @app.command()
 def report(
     bundle: BundleName,

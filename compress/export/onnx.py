@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from edgeai.errors import PassError
 OPSET = 15
 
 
-def export_onnx(network: Any, path: Path) -> None:
+def export_onnx(network: Any, path: Path, *, half: bool = False) -> None:
     """Write a Keras model as float32 ONNX, of one input or several.
 
-    Raises PassError where the exporter fails, or an output is called as an input is, which ONNX does not allow.
+    half: weights and sums in float16, inputs and outputs still float32: TensorRT from 11 on takes float16 only where the file
+    says so. Raises PassError where the exporter fails, or an output is called as an input is, which ONNX does not allow.
     """
     import onnx
     import tf2onnx
@@ -40,12 +42,25 @@ def export_onnx(network: Any, path: Path) -> None:
         # tf2onnx calls outputs Identity:0 and so on, in the order of the sorted dict keys, and inputs name:0
         outputs = dict(zip((o.name for o in proto.graph.output), sorted(names), strict=True))
         rename_edges(proto, {i.name: i.name.split(":")[0] for i in proto.graph.input} | outputs)
+        if half:
+            proto = _halved(proto)
         onnx.checker.check_model(proto)
     except Exception as error:
         raise PassError(
             f"the ONNX exporter failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
         ) from error
     write_whole(path, proto.SerializeToString())
+
+
+def _halved(proto: Any) -> Any:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it names every weight too small for float16
+        halved = OnnxModel(convert_float_to_float16(proto, keep_io_types=True))
+    halved.topological_sort()  # its casts come last
+    return halved.model
 
 
 def rename_edges(proto: Any, names: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import io
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -47,8 +48,11 @@ def export_qdq(flatbuffer: bytes, *, weights: WeightForm = "dq") -> bytes:
     import onnx
 
     plain = dequantize(flatbuffer)
+    edges = _edge_names(TFLiteGraph(plain.flatbuffer))
     proto = _float_onnx(plain.flatbuffer)
-    _Pairs(proto, plain.ranges, weights).insert()
+    rename_edges(proto, edges)
+    ranges = {edges.get(name, name): found for name, found in plain.ranges.items()}
+    _Pairs(proto, ranges, weights).insert()
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
@@ -57,7 +61,7 @@ def export_qdq(flatbuffer: bytes, *, weights: WeightForm = "dq") -> bytes:
 
 
 def _float_onnx(flatbuffer: bytes) -> Any:
-    """The float model by tf2onnx, whose tensors keep TFLite's names; inputs and outputs get the network's own."""
+    """The float model by tf2onnx, whose tensors keep TFLite's names."""
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
@@ -70,19 +74,17 @@ def _float_onnx(flatbuffer: bytes) -> Any:
     except Exception as error:  # it raises whatever it likes
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PassError(f"the ONNX exporter failed: {type(error).__name__}: {first[:200]}") from error
-    inputs, outputs = _edge_names(TFLiteGraph(flatbuffer))
-    rename_edges(proto, inputs | outputs)
     return proto
 
 
-def _edge_names(graph: TFLiteGraph) -> tuple[dict[str, str], dict[str, str]]:
-    """{tensor: name} of inputs and of outputs, as the file's signature calls them."""
-    found: list[dict[str, str]] = []
-    signature = (graph.model.signatureDefs or [None])[0]
-    for kind in ("inputs", "outputs"):
-        entries = getattr(signature, kind, None) or ()
-        found.append({graph.name(int(e.tensorIndex)): bytes(e.name).decode() for e in entries})
-    return found[0], found[1]
+def _edge_names(graph: TFLiteGraph) -> dict[str, str]:
+    """{tensor: name} of inputs and outputs, as the file's signature calls them."""
+    signatures = graph.model.signatureDefs or ()
+    return {
+        graph.name(int(entry.tensorIndex)): bytes(entry.name).decode()
+        for signature in signatures[:1]
+        for entry in (*signature.inputs, *signature.outputs)
+    }
 
 
 class _Pairs:
@@ -93,6 +95,7 @@ class _Pairs:
         self._ranges, self._weights = ranges, weights
         self._constants = {i.name: i for i in self._graph.initializer}
         self._maker = {name: node for node in self._graph.node for name in node.output}
+        self._readers = Counter(name for node in self._graph.node for name in node.input)
         self._done: dict[str, str] = {}
         self._before: dict[str, list[Any]] = {}
 
@@ -118,18 +121,16 @@ class _Pairs:
         elif node.op_type in _POOLS:
             yield 0
         elif node.op_type in ("Add", "Mul", "Concat"):
-            made_here = [self._product_made(name) for name in node.input]
+            made_here = [self._only_for_this(name) for name in node.input]
             fused = made_here.index(True) if node.op_type == "Add" and True in made_here else -1
             yield from (
                 at for at, name in enumerate(node.input) if at != fused and name not in self._constants
             )
 
-    def _product_made(self, name: str) -> bool:
-        """Whether a product, with nothing after it but its activation, made this tensor."""
+    def _only_for_this(self, name: str) -> bool:
+        """Whether a product made this tensor, without an activation, and one operation alone reads it."""
         node = self._maker.get(name)
-        while node is not None and node.op_type in _CLAMPS:
-            node = self._maker.get(node.input[0])
-        return node is not None and node.op_type in PRODUCTS
+        return node is not None and node.op_type in PRODUCTS and self._readers[name] == 1
 
     def _range_of(self, name: str) -> tuple[float, float] | None:
         """Of a tensor by its TFLite name, or of what it was made of by an activation or a change of shape."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 from compress.candidate import Candidate, EngineFile
 from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
+from compress.export.onnx_qdq import export_qdq
 from compress.measure.metric import LOWER_IS_BETTER
 from compress.passes.bench import Bench
 from compress.passes.settings import ExportPass, QuantizePass
@@ -82,13 +85,24 @@ def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidat
     """Write further engine files of the network."""
     files = list(candidate.files)
     for wanted in settings.formats:
-        kind, precision = wanted.split("/")
+        kind, _, named = wanted.partition("/")
+        precision = cast(Precision, named)
         path = bench.work / f"{bench.recipe.name}-{precision}.{kind}"
-        if kind == "onnx":
-            export_onnx(candidate.network, path)
-            files.append(EngineFile(path, "onnx", "float32"))
+        if kind == "tflite":
+            write_whole(path, convert_tflite(candidate.network, precision))
+        elif precision == "int8":
+            write_whole(path, export_qdq(_int8_file(candidate).read_bytes()))
         else:
-            floats: Precision = "float16" if precision == "float16" else "float32"
-            write_whole(path, convert_tflite(candidate.network, floats))
-            files.append(EngineFile(path, "tflite", floats))
+            export_onnx(candidate.network, path, half=precision == "float16")
+        files.append(EngineFile(path, "tflite" if kind == "tflite" else "onnx", precision))
     return replace(candidate, files=tuple(files))
+
+
+def _int8_file(candidate: Candidate) -> Path:
+    for file in candidate.files:
+        if (file.format, file.precision) == ("tflite", "int8"):
+            return file.path
+    raise PassError(
+        "onnx/int8 is made of the int8 TFLite file, and that was undone",
+        next_step="loosen [budget], or leave onnx/int8 out",
+    )

@@ -241,14 +241,19 @@ class QuantizePass(PassSettings):
 
 
 class ExportPass(PassSettings):
-    """Further engine files of the network as it stands."""
+    """Further engine files of the network as it stands.
+
+    onnx/int8: with explicit Q/DQ as TensorRT reads it, made of the int8 TFLite file, so a quantize pass comes before.
+    onnx/float16: weights and sums in float16, inputs and outputs in float32.
+    """
 
     needs: ClassVar[Mapping[Fact, str]] = {"trained": UNTRAINED}
     gives: ClassVar[frozenset[Fact]] = frozenset({"engine"})
     changes_network: ClassVar[bool] = False
     kind: Literal["export"]
     formats: Annotated[
-        tuple[Literal["onnx/float32", "tflite/float16", "tflite/float32"], ...], Field(min_length=1)
+        tuple[Literal["onnx/float32", "onnx/float16", "onnx/int8", "tflite/float16", "tflite/float32"], ...],
+        Field(min_length=1),
     ] = ("onnx/float32",)
 
 
@@ -274,6 +279,7 @@ def check_order(passes: Sequence[PassSettings], *, trained: bool) -> None:
     if "pretrain" in kinds[1:] or kinds == ["pretrain"]:
         raise ValueError("pretrain must be the first pass, and train follow it")
     facts: set[Fact] = {"trained"} if trained else set()
+    precisions: set[str] = set()
     for settings, kind in zip(passes, kinds, strict=True):
         needs = dict(settings.needs)
         if getattr(settings, "teacher", None) is None:
@@ -281,6 +287,9 @@ def check_order(passes: Sequence[PassSettings], *, trained: bool) -> None:
         for fact, text in needs.items():
             if fact not in facts:
                 raise ValueError(text.format(kind=kind))
+        if isinstance(settings, ExportPass) and "onnx/int8" in settings.formats and "int8" not in precisions:
+            raise ValueError("onnx/int8 is made of the int8 TFLite file: put quantize (int8) before export")
+        precisions |= {settings.precision} if isinstance(settings, QuantizePass) else set()
         if settings.changes_network and "engine" in facts:
             raise ValueError(f"{kind} after quantize or export: engine files would be of an older network")
         facts |= settings.gives
