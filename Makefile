@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-peers wheel-check lock clean
+.PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-peers wheel-check lock clean trt-check
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,6 +41,9 @@ bench-widths: setup ## the sweep that says how wide bench-compress' baselines mu
 bench-peers: setup ## the digits baseline through tfmot, TF's converter and Torch-Pruning too, after bench-compress; .venv-peers takes 4 GB
 	@.ci/peers.sh
 	@PYTHONPATH=tests $(BIN)/python -m bench.bench_peers $(ARGS)
+
+trt-check: setup ## our ONNX exports through NVIDIA's own parser and builder, on the CPU; fetches 90 MB of NVIDIA's wheels
+	@.ci/trt_check.sh
 
 wheel-check: setup ## build the wheel, install it in a clean environment, use it from /
 	@.ci/wheel_check.sh

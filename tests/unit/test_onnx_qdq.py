@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -230,7 +231,8 @@ def test_a_file_without_pairs_or_no_model_at_all_is_told(keras, tmp_path):
 
 
 def test_nvidias_parser_and_builder_take_the_export(integer, exported, tmp_path, capsys):
-    pytest.importorskip("tensorrt_rtx_bindings", exc_type=ImportError)
+    if not os.environ.get("EDGEAI_REQUIRE_TRT"):
+        pytest.importorskip("tensorrt_rtx_bindings", exc_type=ImportError)
     from compress.cli.trt_check import check_files
     from compress.export.onnx_qdq import export_qdq
 

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The extra trt-check into .venv, and the tests that need it. x86-64 only: NVIDIA has no such wheels for other machines.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ "$(uname -m)" != x86_64 ]; then
+  echo "trt-check: NVIDIA's wheels are for x86-64, this is $(uname -m); left out" >&2
+  exit 0
+fi
+if ! .venv/bin/python -c 'import tensorrt_rtx_bindings' 2>/dev/null; then
+  .venv/bin/python -m pip install --disable-pip-version-check --no-input -q -c .ci/constraints.txt -e '.[trt-check]' >&2
+fi
+EDGEAI_REQUIRE_TRT=1 .venv/bin/python -m pytest tests/unit/test_onnx_qdq.py
