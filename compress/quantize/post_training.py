@@ -8,11 +8,12 @@ from typing import Any
 from compress.networks.signature import input_shapes
 from compress.quantize.adaround import Rounding, adaround
 from compress.quantize.calibrate import calibrate
+from compress.quantize.check import layer_errors
 from compress.quantize.correct import bias_shifts, shift_biases
 from compress.quantize.equalize import equalize
 from compress.quantize.four_bits import pack_four_bits
 from compress.quantize.integer import quantize_ranges
-from compress.quantize.mixed import Build, fewest_kept, rank_sensitive
+from compress.quantize.mixed import fewest_kept, rank_sensitive
 from compress.quantize.observe import Floats, Sample
 from compress.quantize.ranges import narrow_silu_ranges
 from compress.quantize.settings import NEEDS_INPUTS, PostTraining
@@ -22,7 +23,7 @@ from edgeai.errors import PassError
 
 RANGE_INPUTS = 16  # enough for a percentile over every position of a feature map
 ROUNDING_INPUTS = 64  # a few thousand places of each layer come from these
-SENSITIVITY_INPUTS = 8  # each layer's share of the error shows on a few
+FEW_INPUTS = 8  # each layer's share of the error shows on a few
 
 
 def quantize_network(
@@ -37,8 +38,8 @@ def quantize_network(
     """(TFLite, what was done, for the report).
 
     inputs: (1, ...) of training data through the device's pre-processing, for precisions of NEEDS_INPUTS. progress: show
-    bars. holds: whether a file's figure is good enough, asked where settings.max_drop is given; told["keep_float"] names the
-    outputs that had to stay float.
+    bars. holds: whether a file's figure is good enough, asked where settings.max_drop is given. Of what is told, "keep_float"
+    names the outputs that had to stay float, "layers" has each layer's error against float.
 
     Raises PassError where the converter or quantizer fails, where recurrent layers are asked to be integer, where the inputs
     are none, constant, not finite or of another shape, or where not even settings.max_float of the layers in float hold.
@@ -50,69 +51,78 @@ def quantize_network(
     samples = checked_samples(inputs, input_shapes(network))
     if precision == "int16x8":
         return convert_tflite(network, precision, samples), {}
-    floats, scales, told = _prepared(
-        convert_tflite(network, "float32"), settings, samples, seed=seed, progress=progress
-    )
-    shifts: dict[str, Floats] = {}
-    if settings.correct_biases and scales is None:
-        floats, shifts = bias_shifts(floats, samples, per_channel=settings.per_channel)
-        told["corrected_layers"] = len(shifts)
-    ranges = calibrate(floats, samples, settings.rule, progress=progress)
-
-    def build(keep_float: tuple[str, ...]) -> bytes:
-        shifted = shift_biases(floats, shifts, keep_float=keep_float) if shifts else floats
-        made = quantize_ranges(shifted, ranges, keep_float=keep_float, per_channel=settings.per_channel)
-        content, silus = narrow_silu_ranges(made, map(_only, samples[:RANGE_INPUTS]))
-        return content if silus else made
-
-    if scales is not None and precision == "int4":
-        return pack_four_bits(build(()), floats, scales), told
-    if holds is None or settings.max_drop is None:
-        return build(()), told
-    return _mixed(floats, build, settings, samples, holds, told, progress=progress)
+    work = _Integers(convert_tflite(network, "float32"), settings, samples, seed=seed, progress=progress)
+    content = work.build(()) if holds is None or settings.max_drop is None else work.mixed(holds)
+    return content, work.told | {"layers": work.layers(content)}
 
 
-def _prepared(
-    floats: bytes, settings: PostTraining, samples: Sequence[Sample], *, seed: int, progress: bool
-) -> tuple[bytes, dict[int, Floats] | None, dict[str, Any]]:
-    """(the float32 model, made ready to be rounded; the weights' scales where rounding was learned; what was done)."""
-    told: dict[str, Any] = {"rule": settings.rule, "inputs": len(samples)}
-    if settings.equalize:
-        floats, told["equalized_pairs"] = equalize(floats)
-    if settings.rounding == "learned" or settings.precision == "int4":
-        four = settings.precision == "int4"
-        rounding = Rounding(bits=4 if four else 8, steps=settings.rounding_steps, cut=four, seed=seed)
-        made = adaround(floats, samples[:ROUNDING_INPUTS], rounding, progress=progress)
+class _Integers:
+    """The float model made ready for integers, and integer models made of it. told: what was done so far."""
+
+    def __init__(
+        self, floats: bytes, settings: PostTraining, samples: Sequence[Sample], *, seed: int, progress: bool
+    ) -> None:
+        self._settings, self._samples, self._progress = settings, samples, progress
+        self.told: dict[str, Any] = {"rule": settings.rule, "inputs": len(samples)}
+        if settings.equalize:
+            floats, self.told["equalized_pairs"] = equalize(floats)
+        self._truth = floats
+        self._scales: dict[int, Floats] | None = None
+        self._shifts: dict[str, Floats] = {}
+        if settings.rounding == "learned" or settings.precision == "int4":
+            floats = self._rounded(floats, seed)
+        elif settings.correct_biases:
+            floats, self._shifts = bias_shifts(floats, samples, per_channel=settings.per_channel)
+            self.told["corrected_layers"] = len(self._shifts)
+        self._floats = floats
+        self._ranges = calibrate(floats, samples, settings.rule, progress=progress)
+
+    def _rounded(self, floats: bytes, seed: int) -> bytes:
+        four = self._settings.precision == "int4"
+        rounding = Rounding(bits=4 if four else 8, steps=self._settings.rounding_steps, cut=four, seed=seed)
+        made = adaround(floats, self._samples[:ROUNDING_INPUTS], rounding, progress=self._progress)
         before, after = (sum(pair[n] for pair in made.error.values()) for n in (0, 1))
-        told["rounding_error"] = [round(before, 6), round(after, 6)]
-        return made.flatbuffer, made.scales, told
-    return floats, None, told
+        self.told["rounding_error"] = [round(before, 6), round(after, 6)]
+        self._scales = made.scales
+        return made.flatbuffer
 
-
-def _mixed(
-    floats: bytes,
-    build: Build,
-    settings: PostTraining,
-    samples: Sequence[Sample],
-    holds: Callable[[bytes], bool],
-    told: dict[str, Any],
-    *,
-    progress: bool,
-) -> tuple[bytes, dict[str, Any]]:
-    whole = build(())
-    if holds(whole):
-        return whole, told
-    ranked = rank_sensitive(floats, build, samples[:SENSITIVITY_INPUTS], progress=progress)
-    most = max(1, int(settings.max_float * len(ranked)))
-    kept, trials = fewest_kept(ranked, lambda names: holds(build(names)), most=most)
-    if kept is None:
-        raise PassError(
-            f"int8 drops more than {settings.max_drop} also with {most} of {len(ranked)} layers in float",
-            next_step="raise max_drop or max_float, or give the quantize pass float16",
+    def build(self, keep_float: tuple[str, ...]) -> bytes:
+        """The integer model in which operations with these outputs stay float."""
+        shifted = self._floats
+        if self._shifts:
+            shifted = shift_biases(shifted, self._shifts, keep_float=keep_float)
+        made = quantize_ranges(
+            shifted, self._ranges, keep_float=keep_float, per_channel=self._settings.per_channel
         )
-    told["keep_float"] = list(kept)
-    told["float_layers"] = [min(trial.kept for trial in trials if trial.holds), len(ranked)]
-    return build(kept), told
+        made, _ = narrow_silu_ranges(made, map(_only, self._samples[:RANGE_INPUTS]))
+        if self._settings.precision == "int4" and self._scales is not None:
+            return pack_four_bits(made, self._floats, self._scales)
+        return made
+
+    def mixed(self, holds: Callable[[bytes], bool]) -> bytes:
+        """The integer model with the fewest layers in float that `holds`; raises PassError where there is none."""
+        whole = self.build(())
+        if holds(whole):
+            return whole
+        few = self._samples[:FEW_INPUTS]
+        ranked = rank_sensitive(self._floats, self.build, few, progress=self._progress)
+        most = max(1, int(self._settings.max_float * len(ranked)))
+        kept, trials = fewest_kept(ranked, lambda names: holds(self.build(names)), most=most)
+        if kept is None:
+            raise PassError(
+                f"int8 drops more than {self._settings.max_drop} also with {most} of {len(ranked)} layers in float",
+                next_step="raise max_drop or max_float, or give the quantize pass float16",
+            )
+        self.told["keep_float"] = list(kept)
+        self.told["float_layers"] = [min(t.kept for t in trials if t.holds), len(ranked)]
+        return self.build(kept)
+
+    def layers(self, content: bytes) -> list[dict[str, Any]]:
+        """The error of each layer against float, for the report, in the network's order."""
+        return [
+            {"name": e.name, "kind": e.kind, "sqnr_db": round(e.sqnr_db, 1), "cosine": round(e.cosine, 5)}
+            for e in layer_errors(self._truth, content, self._samples[:FEW_INPUTS])
+        ]
 
 
 def _only(sample: Sample) -> Any:
