@@ -45,6 +45,21 @@ def export_qdq(flatbuffer: bytes, *, weights: WeightForm = "dq") -> bytes:
     weights: "dq", integers in the file, which TensorRT reads from 10 on; "qdq", floats through Q and DQ, for TensorRT 8.5
     (JetPack 5), four times the bytes. Raises PassError where the file is not int8, or holds what ONNX has no operation for.
     """
+    return bytes(_with_pairs(flatbuffer, weights)[0].SerializeToString())
+
+
+def traced_qdq(flatbuffer: bytes) -> tuple[bytes, dict[str, str]]:
+    """(the same export with the value behind each pair as an output too, {its name: what the TFLite file calls the tensor})."""
+    import onnx
+
+    proto, sources = _with_pairs(flatbuffer, "dq")
+    outputs = {o.name for o in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sources if name not in outputs)
+    return bytes(proto.SerializeToString()), sources
+
+
+def _with_pairs(flatbuffer: bytes, weights: WeightForm) -> tuple[Any, dict[str, str]]:
+    """(ONNX, the TFLite tensor behind each pair)."""
     import onnx
 
     plain = dequantize(flatbuffer)
@@ -52,12 +67,14 @@ def export_qdq(flatbuffer: bytes, *, weights: WeightForm = "dq") -> bytes:
     proto = _float_onnx(plain.flatbuffer)
     rename_edges(proto, edges)
     ranges = {edges.get(name, name): found for name, found in plain.ranges.items()}
-    _Pairs(proto, ranges, weights).insert()
+    pairs = _Pairs(proto, ranges, weights)
+    pairs.insert()
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
         raise PassError(f"the Q/DQ export made no valid ONNX: {str(error).splitlines()[0][:200]}") from error
-    return bytes(proto.SerializeToString())
+    named = {new: old for old, new in edges.items()}
+    return proto, {real: named.get(source, source) for real, source in pairs.sources.items()}
 
 
 def _float_onnx(flatbuffer: bytes) -> Any:
@@ -98,6 +115,7 @@ class _Pairs:
         self._readers = Counter(name for node in self._graph.node for name in node.input)
         self._done: dict[str, str] = {}
         self._before: dict[str, list[Any]] = {}
+        self.sources: dict[str, str] = {}
 
     def insert(self) -> None:
         nodes = list(self._graph.node)
@@ -132,14 +150,14 @@ class _Pairs:
         node = self._maker.get(name)
         return node is not None and node.op_type in PRODUCTS and self._readers[name] == 1
 
-    def _range_of(self, name: str) -> tuple[float, float] | None:
-        """Of a tensor by its TFLite name, or of what it was made of by an activation or a change of shape."""
+    def _source_of(self, name: str) -> str | None:
+        """The tensor of the TFLite file whose range this one has: itself, or what an activation or a change of shape made it of."""
         while name not in self._ranges:
             node = self._maker.get(name)
             if node is None or node.op_type not in _SAME_RANGE | _CLAMPS:
                 return None
             name = node.input[0]
-        return self._ranges[name]
+        return name
 
     def _paired(self, name: str, new: list[Any]) -> str:
         """The tensor behind a Q/DQ pair of its own range; itself where it has none: it stayed float in the TFLite file."""
@@ -147,15 +165,17 @@ class _Pairs:
 
         if name in self._done:
             return self._done[name]
-        found = self._range_of(name)
-        if found is None or max(-found[0], found[1]) <= 0:
+        source = self._source_of(name)
+        low, high = (0.0, 0.0) if source is None else self._ranges[source]
+        if source is None or max(-low, high) <= 0:
             return name
-        scale = np.float32(max(-found[0], found[1]) / 127)
+        scale = np.float32(max(-low, high) / 127)
         ends = [self._constant(f"{name}/scale", np.array(scale)), self._constant(f"{name}/zero", np.int8(0))]
         quantized, back = f"{name}/int8", f"{name}/real"
         new.append(helper.make_node("QuantizeLinear", [name, *ends], [quantized], name=f"{name}/Q"))
         new.append(helper.make_node("DequantizeLinear", [quantized, *ends], [back], name=f"{name}/DQ"))
         self._done[name] = back
+        self.sources[back] = source
         return back
 
     def _paired_weights(self, node: Any, new: list[Any]) -> str:

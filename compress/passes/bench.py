@@ -111,6 +111,10 @@ class Bench:
         finally:
             path.unlink()
 
+    def opened(self, file: EngineFile) -> EdgeEngine:
+        """An engine file as a device runs it, on one thread."""
+        return EdgeEngine(open_model_file(file.path, threads=1), self.recipe.input)
+
     def measure(self, candidate: Candidate) -> Measured:
         """Through the device's own engine and decoder, on one thread; float32 TFLite where no file is made yet."""
         return self.score(candidate)[1]
@@ -122,13 +126,9 @@ class Bench:
             path = self.work / "measured-float32.tflite"
             write_whole(path, convert_tflite(candidate.network, "float32"))
             file = EngineFile(path, "tflite", "float32")
-        spec = self.recipe.input
-        engine = EdgeEngine(open_model_file(file.path, threads=1), spec)
-        try:
+        with self.opened(file) as engine:
             scored = self.task.score(engine)
             cost = measure_cost(engine, file.path)
-        finally:
-            engine.close()
         parameters, macs = int(candidate.network.count_params()), model_macs(candidate.network)
         return scored, Measured(parameters, macs, scored.metric(), cost, file)
 

@@ -12,7 +12,9 @@ from compress.candidate import Candidate, EngineFile
 from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
 from compress.export.onnx_qdq import export_qdq
+from compress.export.parity import Parity, compare_scored, first_parting, parity_json
 from compress.measure.metric import LOWER_IS_BETTER
+from compress.measure.scored import Scored
 from compress.passes.bench import Bench
 from compress.passes.settings import ExportPass, QuantizePass
 from compress.quantize.check import float_layers, not_done
@@ -24,6 +26,8 @@ from edgeai.bundle.manifest import Precision
 from edgeai.console import print_note
 from edgeai.errors import PassError
 from edgeai.hardware import read_hardware
+
+PARTING_INPUTS = 8  # to look for the layer at which two files part
 
 
 def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Candidate:
@@ -82,26 +86,61 @@ def _drops_no_more(max_drop: float, candidate: Candidate, bench: Bench) -> Calla
 
 
 def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidate:
-    """Write further engine files of the network."""
+    """Write further engine files of the network. Raises PassError where one does not say what it was made of says."""
     files = list(candidate.files)
+    said: dict[Path, Scored] = {}
+    parities = []
     for wanted in settings.formats:
         kind, _, named = wanted.partition("/")
         precision = cast(Precision, named)
-        path = bench.work / f"{bench.recipe.name}-{precision}.{kind}"
+        made = EngineFile(
+            bench.work / f"{bench.recipe.name}-{precision}.{kind}",
+            "tflite" if kind == "tflite" else "onnx",
+            precision,
+        )
+        source = _int8_file(candidate) if wanted == "onnx/int8" else _float_file(candidate, bench)
         if kind == "tflite":
-            write_whole(path, convert_tflite(candidate.network, precision))
+            write_whole(made.path, convert_tflite(candidate.network, precision))
         elif precision == "int8":
-            write_whole(path, export_qdq(_int8_file(candidate).read_bytes()))
+            write_whole(made.path, export_qdq(source.path.read_bytes()))
         else:
-            export_onnx(candidate.network, path, half=precision == "float16")
-        files.append(EngineFile(path, "tflite" if kind == "tflite" else "onnx", precision))
-    return replace(candidate, files=tuple(files))
+            export_onnx(candidate.network, made.path, half=precision == "float16")
+        if wanted != "tflite/float32":
+            for file in (source, made):
+                if file.path not in said:
+                    with bench.opened(file) as engine:
+                        said[file.path] = bench.task.score(engine)
+            parity = compare_scored(said[source.path], said[made.path])
+            parities.append({"file": made.path.name, **parity_json(parity)})
+            if not parity.holds:
+                raise PassError(_parted(wanted, parity, source, bench))
+            print_note(f"export: {wanted} says what {source.format}/{source.precision} says: {parity}")
+        files.append(made)
+    notes = {**candidate.notes, "parity": [*candidate.notes.get("parity", []), *parities]}
+    return replace(candidate, files=tuple(files), notes=notes if parities else candidate.notes)
 
 
-def _int8_file(candidate: Candidate) -> Path:
+def _parted(wanted: str, parity: Parity, source: EngineFile, bench: Bench) -> str:
+    where = ""
+    if wanted == "onnx/int8":
+        where = first_parting(
+            source.path.read_bytes(), list(bench.task.representative_inputs(PARTING_INPUTS))
+        )
+    told = f"{wanted} does not say what {source.path.name} says: {parity}"
+    return f"{told}; they part at {where}" if where else told
+
+
+def _float_file(candidate: Candidate, bench: Bench) -> EngineFile:
+    """The network in float32, which float formats are made of."""
+    path = bench.work / "measured-float32.tflite"
+    write_whole(path, convert_tflite(candidate.network, "float32"))
+    return EngineFile(path, "tflite", "float32")
+
+
+def _int8_file(candidate: Candidate) -> EngineFile:
     for file in candidate.files:
         if (file.format, file.precision) == ("tflite", "int8"):
-            return file.path
+            return file
     raise PassError(
         "onnx/int8 is made of the int8 TFLite file, and that was undone",
         next_step="loosen [budget], or leave onnx/int8 out",
