@@ -146,15 +146,17 @@ def _tolerance(recipe: Recipe, file: EngineFile, golden: bytes) -> float:
 
 
 def generated_input(spec: ImageInput | LogMelInput, shape: tuple[int, ...]) -> NDArray[Any]:
-    """A picture of drawn figures, or smooth features, from a fixed seed; small when compressed.
+    """A picture of drawn figures, or the features of something like a word; small when compressed.
 
-    Like what cameras see on purpose: on random pixels a network's first layer goes far outside of what pictures do to it,
-    and int8 ranges are made for pictures.
+    Like what cameras and microphones take up on purpose: on random pixels a network's first layer goes far outside of what
+    pictures do to it, and int8 ranges are made for pictures.
     """
     if isinstance(spec, ImageInput):
         return _drawn_figures(spec.width, spec.height)
-    rise = np.linspace(-1, 1, spec.frames)[:, None] * np.sin(np.linspace(0, 9, spec.mels))[None]
-    return rise.reshape(shape).astype(np.float32)
+    # a word in a quiet room: bands of formants that swell and fade, less of them high up, on a low floor
+    time, pitch = np.linspace(-2.5, 2.5, spec.frames)[:, None], np.linspace(0, 1, spec.mels)[None]
+    bands = (0.5 + 0.5 * np.sin(9 * pitch + time)) * (1 - 0.4 * pitch)
+    return (1.7 * np.exp(-(time**2)) * bands - 0.9).reshape(shape).astype(np.float32)
 
 
 def _drawn_figures(width: int, height: int) -> NDArray[np.uint8]:
