@@ -3,7 +3,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-peers wheel-check lock clean trt-check
+.PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-peers \
+  trt-check wheel-check lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,6 +38,9 @@ bench-compress: setup ## what compression brings on real data; hours at full len
 
 bench-widths: setup ## the sweep that says how wide bench-compress' baselines must be; hours, ARGS="--table" prints it
 	@PYTHONPATH=tests $(BIN)/python -m bench.bench_widths --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
+bench-quantize: setup ## what each precision costs and brings, on bench-compress' baselines; ARGS="--only digits" for less
+	@PYTHONPATH=tests $(BIN)/python -m bench.bench_quantize --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
 bench-peers: setup ## the digits baseline through tfmot, TF's converter and Torch-Pruning too, after bench-compress; .venv-peers takes 4 GB
 	@.ci/peers.sh

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Writes .ci/constraints.txt from a fresh resolve of all extras that setup installs, then checks that the same
+# Writes .ci/constraints.txt from a fresh resolve of all extras that setup and trt-check install, then checks that the same
 # versions have wheels for every Python we support. Installs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-readonly REQUIREMENT='.[compress,onnx,broker,dev]'
+readonly REQUIREMENT='.[compress,onnx,broker,trt-check,dev]'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -24,7 +24,7 @@ for item in json.load(open(sys.argv[1], encoding="utf-8"))["install"]:
     name = re.sub(r"[-_.]+", "-", item["metadata"]["name"]).lower()
     if name not in left_out:
         rows.add(f"{name}=={item['metadata']['version'].partition('+')[0]}")
-print("# Made by `make lock`; what `make setup` installs on Python 3.11 to 3.13.")
+print("# Made by `make lock`; what `make setup` and `make trt-check` install on Python 3.11 to 3.13.")
 print("\n".join(sorted(rows)))
 PY
 for version in 3.11 3.12 3.13; do
