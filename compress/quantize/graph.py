@@ -1,7 +1,7 @@
 """A TFLite model as operations and tensors whose numbers can be read and written.
 
 Every quantization of ours works on this form: batch norms are folded, activations are fused, and what came from Keras,
-SavedModel or ONNX looks alike. Only the first subgraph is looked at; loops have more and are refused by who asks.
+SavedModel or ONNX looks alike. Only the first subgraph is looked at; who asks refuses loops, which have more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 WEIGHT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 # which of an operation's inputs are its data, its weights and its biases
 _WEIGHTED_INPUTS = {"TRANSPOSE_CONV": (2, 1, 3)}
-_FLOAT32, _INT8 = 0, 9  # schema.TensorType
+_FLOAT32 = 0  # schema.TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,6 @@ class TFLiteGraph:
         )
 
     # -- wiring
-
-    @property
-    def subgraphs(self) -> int:
-        return len(self.model.subgraphs)
 
     @cached_property
     def inputs(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -90,13 +90,3 @@ def bar_where(shown: bool, description: str, total: int) -> AbstractContextManag
 
 
 def _advance_nothing(_: int = 1) -> None: ...
-
-
-def observe(
-    flatbuffer: bytes, tensors: Sequence[int], samples: Iterable[Sample]
-) -> Iterator[dict[int, Floats]]:
-    """The values of `tensors` for each sample in turn."""
-    observer = Observer(flatbuffer)
-    for sample in samples:
-        observer.run(sample)
-        yield {tensor: observer.value(tensor) for tensor in tensors}
