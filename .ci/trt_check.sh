@@ -8,6 +8,9 @@ if [ "$(uname -m)" != x86_64 ]; then
   exit 0
 fi
 if ! .venv/bin/python -c 'import tensorrt_rtx_bindings' 2>/dev/null; then
-  .venv/bin/python -m pip install --disable-pip-version-check --no-input -q -c .ci/constraints.txt -e '.[trt-check]' >&2
+  fetch() {
+    .venv/bin/python -m pip install --disable-pip-version-check --no-input -q -c .ci/constraints.txt -e '.[trt-check]' >&2
+  }
+  fetch || { echo 'trt-check: pip failed; trying once more' >&2; fetch; }
 fi
 EDGEAI_REQUIRE_TRT=1 .venv/bin/python -m pytest tests/unit/test_onnx_qdq.py
