@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +32,9 @@ class Candidate:
     sparse: bool = False
     files: tuple[EngineFile, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def with_notes(self, name: str, told: Sequence[dict[str, Any]]) -> Candidate:
+        """The same with more under a pass's name; nothing changes where there is nothing to tell."""
+        if not told:
+            return self
+        return replace(self, notes={**self.notes, name: [*self.notes.get(name, []), *told]})

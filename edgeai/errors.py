@@ -108,3 +108,8 @@ class RecipeError(EdgeError, ValueError):
 
 class PassError(EdgeError):
     """A compression pass failed."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from compress.export.onnx import rename_edges
 from compress.quantize.dequantize import dequantize
-from compress.quantize.graph import TFLiteGraph
+from compress.quantize.graph import TFLiteGraph, along
 from compress.quiet import quiet_stderr
-from edgeai.errors import PassError
+from edgeai.errors import PassError, first_line
 
 OPSET = 17
 WeightForm = Literal["dq", "qdq"]
@@ -89,8 +89,9 @@ def _float_onnx(flatbuffer: bytes) -> Any:
             with contextlib.redirect_stdout(io.StringIO()), quiet_stderr():
                 proto, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
     except Exception as error:  # it raises whatever it likes
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PassError(f"the ONNX exporter failed: {type(error).__name__}: {first[:200]}") from error
+        raise PassError(
+            f"the ONNX exporter failed: {type(error).__name__}: {first_line(error)[:200]}"
+        ) from error
     return proto
 
 
@@ -186,11 +187,9 @@ class _Pairs:
         if name in self._done:
             return self._done[name]
         values = numpy_helper.to_array(self._constants[name])
-        axis = _channel_axis(node)
+        axis = channel_axis(node)
         scale = _channel_scales(values, axis)
-        shape = [1] * values.ndim
-        shape[axis] = -1
-        integers = np.clip(np.rint(values / scale.reshape(shape)), -127, 127).astype(np.int8)
+        integers = np.clip(np.rint(values / along(scale, values.ndim, axis)), -127, 127).astype(np.int8)
         ends = [
             self._constant(f"{name}/scale", scale),
             self._constant(f"{name}/zero", np.zeros(len(scale), np.int8)),
@@ -222,7 +221,8 @@ class _Pairs:
         self._graph.initializer.extend(kept)
 
 
-def _channel_axis(node: Any) -> int:
+def channel_axis(node: Any) -> int:
+    """The axis of the output channel in the weights of a product."""
     if node.op_type == "Gemm":
         transposed = any(a.name == "transB" and a.i for a in node.attribute)
         return 0 if transposed else 1

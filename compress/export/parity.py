@@ -19,6 +19,7 @@ from compress.measure.metric import group_numbers
 from compress.measure.pairs import paired_difference
 from compress.measure.scored import Scored
 from compress.measure.scored_classes import ScoredClasses
+from compress.quantize.check import decibels
 from compress.quantize.dequantize import dequantize
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.observe import Observer, Sample
@@ -92,9 +93,8 @@ def first_parting(integer: bytes, samples: Sequence[Sample]) -> str:
             )
             sums[real] += np.sum(truth**2), np.sum((truth - ours.reshape(truth.shape)) ** 2)
     for real, (signal, noise) in sums.items():
-        decibels = 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30))
-        if signal > 0 and decibels < PARTED_DB:
-            return f"{graph.name(wanted[real])} ({decibels:.1f} dB)"
+        if signal > 0 and decibels(signal, noise) < PARTED_DB:
+            return f"{graph.name(wanted[real])} ({decibels(signal, noise):.1f} dB)"
     return ""
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from compress.export.onnx_qdq import PRODUCTS
-from edgeai.errors import PassError
+from compress.export.onnx_qdq import PRODUCTS, channel_axis
+from edgeai.errors import PassError, first_line
 
 LEAST_OPSET = 13  # per-channel Q/DQ
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -41,8 +41,7 @@ def _load(content: bytes) -> Any:
         model = onnx.load_from_string(content)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf and the checker each raise their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PassError(f"no valid ONNX model: {first[:200]}") from error
+        raise PassError(f"no valid ONNX model: {first_line(error)[:200]}") from error
     return model
 
 
@@ -135,9 +134,7 @@ class _Linter:
         if scale is None or scale.size == 1:
             return
         axis = next((a.i for a in weights.attribute if a.name == "axis"), 1)
-        wanted = PRODUCTS[node.op_type]
-        if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
-            wanted = 0
+        wanted = channel_axis(node)
         if axis != wanted:
             text = (
                 f"scales along axis {axis} of the weights: TensorRT wants the output channels, axis {wanted}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from compress.recipe import Recipe
 from edgeai.bundle.manifest import ImageInput, LogMelInput
-from edgeai.errors import EdgeError, RecipeError
+from edgeai.errors import EdgeError, RecipeError, first_line
 from edgeai.faults import nearest_hint
 
 DEFAULT_STRIDES = (8, 16, 32)
@@ -158,9 +158,8 @@ def _build(recipe: Recipe, builder: Callable[..., Any], **given: Any) -> Any:
     except EdgeError:
         raise
     except Exception as error:  # Keras and numpy have a dozen ways to refuse a value
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         told = ", ".join(f"{name} = {value!r}" for name, value in {**given, **params}.items())
-        raise RecipeError(f"{where} cannot be built with {told[:200]}: {first[:200]}") from error
+        raise RecipeError(f"{where} cannot be built with {told[:200]}: {first_line(error)[:200]}") from error
 
 
 def _check_shapes(recipe: Recipe, network: Any) -> None:

@@ -99,14 +99,14 @@ class Bench:
         precision = self.final_precision
         path = self.work / f"cost-{precision}.tflite"
         inputs = self.task.representative_inputs(COST_CALIBRATION) if precision in NEEDS_INPUTS else None
-        if precision == "float32":
-            content = convert_tflite(network, precision)
-        else:
+        if precision == "int4":  # learned rounding moves integers up or down: neither bytes nor time
             quick = PostTraining(precision=precision, rounding_steps=1)
             content, _ = quantize_network(network, quick, inputs)
+        else:
+            content = convert_tflite(network, precision, inputs)
         write_whole(path, content)
         try:
-            with EdgeEngine(open_model_file(path, threads=1), self.recipe.input) as engine:
+            with self.opened(EngineFile(path, "tflite", precision)) as engine:
                 return measure_cost(engine, path)
         finally:
             path.unlink()
@@ -115,17 +115,19 @@ class Bench:
         """An engine file as a device runs it, on one thread."""
         return EdgeEngine(open_model_file(file.path, threads=1), self.recipe.input)
 
+    def float_file(self, network: Any) -> EngineFile:
+        """The network in float32, to be measured; it goes into no bundle."""
+        path = self.work / "measured-float32.tflite"
+        write_whole(path, convert_tflite(network, "float32"))
+        return EngineFile(path, "tflite", "float32")
+
     def measure(self, candidate: Candidate) -> Measured:
         """Through the device's own engine and decoder, on one thread; float32 TFLite where no file is made yet."""
         return self.score(candidate)[1]
 
     def score(self, candidate: Candidate) -> tuple[Scored, Measured]:
         """The same, with what the engine said of each held-out example."""
-        file = chosen_file(candidate)
-        if file is None:
-            path = self.work / "measured-float32.tflite"
-            write_whole(path, convert_tflite(candidate.network, "float32"))
-            file = EngineFile(path, "tflite", "float32")
+        file = chosen_file(candidate) or self.float_file(candidate.network)
         with self.opened(file) as engine:
             scored = self.task.score(engine)
             cost = measure_cost(engine, file.path)

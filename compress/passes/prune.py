@@ -59,14 +59,8 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
             hold=candidate.sparse,
         )
         kept.save(number, network, {"notes": notes, "before": before})
-    earlier = candidate.notes.get("prune", [])
-    return replace(
-        candidate,
-        network=network,
-        reference=reference,
-        files=(),
-        notes={**candidate.notes, "prune": [*earlier, *notes]},
-    )
+    after = replace(candidate, network=network, reference=reference, files=())
+    return after.with_notes("prune", notes)
 
 
 def _begun(

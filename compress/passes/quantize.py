@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 from compress.candidate import Candidate, EngineFile
@@ -39,7 +38,7 @@ def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Cand
     )
     holds = None if settings.max_drop is None else _drops_no_more(settings.max_drop, candidate, bench)
     content, told = quantize_network(
-        candidate.network, settings.how, inputs, seed=bench.recipe.seed, progress=True, holds=holds
+        candidate.network, settings, inputs, seed=bench.recipe.seed, progress=True, holds=holds
     )
     if left := not_done(content, settings.precision, keep_float=told.get("keep_float", ())):
         names = ", ".join(f"{one.name} ({one.part} {one.found})" for one in left[:3])
@@ -52,16 +51,11 @@ def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Cand
     flags = read_hardware(ask_gpu=False).cpu_flags
     if note := slower_note(settings.precision, machine=platform.machine(), cpu_flags=flags):
         print_note(f"quantize: {note}")
-    notes = (
-        {**candidate.notes, "quantize": [*candidate.notes.get("quantize", []), told]}
-        if told
-        else candidate.notes
-    )
-    return replace(
-        candidate,
-        files=(*candidate.files, EngineFile(path, "tflite", settings.precision)),
-        notes=notes,
-    )
+    if worst := sorted(told.get("layers", ()), key=lambda layer: float(layer["sqnr_db"]))[:3]:
+        named = ", ".join(f"{layer['name']} {layer['sqnr_db']} dB" for layer in worst)
+        print_note(f"quantize: furthest from float: {named}")
+    file = EngineFile(path, "tflite", settings.precision)
+    return replace(candidate, files=(*candidate.files, file)).with_notes("quantize", [told] if told else [])
 
 
 def _drops_no_more(max_drop: float, candidate: Candidate, bench: Bench) -> Callable[[bytes], bool]:
@@ -75,9 +69,8 @@ def _drops_no_more(max_drop: float, candidate: Candidate, bench: Bench) -> Calla
         measured = bench.measure(replace(candidate, files=(EngineFile(path, "tflite", "int8"),)))
         path.unlink()
         drop = sign * (before.value - measured.metric.value)
-        kept = sum(step.weighted is not None for step in float_layers(content))
         print_note(
-            f"quantize: {kept} layers in float: {before.name} {measured.metric.value:.3f} ({-sign * drop:+.3f}), "
+            f"quantize: {len(float_layers(content))} layers in float: {before.name} {measured.metric.value:.3f} ({-sign * drop:+.3f}), "
             f"{measured.cost.bytes:,} bytes, {measured.cost.ms_p50:.2f} ms"
         )
         return drop <= max_drop
@@ -87,37 +80,45 @@ def _drops_no_more(max_drop: float, candidate: Candidate, bench: Bench) -> Calla
 
 def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidate:
     """Write further engine files of the network. Raises PassError where one does not say what it was made of says."""
-    files = list(candidate.files)
-    said: dict[Path, Scored] = {}
-    parities = []
+    sources: dict[
+        bool, tuple[EngineFile, Scored]
+    ] = {}  # by whether it is the int8 file: scored once for all made of it
+    files, parities = list(candidate.files), []
     for wanted in settings.formats:
-        kind, _, named = wanted.partition("/")
-        precision = cast(Precision, named)
-        made = EngineFile(
-            bench.work / f"{bench.recipe.name}-{precision}.{kind}",
-            "tflite" if kind == "tflite" else "onnx",
-            precision,
-        )
-        source = _int8_file(candidate) if wanted == "onnx/int8" else _float_file(candidate, bench)
-        if kind == "tflite":
-            write_whole(made.path, convert_tflite(candidate.network, precision))
-        elif precision == "int8":
-            write_whole(made.path, export_qdq(source.path.read_bytes()))
-        else:
-            export_onnx(candidate.network, made.path, half=precision == "float16")
-        if wanted != "tflite/float32":
-            for file in (source, made):
-                if file.path not in said:
-                    with bench.opened(file) as engine:
-                        said[file.path] = bench.task.score(engine)
-            parity = compare_scored(said[source.path], said[made.path])
-            parities.append({"file": made.path.name, **parity_json(parity)})
-            if not parity.holds:
-                raise PassError(_parted(wanted, parity, source, bench))
-            print_note(f"export: {wanted} says what {source.format}/{source.precision} says: {parity}")
+        made = _written(wanted, candidate, bench)
         files.append(made)
-    notes = {**candidate.notes, "parity": [*candidate.notes.get("parity", []), *parities]}
-    return replace(candidate, files=tuple(files), notes=notes if parities else candidate.notes)
+        if wanted == "tflite/float32":  # which the others are compared with
+            continue
+        integer = wanted == "onnx/int8"
+        if integer not in sources:
+            file = _int8_file(candidate) if integer else bench.float_file(candidate.network)
+            sources[integer] = file, _said(file, bench)
+        source, truth = sources[integer]
+        parity = compare_scored(truth, _said(made, bench))
+        if not parity.holds:
+            raise PassError(_parted(wanted, parity, source, bench))
+        print_note(f"export: {wanted} says what {source.format}/{source.precision} says: {parity}")
+        parities.append({"file": made.path.name, **parity_json(parity)})
+    return replace(candidate, files=tuple(files)).with_notes("parity", parities)
+
+
+def _written(wanted: str, candidate: Candidate, bench: Bench) -> EngineFile:
+    kind, named = wanted.split("/")
+    precision = cast(Precision, named)
+    path = bench.work / f"{bench.recipe.name}-{precision}.{kind}"
+    if kind == "tflite":
+        write_whole(path, convert_tflite(candidate.network, precision))
+        return EngineFile(path, "tflite", precision)
+    if precision == "int8":
+        write_whole(path, export_qdq(_int8_file(candidate).path.read_bytes()))
+    else:
+        export_onnx(candidate.network, path, half=precision == "float16")
+    return EngineFile(path, "onnx", precision)
+
+
+def _said(file: EngineFile, bench: Bench) -> Scored:
+    with bench.opened(file) as engine:
+        return bench.task.score(engine)
 
 
 def _parted(wanted: str, parity: Parity, source: EngineFile, bench: Bench) -> str:
@@ -128,13 +129,6 @@ def _parted(wanted: str, parity: Parity, source: EngineFile, bench: Bench) -> st
         )
     told = f"{wanted} does not say what {source.path.name} says: {parity}"
     return f"{told}; they part at {where}" if where else told
-
-
-def _float_file(candidate: Candidate, bench: Bench) -> EngineFile:
-    """The network in float32, which float formats are made of."""
-    path = bench.work / "measured-float32.tflite"
-    write_whole(path, convert_tflite(candidate.network, "float32"))
-    return EngineFile(path, "tflite", "float32")
 
 
 def _int8_file(candidate: Candidate) -> EngineFile:

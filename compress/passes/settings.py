@@ -18,7 +18,7 @@ from compress.prune.compensate import Compensation
 from compress.prune.magnitude import MaskScope
 from compress.prune.scores import ScoreKind
 from compress.prune.target import PruneSettings, Target
-from compress.quantize.settings import CalibrationRule, PostTraining, QuantizedPrecision, RoundingRule
+from compress.quantize.settings import PostTraining
 from compress.train.fit import FitSettings
 from compress.train.pretrain import PretrainSettings
 from edgeai.bundle.manifest import Settings
@@ -207,37 +207,16 @@ class DataFreePass(PassSettings):
     teacher: str | None = None
 
 
-class QuantizePass(PassSettings):
-    """Post-training quantization to TFLite (compress.quantize.post_training.PostTraining).
-
-    calibration: how many training inputs set the ranges of int8, int4 and int16x8, by `rule`. equalize, correct_biases,
-    rounding, rounding_steps, per_channel: of int8 and int4. max_drop, max_float: layers of int8 that stay float where the
-    metric asks for it.
+class QuantizePass(PostTraining, PassSettings):
+    """Post-training quantization to TFLite: all of PostTraining. calibration: how many training inputs set the ranges of int8,
+    int4 and int16x8.
     """
 
     needs: ClassVar[Mapping[Fact, str]] = {"trained": UNTRAINED}
     gives: ClassVar[frozenset[Fact]] = frozenset({"engine"})
     changes_network: ClassVar[bool] = False
     kind: Literal["quantize"]
-    precision: QuantizedPrecision = "int8"
     calibration: Annotated[int, Field(ge=1)] = 200
-    rule: CalibrationRule = "min-max"
-    equalize: bool = False
-    correct_biases: bool = True
-    rounding: RoundingRule = "nearest"
-    rounding_steps: Annotated[int, Field(ge=1, le=20_000)] = 600
-    per_channel: bool = True
-    max_drop: Fraction | None = None
-    max_float: Annotated[float, Field(gt=0, le=1)] = 0.5
-
-    @model_validator(mode="after")
-    def _how_is_possible(self) -> QuantizePass:
-        _ = self.how  # raises ValueError
-        return self
-
-    @property
-    def how(self) -> PostTraining:
-        return PostTraining.model_validate(self.model_dump(exclude={"kind", "calibration"}))
 
 
 class ExportPass(PassSettings):

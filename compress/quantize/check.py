@@ -96,7 +96,7 @@ def not_done(flatbuffer: bytes, precision: Precision, *, keep_float: Collection[
 def float_layers(flatbuffer: bytes) -> list[Step]:
     """Operations with weights whose weights are float32."""
     graph = TFLiteGraph(flatbuffer)
-    return [step for step in graph.weighted() if graph.tensor(step.weighted[1]).type == 0]  # type: ignore[index]
+    return [step for step in graph.weighted() if step.weighted and graph.tensor(step.weighted[1]).type == 0]
 
 
 def layer_errors(floats: bytes, quantized: bytes, samples: Iterable[Sample]) -> list[LayerError]:
@@ -114,7 +114,7 @@ def layer_errors(floats: bytes, quantized: bytes, samples: Iterable[Sample]) -> 
             truth, told = (v.astype(np.float64).ravel() for v in (ours.value(one), theirs.value(other)))
             sums[number] += truth @ truth, told @ told, truth @ told, np.sum((truth - told) ** 2)
     return [
-        LayerError(name, kind, _decibels(row), _cosine(row))
+        LayerError(name, kind, decibels(float(row[0]), float(row[3])), _cosine(row))
         for row, (name, kind, _, _) in zip(sums, pairs, strict=True)
     ]
 
@@ -145,11 +145,11 @@ def _matched(floats: TFLiteGraph, quantized: TFLiteGraph) -> list[tuple[str, str
     return pairs
 
 
-def _decibels(row: NDArray[np.float64]) -> float:
-    truth, error = float(row[0]), float(row[3])
-    if error <= 0:
+def decibels(signal: float, noise: float) -> float:
+    """Of the two's ratio, NO_ERROR_DB at most."""
+    if noise <= 0:
         return NO_ERROR_DB
-    return float(min(NO_ERROR_DB, 10 * np.log10(max(truth, 1e-30) / error)))
+    return float(min(NO_ERROR_DB, 10 * np.log10(max(signal, 1e-30) / noise)))
 
 
 def _cosine(row: NDArray[np.float64]) -> float:

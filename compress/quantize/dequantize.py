@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compress.quantize.graph import TFLiteGraph
+from compress.quantize.observe import real_values
 from compress.quantize.slim import slim_tflite
 from edgeai.errors import PassError
 
 _FLOAT32, _INT8, _INT32, _INT4 = 0, 9, 2, 17  # schema.TensorType
-_KINDS = {_INT8: np.int8, _INT32: np.int32}
 
 
 @dataclass(frozen=True)
@@ -28,21 +27,17 @@ class Dequantized:
 
 def dequantize(flatbuffer: bytes) -> Dequantized:
     """Raises PassError for a model without int8 tensors, or with four-bit weights."""
-    from ai_edge_litert import schema_py_generated as schema
-
     graph = TFLiteGraph(slim_tflite(flatbuffer))  # whose names are all different
     ranges: dict[str, tuple[float, float]] = {}
     for number in range(len(graph.model.subgraphs[0].tensors)):
         tensor, scales = graph.tensor(number), graph.scales(number)
         if tensor.type == _INT4:
             raise PassError("weights of four bits have no other form", next_step="export the int8 file")
-        if scales is None or tensor.type not in _KINDS:
+        if scales is None or tensor.type not in (_INT8, _INT32):
             continue
-        stored = graph.model.buffers[tensor.buffer].data if tensor.buffer else None
-        if stored is not None:
-            integers = np.frombuffer(np.asarray(stored, np.uint8).tobytes(), _KINDS[tensor.type])
-            real = _real(integers.reshape(graph.shape(number)), *scales)
-            graph.set_bytes(number, real.tobytes(), schema)
+        integers = graph.constant(number)
+        if integers is not None:
+            graph.set_bytes(number, real_values(integers, *scales).tobytes())
         elif tensor.type == _INT8:
             scale, zero = float(scales[0][0]), int(scales[1][0])
             ranges[graph.name(number)] = ((-128 - zero) * scale, (127 - zero) * scale)
@@ -53,19 +48,6 @@ def dequantize(flatbuffer: bytes) -> Dequantized:
         )
     _skip_conversions(graph)
     return Dequantized(graph.to_bytes(), ranges)
-
-
-def _real(
-    integers: NDArray[np.int8] | NDArray[np.int32],
-    scale: NDArray[np.float32],
-    zero: NDArray[np.int64],
-    axis: int,
-) -> NDArray[np.float32]:
-    shape = [1] * integers.ndim
-    if len(scale) > 1:
-        shape[axis] = -1
-    real = (integers.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape).astype(np.float64)
-    return np.ascontiguousarray(real, np.float32)
 
 
 def _skip_conversions(graph: TFLiteGraph) -> None:

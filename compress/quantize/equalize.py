@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.quantize.graph import Step, TFLiteGraph
+from compress.quantize.graph import WEIGHT_AXIS, Step, TFLiteGraph, along
 from compress.quantize.linear import LinearStep, linear_steps, parameters
 
 SWEEPS = 40
@@ -93,28 +93,19 @@ def _scale(graph: TFLiteGraph, pair: _Pair) -> float:
     """Bring one pair's ranges together; the largest change, as the logarithm of its scale."""
     before, biases = parameters(graph, pair.first)
     after, _ = parameters(graph, pair.second)
-    ones = _largest(before, _output_axis(pair.first))
+    axis = WEIGHT_AXIS[pair.first.step.kind]
+    ones = _largest(before, axis)
     others = _largest(after, after.ndim - 1)
     scale = np.ones_like(ones)
     live = (ones > 0) & (others > 0)
     scale[live] = np.sqrt(ones[live] / others[live])
-    graph.set_constant(pair.first.weights, before / _along(scale, before.ndim, _output_axis(pair.first)))
+    graph.set_constant(pair.first.weights, before / along(scale, before.ndim, axis))
     if biases is not None:
         graph.set_constant(pair.first.biases, biases / scale)
     graph.set_constant(pair.second.weights, after * scale)  # its inputs are its last axis
     return float(np.abs(np.log(scale)).max())
 
 
-def _output_axis(linear: LinearStep) -> int:
-    return 3 if linear.step.kind == "DEPTHWISE_CONV_2D" else 0
-
-
 def _largest(weights: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     others = tuple(i for i in range(weights.ndim) if i != axis)
     return np.asarray(np.abs(weights).max(others), np.float32)
-
-
-def _along(values: NDArray[np.float32], ndim: int, axis: int) -> NDArray[np.float32]:
-    shape = [1] * ndim
-    shape[axis] = -1
-    return values.reshape(shape)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.quantize.graph import TFLiteGraph
+from compress.quantize.graph import WEIGHT_AXIS, TFLiteGraph, along
 from compress.quantize.linear import LinearStep, linear_steps
 from compress.quantize.slim import slim_tflite
 from edgeai.errors import PassError
@@ -40,22 +40,19 @@ def pack_four_bits(integer: bytes, floats: bytes, scales: Mapping[int, Floats]) 
 def _replace(
     graph: TFLiteGraph, target: LinearStep, source: TFLiteGraph, given: LinearStep, scales: Floats
 ) -> None:
-    from ai_edge_litert import schema_py_generated as schema
-
     weights, biases = source.constant(given.weights), source.constant(given.biases)
     data = graph.scales(target.data)
     if weights is None or data is None or graph.shape(target.weights) != weights.shape:
         raise PassError(f"four bits: {source.name(given.output)!r} is another layer in the int8 model")
-    axis = 3 if target.step.kind == "DEPTHWISE_CONV_2D" else 0
-    shape = [1] * weights.ndim
-    shape[axis] = -1
-    integers = np.clip(np.rint(weights / scales.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
-    _set_tensor(graph, target.weights, _INT4, pack_nibbles(integers), scales, axis, schema)
+    axis = WEIGHT_AXIS[target.step.kind]
+    steps = along(scales, weights.ndim, axis)
+    integers = np.clip(np.rint(weights / steps), -LEVELS, LEVELS).astype(np.int8)
+    _set_tensor(graph, target.weights, _INT4, pack_nibbles(integers), scales, axis)
     if target.biases >= 0 and biases is not None:
         steps = (data[0][0] * scales).astype(np.float32)
         limit = 2**31 - 1
         whole = np.clip(np.rint(biases.astype(np.float64) / steps), -limit, limit).astype(np.int32)
-        _set_tensor(graph, target.biases, _INT32, whole.tobytes(), steps, 0, schema)
+        _set_tensor(graph, target.biases, _INT32, whole.tobytes(), steps, 0)
 
 
 def pack_nibbles(integers: NDArray[np.int8]) -> bytes:
@@ -70,11 +67,11 @@ def pack_nibbles(integers: NDArray[np.int8]) -> bytes:
 
 
 def _set_tensor(
-    graph: TFLiteGraph, number: int, kind: int, content: bytes, scales: Floats, axis: int, schema: object
+    graph: TFLiteGraph, number: int, kind: int, content: bytes, scales: Floats, axis: int
 ) -> None:
     tensor = graph.tensor(number)
     tensor.type = kind
     tensor.quantization.scale = np.asarray(scales, np.float32)
     tensor.quantization.zeroPoint = np.zeros(len(scales), np.int64)
     tensor.quantization.quantizedDimension = axis
-    graph.set_bytes(number, content, schema)
+    graph.set_bytes(number, content)

@@ -132,15 +132,15 @@ class TFLiteGraph:
 
     def set_constant(self, number: int, values: Array) -> None:
         """Write a constant anew, in a buffer of its own: equal tensors may share one. Its type and shape stay."""
-        from ai_edge_litert import schema_py_generated as schema
-
         before = self.constant(number)
         if before is None or before.shape != values.shape:
             raise ValueError(f"tensor {self.name(number)!r} is no constant of shape {values.shape}")
-        self.set_bytes(number, np.ascontiguousarray(values, before.dtype).tobytes(), schema)
+        self.set_bytes(number, np.ascontiguousarray(values, before.dtype).tobytes())
 
-    def set_bytes(self, number: int, content: bytes, schema: Any) -> None:
+    def set_bytes(self, number: int, content: bytes) -> None:
         """Give a tensor a buffer of its own with this content."""
+        from ai_edge_litert import schema_py_generated as schema
+
         own = schema.BufferT()
         own.data = np.frombuffer(content, np.uint8)
         self.model.buffers.append(own)
@@ -158,7 +158,7 @@ class TFLiteGraph:
         tensor.type = _FLOAT32
         self._graph.tensors.append(tensor)
         number = len(self._graph.tensors) - 1
-        self.set_bytes(number, np.zeros(count, np.float32).tobytes(), schema)
+        self.set_bytes(number, np.zeros(count, np.float32).tobytes())
         operator = self._graph.operators[step.number]
         operator.inputs = np.array([*step.inputs[:2], number], np.int32)
 
@@ -188,6 +188,15 @@ class TFLiteGraph:
             if number not in used:
                 buffer.data = None
         return pack_model(self.model)
+
+
+def along(values: Array, ndim: int, axis: int) -> Array:
+    """(N,) values, one a channel, in a shape that multiplies an array of `ndim` sides along `axis`; one value as it is."""
+    if values.size == 1:
+        return values.reshape([1] * ndim)
+    shape = [1] * ndim
+    shape[axis] = -1
+    return values.reshape(shape)
 
 
 @cache

@@ -12,7 +12,7 @@ from compress.quantize.calibrate import Range
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.slim import slim_tflite
 from compress.quiet import quiet_stderr
-from edgeai.errors import PassError
+from edgeai.errors import PassError, first_line
 
 
 def quantize_ranges(
@@ -44,6 +44,5 @@ def quantize_ranges(
                 denylisted_nodes=set(keep_float) or None,
             )
     except Exception as error:  # the quantizer raises whatever it likes
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PassError(f"the int8 quantizer failed: {first[:200]}") from error
+        raise PassError(f"the int8 quantizer failed: {first_line(error)[:200]}") from error
     return slim_tflite(bytes(made))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.quantize.graph import along
 from edgeai.console import progress_bar
 
 Floats = NDArray[np.float32]
@@ -50,14 +51,7 @@ class Observer:
         if not len(scales["scales"]):
             real: Floats = stored.astype(np.float32)
             return real
-        axis = scales["quantized_dimension"]
-        shape = [1] * stored.ndim
-        if len(scales["scales"]) > 1:
-            shape[axis] = -1
-        scale = np.reshape(scales["scales"], shape) if stored.ndim else scales["scales"][0]
-        zero = np.reshape(scales["zero_points"], shape) if stored.ndim else scales["zero_points"][0]
-        told: Floats = ((stored.astype(np.float32) - zero) * scale).astype(np.float32)
-        return told
+        return real_values(stored, scales["scales"], scales["zero_points"], scales["quantized_dimension"])
 
     def _value_of(self, sample: Sample, detail: dict[str, Any]) -> Floats:
         if not isinstance(sample, Mapping):
@@ -73,6 +67,12 @@ class Observer:
         key = next(iter(signatures))
         runner = self._runner.get_signature_runner(key)
         return {detail["index"]: name for name, detail in runner.get_input_details().items()}
+
+
+def real_values(integers: NDArray[Any], scales: NDArray[Any], zeros: NDArray[Any], axis: int) -> Floats:
+    """What integers stand for: scales and zeros, (1,) or one a channel along `axis`."""
+    shifted = integers.astype(np.float64) - along(zeros, integers.ndim, axis)
+    return np.ascontiguousarray(shifted * along(scales, integers.ndim, axis), np.float32)
 
 
 def _stored(values: Floats, detail: dict[str, Any]) -> NDArray[Any]:

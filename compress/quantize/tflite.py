@@ -17,7 +17,7 @@ from compress.quantize.settings import CalibrationRule
 from compress.quantize.slim import slim_tflite
 from compress.quiet import quiet_stderr
 from edgeai.bundle.manifest import Precision
-from edgeai.errors import PassError
+from edgeai.errors import PassError, first_line
 
 
 def convert_tflite(
@@ -67,8 +67,7 @@ def _converted(network: Any, precision: Precision, asked: Precision, samples: Se
                 ]
             return bytes(converter.convert())
     except Exception as error:  # the converter and TensorFlow raise whatever they like
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PassError(f"the TFLite converter failed ({asked}): {first[:200]}") from error
+        raise PassError(f"the TFLite converter failed ({asked}): {first_line(error)[:200]}") from error
 
 
 def _save(network: Any, folder: str) -> None:

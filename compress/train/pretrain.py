@@ -21,7 +21,7 @@ from compress.train.fit import FitSettings, fit
 from compress.train.pretrain_loss import POOLED, matched_rows, view_loss
 from compress.train.pretrain_views import ViewSettings, make_views
 from edgeai.bundle.manifest import ImageInput
-from edgeai.errors import DataError, PassError
+from edgeai.errors import DataError, PassError, first_line
 
 MIN_PICTURES = 8
 # below this mean standard deviation of unit embeddings (1 = evenly spread) they are as good as one and the same
@@ -204,9 +204,8 @@ def _at_size(body: Any, spec: ImageInput, fraction: float, description: str) -> 
         look = keras.models.clone_model(body, input_tensors=picture)
         look.set_weights(body.get_weights())
     except Exception as error:  # a layer of one size, and Keras has many ways to say so
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PassError(
-            f"{description}: the network cannot look at {sides[1]} x {sides[0]} pixels: {first[:160]}",
+            f"{description}: the network cannot look at {sides[1]} x {sides[0]} pixels: {first_line(error)[:160]}",
             next_step="set view = 1.0",
         ) from error
     return look

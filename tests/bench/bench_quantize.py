@@ -58,7 +58,7 @@ def measure(name: str, seed: int, data: Path, baselines: Path, work: Path) -> di
     """One set's record: the float32 baseline and every variant."""
     known = work / f"{name}-{seed}.json"
     if known.is_file():
-        return json.loads(known.read_text())  # type: ignore[no-any-return]
+        return json.loads(known.read_text())
     given = SETS[name]
     root = given.data_root(data, baselines)
     baseline = baselines / f"{name}-{seed}" / "baseline"
@@ -70,7 +70,7 @@ def measure(name: str, seed: int, data: Path, baselines: Path, work: Path) -> di
         out = work / f"{name}-{seed}" / each.replace(", ", "-")
         bundle = made_bundle(variant(each, small, baseline), data=root, out=out)
         kind, precision = file.split("/")
-        sides[each] = Side(bundle, bundle.engine_file(kind, precision))  # type: ignore[arg-type]
+        sides[each] = Side(bundle, bundle.engine_file(kind, precision))
     made = {
         each: evaluate_engine(side.bundle, side.entry, root / given.folder, "test", iou=0.5)
         for each, side in sides.items()
