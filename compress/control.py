@@ -20,8 +20,8 @@ from compress.measure.pairs import Difference, paired_difference
 from compress.measure.scored import Scored
 from compress.passes.bench import Bench, chosen_file
 from compress.passes.fitting import fit_candidate
-from compress.passes.quantize import export, quantize
-from compress.passes.settings import ExportPass, PassSettings, PretrainPass, QuantizePass
+from compress.passes.quantize import export, qat, quantize
+from compress.passes.settings import ExportPass, PassSettings, PretrainPass, QatPass, QuantizePass
 from compress.record import PassRecord
 from compress.train.fit import FitSettings
 from edgeai.console import print_note
@@ -89,6 +89,8 @@ def train_control(
     for asked in passes:
         if isinstance(asked, QuantizePass) and asked.precision == file.precision:
             made = quantize(asked, made, bench)
+        elif isinstance(asked, QatPass):  # on labels alone, as all of the control's training
+            made = qat(asked.model_copy(update={"teacher_share": 0.0}), made, bench)
         elif isinstance(asked, ExportPass) and f"{file.format}/{file.precision}" in asked.formats:
             made = export(
                 asked.model_copy(update={"formats": (f"{file.format}/{file.precision}",)}), made, bench
@@ -110,11 +112,12 @@ def train_control(
 
 
 def control_fit(passes: Sequence[PassSettings]) -> FitSettings:
-    """The first training's settings, with steps for as many examples as all trainings on labels of `passes` saw together.
+    """The first training's settings, with steps for as many examples as all trainings on labels of `passes` saw together; but
+    for quantization-aware training, which the control goes through by itself.
 
     Raises PassError where none trains.
     """
-    fits = [fit for asked in passes if not isinstance(asked, PretrainPass) for fit in asked.fits]
+    fits = [fit for asked in passes if not isinstance(asked, (PretrainPass, QatPass)) for fit in asked.fits]
     if not fits:
         raise PassError("control: no pass of the recipe trains", next_step="leave out --control")
     first = fits[0]

@@ -12,7 +12,7 @@ import numpy as np
 from compress.distill.open_teacher import open_teacher_network, output_shapes
 from compress.groups.macs import model_macs
 from compress.networks import open_network
-from compress.passes.settings import DataFreePass, DistillPass, ExportPass, PrunePass, QuantizePass
+from compress.passes.settings import DataFreePass, DistillPass, PrunePass
 from compress.plan_cost import pass_seconds, time_step_s, weighted_layers, written_bytes
 from compress.prune.channels import next_ratio
 from compress.prune.target import Target, prune_to
@@ -161,15 +161,12 @@ def _steps(recipe: Recipe, network: Any) -> tuple[PlannedPass, ...]:
             network = _pruned(network, settings, f"recipe {recipe.name}, pass {number}")
             target = settings.target
             note = f", {target.name} {target.value:g}"
-        elif isinstance(settings, QuantizePass):
-            note = f"tflite/{settings.precision}"
-        elif isinstance(settings, ExportPass):
-            note = ", ".join(settings.formats)
         if isinstance(settings, DataFreePass):
             note = f"{settings.fit.rounds} rounds of {settings.fit.batch}"
-        elif not isinstance(settings, (QuantizePass, ExportPass)):
+        elif fit := getattr(settings, "fit", None):
             rounds = f"{settings.rounds} x " if isinstance(settings, PrunePass) else ""
-            note = f"{rounds}{settings.fit.steps} steps of {settings.fit.batch}{note}"
+            note = f"{rounds}{fit.steps} steps of {fit.batch}{note}"
+        note = ", ".join(part for part in (note, *settings.writes) if part)
         macs, parameters = model_macs(network), int(network.count_params())
         steps.append(PlannedPass(settings.kind, macs, parameters, note))
     return tuple(steps)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.passes.settings import ExportPass, PassSettings, QuantizePass
+from compress.passes.settings import PassSettings
 
 TIMED_STEPS = 2
 # of a training step, forward only: what a teacher's answer costs beside the student's step
@@ -62,12 +62,7 @@ def pass_seconds(settings: PassSettings, *, example_s: float, macs_ratio: float,
 
 def written_bytes(settings: PassSettings, *, parameters: int, layers: int) -> int:
     """Of the engine files that a pass writes, together; 0 for one that writes none."""
-    if isinstance(settings, QuantizePass):
-        precisions = [settings.precision]
-    elif isinstance(settings, ExportPass):
-        precisions = [name.split("/")[1] for name in settings.formats]  # type: ignore[misc]
-    else:
-        return 0
+    precisions = [name.split("/")[1] for name in settings.writes]
     return sum(
         int(parameters * BYTES_PER_WEIGHT[name])
         + layers * (INT8_LAYER_BYTES if name in INTEGERS else LAYER_BYTES)

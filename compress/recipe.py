@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from compress.passes.settings import AnyPass, DistillPass, ExportPass, QuantizePass, check_order
+from compress.passes.settings import AnyPass, DistillPass, check_order
 from compress.train.picture_augment import PictureAugment
 from compress.train.sound_augment import SoundAugment
 from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput, Settings
@@ -208,12 +208,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _files_differ(self) -> Recipe:
-        files: list[str] = []
-        for settings in self.passes:
-            if isinstance(settings, QuantizePass):
-                files.append(f"tflite/{settings.precision}")
-            elif isinstance(settings, ExportPass):
-                files.extend(settings.formats)
+        files = [file for settings in self.passes for file in settings.writes]
         twice = next((file for file in files if files.count(file) > 1), None)
         if twice is not None:
             raise ValueError(f"two passes write {twice}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from edgeai.errors import PassError
 ConfigChange = Callable[[Call, dict[str, Any]], None]
 ArgumentChange = Callable[[Call, list[Any], dict[str, Any]], None]
 WeightChange = Callable[[Call, int, NDArray[Any]], NDArray[Any]]
+TensorChange = Callable[[Call | None, Any], Any]
 
 
 def flatten_model(model: Any) -> Any:
@@ -37,9 +38,16 @@ def rebuild_model(
     change_config: ConfigChange | None = None,
     change_arguments: ArgumentChange | None = None,
     change_weight: WeightChange | None = None,
+    change_tensor: TensorChange | None = None,
+    weights: Mapping[str, Sequence[NDArray[Any]]] | None = None,
+    left_out: Collection[int] = (),
 ) -> Any:
     """The model that `wiring` was opened from, with layers of its own. The changes are told the call; weights also their
     index in `layer.weights` and their values.
+
+    change_tensor: what the readers of an input of the model (call None) or of a call's output are given in its place.
+    weights: of layers whose changed configuration has others than before, by the call's name. left_out: numbers of calls
+    that are not made: their readers are given their first input.
     """
     import keras
 
@@ -53,9 +61,13 @@ def rebuild_model(
 
     inputs = keras.tree.map_structure(fresh, wiring.inputs)
     flat = zip(keras.tree.flatten(wiring.inputs), keras.tree.flatten(inputs), strict=True)
-    known = {id(old): new for old, new in flat}
+    seen = change_tensor or (lambda call, tensor: tensor)
+    known = {id(old): seen(None, new) for old, new in flat}
     made: dict[str, tuple[Call, Any]] = {}
     for call in wiring.calls:
+        if call.number in left_out:
+            known[id(call.outputs[0])] = known[id(call.inputs[0])]
+            continue
         if call.name not in made:
             made[call.name] = (call, _remake(call, change_config))
         args, kwargs = keras.tree.map_structure(
@@ -64,10 +76,13 @@ def rebuild_model(
         if change_arguments is not None:
             change_arguments(call, args, kwargs)
         results = keras.tree.flatten(_call(call, made[call.name][1], args, kwargs))
-        known.update({id(old): new for old, new in zip(call.outputs, results, strict=True)})
+        known.update({id(old): seen(call, new) for old, new in zip(call.outputs, results, strict=True)})
     outputs = keras.tree.map_structure(lambda t: known[id(t)], wiring.outputs)
     rebuilt = keras.Model(inputs, outputs, name=wiring.name)
     for call, layer in made.values():
+        if call.name in (weights or {}):
+            layer.set_weights([*(weights or {})[call.name]])
+            continue
         _copy_weights(call, layer, change_weight)
     if getattr(model, "compiled", False):
         rebuilt.compile_from_config(model.get_compile_config())

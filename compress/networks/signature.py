@@ -11,6 +11,14 @@ def input_shapes(network: Any) -> dict[str, tuple[int, ...]]:
     return {name: (1, *tensor.shape[1:]) for name, tensor in named.items()}
 
 
+def input_names(network: Any) -> list[str]:
+    """Of input_shapes(), in the order of network.inputs."""
+    if not isinstance(network.input, dict):
+        return [_name(tensor) for tensor in network.inputs]
+    names = {id(tensor): name for name, tensor in network.input.items()}
+    return [names[id(tensor)] for tensor in network.inputs]
+
+
 def output_names(network: Any) -> list[str]:
     return list(network.output) if isinstance(network.output, dict) else list(network.output_names)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from compress.groups.macs import model_macs
 from compress.measure.cost import Cost, measure_cost
 from compress.measure.metric import Metric
 from compress.measure.scored import Scored
-from compress.passes.settings import QuantizePass
+from compress.passes.settings import ExportPass
 from compress.quantize.post_training import quantize_network
 from compress.quantize.settings import NEEDS_INPUTS, PostTraining
 from compress.quantize.tflite import convert_tflite
@@ -82,7 +82,8 @@ class Bench:
     @property
     def final_precision(self) -> Precision:
         """Of the engine file that speaks for the recipe's result."""
-        asked = [p.precision for p in self.recipe.passes if isinstance(p, QuantizePass)]
+        files = [file for p in self.recipe.passes if not isinstance(p, ExportPass) for file in p.writes]
+        asked = [cast(Precision, file.split("/")[1]) for file in files]
         return "int8" if "int8" in asked else asked[0] if asked else "float32"
 
     def training_batches(self, count: int, size: int) -> list[Batch]:

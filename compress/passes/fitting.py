@@ -14,6 +14,7 @@ from compress.distill.unlabelled import mix_unlabelled, unlabelled_inputs
 from compress.passes.bench import Bench
 from compress.train.fit import FitSettings, fit
 from compress.train.masks import MaskSchedule, hold_masks, zero_masks
+from compress.train.rounded import Kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,11 @@ def fit_candidate(
     name: str = "fit",
     masks: MaskSchedule | None = None,
     hold: bool = False,
+    rounded: Kernels | None = None,
 ) -> None:
     """One fit on labels, or on a mix of labels and a teacher's outputs on the same inputs.
 
-    masks: weights that become zero on the way. hold: those that are zero now stay so.
+    masks: weights that become zero on the way. hold: those that are zero now stay so. rounded: as in compress.train.fit.
     """
     if hold and masks is None:
         masks = hold_masks(zero_masks(network))
@@ -64,6 +66,7 @@ def fit_candidate(
         log_dir=bench.work / "logs" / f"{bench.step}-{name}",
         strategy=bench.strategy,
         masks=masks,
+        rounded=rounded,
     )
 
 

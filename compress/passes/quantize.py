@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from compress.candidate import Candidate, EngineFile
 from compress.data.whole_file import write_whole
@@ -14,13 +14,17 @@ from compress.export.onnx_qdq import export_qdq
 from compress.export.parity import Parity, compare_scored, first_parting, parity_json
 from compress.measure.metric import LOWER_IS_BETTER
 from compress.measure.scored import Scored
+from compress.networks.signature import input_shapes
 from compress.passes.bench import Bench
-from compress.passes.settings import ExportPass, QuantizePass
+from compress.passes.fitting import fit_candidate, taught_by
+from compress.passes.settings import ExportPass, QatPass, QuantizePass
+from compress.quantize.aware.convert import convert_aware
+from compress.quantize.aware.network import make_aware, plain_network, renamed, rounded_kernels
 from compress.quantize.check import float_layers, not_done
-from compress.quantize.post_training import quantize_network
+from compress.quantize.post_training import quantize_network, told_errors
 from compress.quantize.settings import NEEDS_INPUTS
 from compress.quantize.slower import slower_note
-from compress.quantize.tflite import convert_tflite
+from compress.quantize.tflite import checked_samples, convert_tflite, refuse_loops
 from edgeai.bundle.manifest import Precision
 from edgeai.console import print_note
 from edgeai.errors import PassError
@@ -40,22 +44,54 @@ def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Cand
     content, told = quantize_network(
         candidate.network, settings, inputs, seed=bench.recipe.seed, progress=True, holds=holds
     )
-    if left := not_done(content, settings.precision, keep_float=told.get("keep_float", ())):
+    file = write_checked(content, settings.precision, told, bench)
+    return replace(candidate, files=(*candidate.files, file)).with_notes("quantize", [told] if told else [])
+
+
+def qat(settings: QatPass, candidate: Candidate, bench: Bench) -> Candidate:
+    """Train while rounding, then convert. Raises PassError as quantize does, and what a fit raises."""
+    network = candidate.network
+    refuse_loops(network)
+    samples = checked_samples(bench.task.representative_inputs(settings.calibration), input_shapes(network))
+    aware = make_aware(network, samples, ranges=settings.ranges, rule=settings.rule, progress=True)
+    fit_candidate(
+        aware,
+        taught_by(candidate.reference or network, settings.teacher_share, settings.loss),
+        settings.fit,
+        bench,
+        "qat",
+        hold=candidate.sparse,
+        rounded=rounded_kernels(aware, per_channel=settings.per_channel),
+    )
+    inputs = renamed(samples, network, aware)
+    content = convert_aware(aware, inputs, per_channel=settings.per_channel)
+    plain = plain_network(aware)
+    layers = told_errors(convert_tflite(plain, "float32"), content, inputs)
+    told = {"ranges": settings.ranges, "rule": settings.rule, "inputs": len(samples), "layers": layers}
+    file = write_checked(content, "int8", told, bench)
+    return replace(candidate, network=plain, files=(file,)).with_notes("qat", [told])
+
+
+def write_checked(content: bytes, precision: Precision, told: Mapping[str, Any], bench: Bench) -> EngineFile:
+    """A quantized TFLite file of the recipe's, with notes on what to know of it. told: as quantize_network() has it.
+
+    Raises PassError where anything in it is of another type than asked for.
+    """
+    if left := not_done(content, precision, keep_float=told.get("keep_float", ())):
         names = ", ".join(f"{one.name} ({one.part} {one.found})" for one in left[:3])
         raise PassError(
-            f"{settings.precision} was asked for, but {len(left)} layers are something else: {names}",
+            f"{precision} was asked for, but {len(left)} layers are something else: {names}",
             next_step='take precision = "float16", or put another layer in their place',
         )
-    path = bench.work / f"{bench.recipe.name}-{settings.precision}.tflite"
+    path = bench.work / f"{bench.recipe.name}-{precision}.tflite"
     write_whole(path, content)
     flags = read_hardware(ask_gpu=False).cpu_flags
-    if note := slower_note(settings.precision, machine=platform.machine(), cpu_flags=flags):
+    if note := slower_note(precision, machine=platform.machine(), cpu_flags=flags):
         print_note(f"quantize: {note}")
     if worst := sorted(told.get("layers", ()), key=lambda layer: float(layer["sqnr_db"]))[:3]:
         named = ", ".join(f"{layer['name']} {layer['sqnr_db']} dB" for layer in worst)
         print_note(f"quantize: furthest from float: {named}")
-    file = EngineFile(path, "tflite", settings.precision)
-    return replace(candidate, files=(*candidate.files, file)).with_notes("quantize", [told] if told else [])
+    return EngineFile(path, "tflite", precision)
 
 
 def _drops_no_more(max_drop: float, candidate: Candidate, bench: Bench) -> Callable[[bytes], bool]:

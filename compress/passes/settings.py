@@ -18,7 +18,7 @@ from compress.prune.compensate import Compensation
 from compress.prune.magnitude import MaskScope
 from compress.prune.scores import ScoreKind
 from compress.prune.target import PruneSettings, Target
-from compress.quantize.settings import PostTraining
+from compress.quantize.settings import CalibrationRule, PostTraining, RangeTraining
 from compress.train.fit import FitSettings
 from compress.train.pretrain import PretrainSettings
 from edgeai.bundle.manifest import Settings
@@ -52,6 +52,11 @@ class PassSettings(Settings):
         """The trainings of the pass, one after the other."""
         fit = getattr(self, "fit", None)
         return (fit,) * getattr(self, "rounds", 1) if isinstance(fit, FitSettings) else ()
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The engine files that it leaves, as "format/precision"."""
+        return ()
 
     def softer(self) -> PassSettings | None:
         """The same pass asking for less, for when it lost too much; None where there is nothing to give way in."""
@@ -218,6 +223,36 @@ class QuantizePass(PostTraining, PassSettings):
     kind: Literal["quantize"]
     calibration: Annotated[int, Field(ge=1)] = 200
 
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (f"tflite/{self.precision}",)
+
+
+class QatPass(PassSettings):
+    """Quantization-aware training to int8 TFLite, for networks that lose too much when they are quantized after training.
+
+    Batch norms are folded, then weights and activations are rounded while the network goes on learning: a fit at a low rate,
+    a tenth of the training's steps or fewer. ranges: of activations, "learned" by gradient (LSQ) or the "moving-average" of
+    what batches hold; where they begin is found on `calibration` training inputs by `rule`. per_channel: weights' scales.
+    teacher_share: how much of the loss is the outputs of the network before rounding (before the first pruning where there
+    was one), the rest being labels; loss: how it learns from them. What is left as the network has the rounded weights.
+    """
+
+    needs: ClassVar[Mapping[Fact, str]] = {"trained": UNTRAINED}
+    gives: ClassVar[frozenset[Fact]] = frozenset({"engine"})
+    kind: Literal["qat"]
+    fit: FitSettings
+    ranges: RangeTraining = "learned"
+    rule: CalibrationRule = "mse"
+    calibration: Annotated[int, Field(ge=1)] = 64
+    per_channel: bool = True
+    teacher_share: Fraction = 0.5
+    loss: DistillLoss = DistillLoss()
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return ("tflite/int8",)
+
 
 class ExportPass(PassSettings):
     """Further engine files of the network as it stands.
@@ -235,6 +270,10 @@ class ExportPass(PassSettings):
         Field(min_length=1),
     ] = ("onnx/float32",)
 
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return self.formats
+
 
 AnyPass = Annotated[
     PretrainPass
@@ -244,6 +283,7 @@ AnyPass = Annotated[
     | DistillPass
     | DataFreePass
     | QuantizePass
+    | QatPass
     | ExportPass,
     Field(discriminator="kind"),
 ]
@@ -258,7 +298,7 @@ def check_order(passes: Sequence[PassSettings], *, trained: bool) -> None:
     if "pretrain" in kinds[1:] or kinds == ["pretrain"]:
         raise ValueError("pretrain must be the first pass, and train follow it")
     facts: set[Fact] = {"trained"} if trained else set()
-    precisions: set[str] = set()
+    written: set[str] = set()
     for settings, kind in zip(passes, kinds, strict=True):
         needs = dict(settings.needs)
         if getattr(settings, "teacher", None) is None:
@@ -266,9 +306,11 @@ def check_order(passes: Sequence[PassSettings], *, trained: bool) -> None:
         for fact, text in needs.items():
             if fact not in facts:
                 raise ValueError(text.format(kind=kind))
-        if isinstance(settings, ExportPass) and "onnx/int8" in settings.formats and "int8" not in precisions:
-            raise ValueError("onnx/int8 is made of the int8 TFLite file: put quantize (int8) before export")
-        precisions |= {settings.precision} if isinstance(settings, QuantizePass) else set()
+        if "onnx/int8" in settings.writes and "tflite/int8" not in written:
+            raise ValueError(
+                "onnx/int8 is made of the int8 TFLite file: put quantize (int8) or qat before export"
+            )
+        written |= set(settings.writes)
         if settings.changes_network and "engine" in facts:
             raise ValueError(f"{kind} after quantize or export: engine files would be of an older network")
         facts |= settings.gives

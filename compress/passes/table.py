@@ -9,7 +9,7 @@ from compress.candidate import Candidate
 from compress.passes.bench import Bench
 from compress.passes.distill import distill, distill_without_data
 from compress.passes.prune import prune
-from compress.passes.quantize import export, quantize
+from compress.passes.quantize import export, qat, quantize
 from compress.passes.sparsify import sparsify
 from compress.passes.train import pretrain, train
 
@@ -21,5 +21,6 @@ PASSES: dict[str, Callable[[Any, Candidate, Bench], Candidate]] = {
     "distill": distill,
     "distill-data-free": distill_without_data,
     "quantize": quantize,
+    "qat": qat,
     "export": export,
 }

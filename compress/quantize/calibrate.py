@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.quantize.graph import TFLiteGraph
-from compress.quantize.observe import Observer, Sample, bar_where
+from compress.quantize.observe import Floats, Observer, Sample, bar_where
 from compress.quantize.settings import CalibrationRule
 from edgeai.errors import PassError
 
 Range = tuple[float, float]
 Counts = NDArray[np.float64]
+Key = TypeVar("Key")
+_Key = TypeVar("_Key", contravariant=True)
 BINS = 2048
 LEVELS = 256
 PERCENTILE = 99.99
@@ -60,20 +63,40 @@ def calibrate(
     convolutions before residual additions.
     """
     graph = TFLiteGraph(flatbuffer)
-    tensors = graph.activations()
-    observer = Observer(flatbuffer)
+    return find_ranges(
+        Observer(flatbuffer), graph.activations(), samples, rule, name=graph.name, progress=progress
+    )
+
+
+class Watched(Protocol[_Key]):
+    """A network whose tensors can be looked at, after each input that it is run on."""
+
+    def run(self, sample: Sample) -> None: ...
+    def value(self, tensor: _Key, /) -> Floats: ...
+
+
+def find_ranges(
+    network: Watched[Key],
+    tensors: Sequence[Key],
+    samples: Sequence[Sample],
+    rule: CalibrationRule,
+    *,
+    name: Callable[[Key], str],
+    progress: bool = False,
+) -> dict[Key, Range]:
+    """calibrate() for anything whose tensors can be looked at. name: of a tensor, for messages."""
     rounds = 1 if rule == "min-max" else 2
     with bar_where(progress, "calibration", rounds * len(samples)) as advance:
-        extremes = _extremes(observer, graph, tensors, samples, advance)
+        extremes = _extremes(network, tensors, samples, advance, name)
         if rule == "min-max":
             return extremes
         counts = {tensor: np.zeros(BINS) for tensor in tensors}
         for sample in samples:
-            observer.run(sample)
+            network.run(sample)
             for tensor in tensors:
                 low, high = extremes[tensor]
                 if high > low:
-                    values = observer.value(tensor)
+                    values = network.value(tensor)
                     counts[tensor] += np.histogram(values[values != 0], BINS, (low, high))[0]
             advance(1)
     choose = RULES[rule]
@@ -86,23 +109,23 @@ def calibrate(
 
 
 def _extremes(
-    observer: Observer,
-    graph: TFLiteGraph,
-    tensors: Sequence[int],
+    network: Watched[Key],
+    tensors: Sequence[Key],
     samples: Iterable[Sample],
     advance: Callable[[int], None],
-) -> dict[int, Range]:
-    seen: dict[int, Range] = dict.fromkeys(tensors, (0.0, 0.0))
+    name: Callable[[Key], str],
+) -> dict[Key, Range]:
+    seen: dict[Key, Range] = dict.fromkeys(tensors, (0.0, 0.0))
     for sample in samples:
-        observer.run(sample)
+        network.run(sample)
         for tensor in tensors:
-            values = observer.value(tensor)
+            values = network.value(tensor)
             if not values.size:
                 continue
             low, high = float(values.min()), float(values.max())
             if not max(-low, high) < _INFINITE:
                 raise PassError(
-                    f"calibration: tensor {graph.name(tensor)!r} holds NaN or infinity",
+                    f"calibration: tensor {name(tensor)!r} holds NaN or infinity",
                     next_step="check the network's weights and the calibration inputs",
                 )
             seen[tensor] = min(seen[tensor][0], low), max(seen[tensor][1], high)

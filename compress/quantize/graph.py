@@ -6,7 +6,7 @@ SavedModel or ONNX looks alike. Only the first subgraph is looked at; who asks r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -179,6 +179,23 @@ class TFLiteGraph:
             noted = schema.QuantizationParametersT()
             noted.min, noted.max = np.array([low], np.float32), np.array([high], np.float32)
             self.tensor(number).quantization = noted
+
+    def leave_out(self, steps: Collection[int], instead: Mapping[int, int]) -> None:
+        """Take operations out, by number: who read a tensor of `instead` reads the one it names. As with add_biases(), what
+        was read of the graph stays as it was.
+        """
+
+        def renamed(tensors: Any) -> Any:
+            return np.array([instead.get(int(t), int(t)) for t in tensors], np.int32)
+
+        kept = [o for number, o in enumerate(self._graph.operators) if number not in set(steps)]
+        for operator in kept:
+            operator.inputs = renamed(operator.inputs)
+        self._graph.operators = kept
+        self._graph.outputs = renamed(self._graph.outputs)
+        for signature in self.model.signatureDefs or ():
+            for entry in signature.outputs:
+                entry.tensorIndex = instead.get(int(entry.tensorIndex), int(entry.tensorIndex))
 
     def to_bytes(self) -> bytes:
         """The model as a flatbuffer, without the buffers that nothing points at any more."""

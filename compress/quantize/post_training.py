@@ -119,10 +119,15 @@ class _Integers:
 
     def layers(self, content: bytes) -> list[dict[str, Any]]:
         """The error of each layer against float, for the report, in the network's order."""
-        return [
-            {"name": e.name, "kind": e.kind, "sqnr_db": round(e.sqnr_db, 1), "cosine": round(e.cosine, 5)}
-            for e in layer_errors(self._truth, content, self._samples[:FEW_INPUTS])
-        ]
+        return told_errors(self._truth, content, self._samples)
+
+
+def told_errors(floats: bytes, quantized: bytes, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """layer_errors() on the first few of `samples`, for a report."""
+    return [
+        {"name": e.name, "kind": e.kind, "sqnr_db": round(e.sqnr_db, 1), "cosine": round(e.cosine, 5)}
+        for e in layer_errors(floats, quantized, samples[:FEW_INPUTS])
+    ]
 
 
 def _only(sample: Sample) -> Any:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CalibrationRule = Literal["min-max", "percentile", "mse", "entropy"]
 QuantizedPrecision = Literal["int8", "int4", "int16x8", "float16", "dynamic"]
+RangeTraining = Literal["learned", "moving-average"]
 RoundingRule = Literal["nearest", "learned"]
 # precisions whose activations are integers: their ranges come from inputs
 NEEDS_INPUTS = frozenset({"int8", "int4", "int16x8"})

@@ -24,6 +24,7 @@ from compress.train.freeze import frozen
 from compress.train.masks import MaskSchedule
 from compress.train.pace import Pace
 from compress.train.precision import Precision, choose_policy
+from compress.train.rounded import Kernels
 from compress.train.schedule import average_momentum_at, learning_rate_at
 from compress.train.step import Loss, Stepper
 from compress.train.tensorboard import Log, open_log
@@ -88,6 +89,7 @@ def fit(
     log_dir: Path | None = None,
     strategy: Any = None,
     masks: MaskSchedule | None = None,
+    rounded: Kernels | None = None,
 ) -> FitResult:
     """Train `network`, a functional Keras model, in place; until the end, and but for `validate`, it stays as it was.
 
@@ -99,6 +101,7 @@ def fit(
     checkpoint: a file that a killed training goes on from; removed at the end. log_dir: for TensorBoard. strategy: from
     open_strategy(); each replica takes batches of its own, the first process writes. masks: weights that are zero from the
     start, or from where a schedule says so, to the end; with `validate` the first check comes after the last renewal.
+    rounded: kernels that are used rounded to int8, and are so in what comes out.
 
     A batch whose loss or gradient is not finite is passed over, with a note. Raises PassError where three follow each other
     or more than 1 % of the steps are so, where a batch holds values that are no number, and where the loss climbs far above
@@ -116,7 +119,7 @@ def fit(
     replicas = find_replicas(strategy)
     with frozen(network, settings.freeze) as frozen_ids:
         training = _Training(
-            network, make, loss, settings, description, replicas, validate, frozen_ids, masks
+            network, make, loss, settings, description, replicas, validate, frozen_ids, masks, rounded
         )
         return training.run(checkpoint, log_dir)
 
@@ -135,10 +138,11 @@ class _Training:
         validate: Callable[[], float] | None,
         frozen_ids: frozenset[int],
         masks: MaskSchedule | None,
+        rounded: Kernels | None,
     ) -> None:
         self._network, self._make, self._loss, self._settings = network, make, loss, settings
         self._description, self._replicas, self._validate = description, replicas, validate
-        self._masks = masks
+        self._masks, self._rounded = masks, rounded
         self._policy = choose_policy(settings.precision)
         self._stepper = Stepper(
             network,
@@ -150,6 +154,7 @@ class _Training:
             scaled=self._policy == "mixed_float16",
             replicas=replicas,
             masked=masks is not None,
+            rounded=rounded,
         )
         self._watch = Watch(description, settings.steps)
         self._best = BestKept(settings.patience)
@@ -328,10 +333,12 @@ class _Training:
     # -- the checkpoint
 
     def _fingerprint(self) -> str:
-        masks = {} if self._masks is None else {"masks": sorted(self._masks.renew_at)}
+        special: dict[str, Any] = {} if self._masks is None else {"masks": sorted(self._masks.renew_at)}
+        if self._rounded is not None:
+            special["rounded"] = sorted(self._rounded.items())
         return fingerprint_of(
             {
-                **masks,
+                **special,
                 "settings": self._settings.model_dump(mode="json", exclude={"save_every_s"}),
                 "description": self._description,
                 "policy": self._policy,

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from compress.train.distributed import Replicas
 from compress.train.masks import Masks, Weights, flat_mask, weights_by_path
+from compress.train.rounded import Kernels, round_kernel
 
 Loss = Callable[[Any, Any], Any]
 Vector = NDArray[np.float32]
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Adam's (Kingma & Ba 2015), epsilon as in Keras
-NO_DECAY = ("bias", "gamma", "beta")
+NO_DECAY = ("bias", "gamma", "beta", "log_range")
 FIRST_SCALE, SCALE_GROWS_AFTER = 2.0**15, 2000  # loss scaling (Micikevicius et al. 2018, section 3.2)
 
 
@@ -92,7 +93,7 @@ class Stepper:
     """A training's state and its step. `network` is read at the start and written by write() alone.
 
     forward: what is called, `network` or its copy in another precision. scaled: whether the loss is scaled for float16.
-    masked: whether set_masks() will be called, before the first step.
+    masked: whether set_masks() will be called, before the first step. rounded: kernels that are used and written rounded.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Stepper:
         scaled: bool,
         replicas: Replicas,
         masked: bool = False,
+        rounded: Kernels | None = None,
     ) -> None:
         import tensorflow as tf
 
@@ -114,6 +116,7 @@ class Stepper:
         self._weight_decay, self._clip_norm, self._scaled = weight_decay, clip_norm, scaled
         self._masked = masked
         self._weights = list(network.trainable_variables)
+        self._rounded = [(rounded or {}).get(str(variable.path)) for variable in self._weights]
         others = list(network.non_trainable_variables)
         floats = [i for i, v in enumerate(others) if np.dtype(v.dtype).kind == "f"]
         # what a step may change, and what it never does
@@ -196,7 +199,8 @@ class Stepper:
         )
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(pieces)
-            outputs, after = self._forward.stateless_call(pieces, given, batch["inputs"], training=True)
+            used = self._as_used(pieces)
+            outputs, after = self._forward.stateless_call(used, given, batch["inputs"], training=True)
             parts = self._parts(outputs, batch)
             wanted = parts.pop("loss") * state.scale
         gradients = tape.gradient(wanted, pieces, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -253,6 +257,13 @@ class Stepper:
         flags = [tf.cast(done, tf.float32), tf.cast(overflow, tf.float32)]
         return tf.concat([tf.stack([loss, norm, *flags]), scalars[1:]], 0)
 
+    def _as_used(self, pieces: Sequence[Any]) -> list[Any]:
+        """Trained weights as the network computes with them."""
+        return [
+            piece if axes is None else round_kernel(piece, axes)
+            for piece, axes in zip(pieces, self._rounded, strict=True)
+        ]
+
     def _parts(self, outputs: Any, batch: Any) -> dict[str, Any]:
         import tensorflow as tf
 
@@ -280,13 +291,13 @@ class Stepper:
         return state.average.numpy(), state.stats.numpy()
 
     def write(self, averages: tuple[Vector, Vector]) -> None:
-        """Put what averages() gave into the network."""
-        for variables, layout, flat in (
-            (self._weights, self.weights, averages[0]),
-            (self._stats, self.stats, averages[1]),
-        ):
-            for variable, value in zip(variables, layout.arrays(flat), strict=True):
-                variable.assign(value)
+        """Put what averages() gave into the network, its weights as they are used."""
+        self._assign(self._as_used(self.weights.arrays(averages[0])), averages[1])
+
+    def _assign(self, weights: Sequence[Any], stats: Vector) -> None:
+        arrays = [*weights, *self.stats.arrays(stats)]
+        for variable, value in zip((*self._weights, *self._stats), arrays, strict=True):
+            variable.assign(value)
 
     def present(self) -> Weights:
         """The weights of the last step, by path."""
@@ -310,7 +321,7 @@ class Stepper:
         try:
             yield
         finally:
-            self.write(before)
+            self._assign(self.weights.arrays(before[0]), before[1])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that a later process needs to go on from here, of the first replica."""

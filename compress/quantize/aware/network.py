@@ -1,0 +1,122 @@
+"""A Keras network made ready to learn while it rounds, and taken out of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from compress.groups.rebuild import rebuild_model
+from compress.groups.wiring import Call, Wiring, open_wiring
+from compress.networks.signature import input_names
+from compress.quantize.aware.fake_quant import fake_quant_class
+from compress.quantize.aware.fold import fold_norms, kernel_axes
+from compress.quantize.aware.points import fixed_range, rounded_outputs
+from compress.quantize.calibrate import Range, find_ranges
+from compress.quantize.observe import Floats, Sample
+from compress.quantize.settings import CalibrationRule, RangeTraining
+from compress.train.rounded import Kernels
+
+Named = Mapping[str, Floats]
+_FIRST = 1.0  # the range's end of a tensor that was 0 for every input
+
+
+def make_aware(
+    network: Any,
+    samples: Sequence[Named],
+    *,
+    ranges: RangeTraining = "learned",
+    rule: CalibrationRule = "mse",
+    progress: bool = False,
+) -> Any:
+    """The network with its batch norms folded and a FakeQuant layer wherever its int8 file will round an activation.
+
+    samples: inputs (1, ...) of training data by name, at least one; they say where the ranges begin, by `rule`. ranges: how
+    they go on in training. Weights are rounded by the training (compress.train.rounded, with rounded_kernels()).
+
+    Raises PassError for a network that is not functional, and where a tensor becomes NaN or infinite.
+    """
+    folded = fold_norms(network)
+    wiring = open_wiring(folded)
+    given = {id(tensor): f"input {tensor.name}" for tensor in folded.inputs}
+    made = {id(wiring.calls[n].outputs[0]): wiring.calls[n].name for n in sorted(rounded_outputs(wiring))}
+    names = given | made
+    observer = _KerasTensors(folded, wiring, list(names))
+    samples = renamed(samples, network, folded)
+    begin = find_ranges(observer, list(names), samples, rule, name=names.__getitem__, progress=progress)
+    kind = fake_quant_class()
+    inputs = iter(given)
+
+    def change_tensor(call: Call | None, tensor: Any) -> Any:
+        if call is None:
+            return kind(
+                *_usable(begin[next(inputs)]), trains=ranges, name=f"input_{_plain(tensor.name)}_rounded"
+            )(tensor)
+        key = id(call.outputs[0])
+        if key not in made:
+            return tensor
+        fixed = fixed_range(call)
+        trains = ranges if fixed is None else "fixed"
+        bounds = _usable(begin[key]) if fixed is None else fixed
+        return kind(*bounds, trains=trains, name=f"{_plain(call.name)}_{call.number}_rounded")(tensor)
+
+    return rebuild_model(folded, wiring, change_tensor=change_tensor)
+
+
+def plain_network(aware: Any) -> Any:
+    """The network without the rounding: Keras' own layers, the batch norms folded still."""
+    wiring = open_wiring(aware)
+    kind = fake_quant_class()
+    return rebuild_model(
+        aware, wiring, left_out={call.number for call in wiring.calls if isinstance(call.op, kind)}
+    )
+
+
+def rounded_kernels(aware: Any, *, per_channel: bool = True) -> Kernels:
+    """Of each weight that an int8 file rounds, by path, the axes along which it has a scale each."""
+    found: Kernels = {}
+    for layer in aware.layers:
+        for index, axes in kernel_axes(layer).items():
+            found[str(layer.weights[index].path)] = axes if per_channel else ()
+    return found
+
+
+def renamed(samples: Sequence[Named], network: Any, other: Any) -> list[Named]:
+    """Inputs of `network` as those of `other`, which was made of it: inputs that were never named are called otherwise."""
+    names = list(zip(input_names(network), input_names(other), strict=True))
+    return [{new: sample[old] for old, new in names} for sample in samples]
+
+
+def _usable(found: Range) -> Range:
+    low, high = found
+    return (low, high) if high > low else (0.0, _FIRST)
+
+
+def _plain(name: str) -> str:
+    return name.split(":", maxsplit=1)[0].replace("/", "_")
+
+
+class _KerasTensors:
+    """The tensors of a functional model, by id, after each input that it is run on."""
+
+    def __init__(self, model: Any, wiring: Wiring, wanted: Sequence[int]) -> None:
+        import keras
+
+        tensors = {id(t): t for call in wiring.calls for t in call.outputs} | {id(t): t for t in model.inputs}
+        self._wanted = list(wanted)
+        self._names = input_names(model)
+        inputs = list(model.inputs)
+        self._probe = keras.Model(inputs if len(inputs) > 1 else inputs[0], [tensors[key] for key in wanted])
+        self._values: dict[int, Floats] = {}
+
+    def run(self, sample: Sample) -> None:
+        given = [sample[name] for name in self._names] if isinstance(sample, Mapping) else [sample]
+        told = self._probe(given if len(given) > 1 else given[0], training=False)
+        told = told if isinstance(told, list) else [told]
+        self._values = {
+            key: np.asarray(value, np.float32) for key, value in zip(self._wanted, told, strict=True)
+        }
+
+    def value(self, tensor: int, /) -> Floats:
+        return self._values[tensor]
