@@ -15,8 +15,8 @@ from compress.quantize.four_bits import pack_four_bits
 from compress.quantize.integer import quantize_ranges
 from compress.quantize.mixed import fewest_kept, rank_sensitive
 from compress.quantize.observe import Floats, Sample
-from compress.quantize.ranges import narrow_silu_ranges
 from compress.quantize.settings import NEEDS_INPUTS, PostTraining
+from compress.quantize.silu import narrow_silu_ranges
 from compress.quantize.tflite import checked_samples, convert_tflite, refuse_loops
 from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
@@ -75,7 +75,8 @@ class _Integers:
             floats, self._shifts = bias_shifts(floats, samples, per_channel=settings.per_channel)
             self.told["corrected_layers"] = len(self._shifts)
         self._floats = floats
-        self._ranges = calibrate(floats, samples, settings.rule, progress=progress)
+        ranges = calibrate(floats, samples, settings.rule, progress=progress)
+        self._ranges = narrow_silu_ranges(floats, ranges, samples[:RANGE_INPUTS])
 
     def _rounded(self, floats: bytes, seed: int) -> bytes:
         four = self._settings.precision == "int4"
@@ -94,7 +95,6 @@ class _Integers:
         made = quantize_ranges(
             shifted, self._ranges, keep_float=keep_float, per_channel=self._settings.per_channel
         )
-        made, _ = narrow_silu_ranges(made, map(_only, self._samples[:RANGE_INPUTS]))
         if self._settings.precision == "int4" and self._scales is not None:
             return pack_four_bits(made, self._floats, self._scales)
         return made
@@ -128,8 +128,3 @@ def told_errors(floats: bytes, quantized: bytes, samples: Sequence[Sample]) -> l
         {"name": e.name, "kind": e.kind, "sqnr_db": round(e.sqnr_db, 1), "cosine": round(e.cosine, 5)}
         for e in layer_errors(floats, quantized, samples[:FEW_INPUTS])
     ]
-
-
-def _only(sample: Sample) -> Any:
-    """The one input of a network that has one; narrowing knows no others."""
-    return next(iter(sample.values())) if isinstance(sample, dict) and len(sample) == 1 else sample
