@@ -6,27 +6,38 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from edgeai.errors import EdgeError
+from edgeai.errors import EdgeError, first_line
+
+MOST_KEPT = 1 << 16
 
 
 @contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[list[str]]:
     """Standard error of the whole process, native code included, goes nowhere inside; Python errors still rise.
 
-    Not for code that talks to the user, and for one thread at a time: the descriptor is the process's.
+    What is given holds the lines that were said, once it is over (the last 64 kB). Not for code that talks to the user, and for one thread at a time: the descriptor is the process's.
     """
     sys.stderr.flush()
+    said: list[str] = []
     with tempfile.TemporaryFile() as sink:
         kept = os.dup(2)
         os.dup2(sink.fileno(), 2)
         try:
-            yield
+            yield said
         finally:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+            sink.seek(max(0, sink.seek(0, os.SEEK_END) - MOST_KEPT))
+            said.extend(sink.read().decode("utf-8", "replace").splitlines())
+
+
+def reason_of(error: Exception, said: Sequence[str]) -> str:
+    """In one line: of an error of TensorFlow's native parts, which often comes empty, its reason being logged."""
+    logged = next((line.partition("error: ")[2] for line in said if "error: " in line), "")
+    return (first_line(error) if str(error).strip() or not logged else logged)[:200]
 
 
 def start_tensorflow() -> None:

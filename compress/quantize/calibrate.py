@@ -22,7 +22,7 @@ from edgeai.errors import PassError
 Range = tuple[float, float]
 Counts = NDArray[np.float64]
 Key = TypeVar("Key")
-_Key = TypeVar("_Key", contravariant=True)
+Key_contra = TypeVar("Key_contra", contravariant=True)
 BINS = 2048
 LEVELS = 256
 PERCENTILE = 99.99
@@ -68,11 +68,11 @@ def calibrate(
     )
 
 
-class Watched(Protocol[_Key]):
+class Watched(Protocol[Key_contra]):
     """A network whose tensors can be looked at, after each input that it is run on."""
 
     def run(self, sample: Sample) -> None: ...
-    def value(self, tensor: _Key, /) -> Floats: ...
+    def value(self, tensor: Key_contra, /) -> Floats: ...
 
 
 def find_ranges(

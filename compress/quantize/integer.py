@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from compress.quantize.calibrate import Range
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.slim import slim_tflite
-from compress.quiet import quiet_stderr
-from edgeai.errors import PassError, first_line
+from compress.quiet import quiet_stderr, reason_of
+from edgeai.errors import PassError
 
 
 def quantize_ranges(
@@ -32,9 +32,10 @@ def quantize_ranges(
     from tensorflow.lite.python.convert import mlir_quantize
 
     graph = TFLiteGraph(flatbuffer)
-    graph.set_ranges(dict(ranges))
+    graph.set_ranges(_alike_where_shared(graph, ranges))
+    said: list[str] = []
     try:
-        with quiet_stderr():
+        with quiet_stderr() as said:
             made = mlir_quantize(
                 graph.to_bytes(),
                 disable_per_channel=not per_channel,
@@ -44,5 +45,22 @@ def quantize_ranges(
                 denylisted_nodes=set(keep_float) or None,
             )
     except Exception as error:  # the quantizer raises whatever it likes
-        raise PassError(f"the int8 quantizer failed: {first_line(error)[:200]}") from error
+        raise PassError(f"the int8 quantizer failed: {reason_of(error, said)}") from error
     return slim_tflite(bytes(made))
+
+
+def _alike_where_shared(graph: TFLiteGraph, ranges: Mapping[int, Range]) -> dict[int, Range]:
+    """One range for concatenations that share an input: their kernels take inputs of the output's scale only, and the
+    quantizer gives up where one tensor should have two.
+    """
+    found = dict(ranges)
+    joined = [step for step in graph.steps if step.kind == "CONCATENATION" and step.outputs[0] in found]
+    sets = [
+        {step.outputs[0] for step in joined if tensor in step.inputs}
+        for tensor in {t for step in joined for t in step.inputs}
+    ]
+    while any(len({found[t] for t in shared}) > 1 for shared in sets):  # ranges only grow: it ends
+        for shared in sets:
+            lows, highs = zip(*(found[t] for t in shared), strict=True)
+            found.update(dict.fromkeys(shared, (min(lows), max(highs))))
+    return found

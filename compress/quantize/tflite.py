@@ -15,9 +15,9 @@ from compress.quantize.integer import quantize_ranges
 from compress.quantize.observe import Sample
 from compress.quantize.settings import CalibrationRule
 from compress.quantize.slim import slim_tflite
-from compress.quiet import quiet_stderr
+from compress.quiet import quiet_stderr, reason_of
 from edgeai.bundle.manifest import Precision
-from edgeai.errors import PassError, first_line
+from edgeai.errors import PassError
 
 
 def convert_tflite(
@@ -52,8 +52,9 @@ def _converted(network: Any, precision: Precision, asked: Precision, samples: Se
     """By TensorFlow's converter: float32, float16, dynamic or int16x8. asked: what it is on the way to."""
     import tensorflow as tf
 
+    said: list[str] = []
     try:
-        with tempfile.TemporaryDirectory() as folder, quiet_stderr():
+        with tempfile.TemporaryDirectory() as folder, quiet_stderr() as said:
             _save(network, folder)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             if precision != "float32":
@@ -67,7 +68,7 @@ def _converted(network: Any, precision: Precision, asked: Precision, samples: Se
                 ]
             return bytes(converter.convert())
     except Exception as error:  # the converter and TensorFlow raise whatever they like
-        raise PassError(f"the TFLite converter failed ({asked}): {first_line(error)[:200]}") from error
+        raise PassError(f"the TFLite converter failed ({asked}): {reason_of(error, said)}") from error
 
 
 def _save(network: Any, folder: str) -> None:
