@@ -23,12 +23,14 @@ class EngineFile:
 class Candidate:
     """network: a Keras model. reference: the network as it was before the first pruning, once there was one.
 
-    sparse: whether its zero weights are meant, and have to stay. files: engine files of `network` as it stands. notes: what
+    aware: the network that rounds as its int8 file does, after quantization-aware training; it is what that file has to say,
+    for what the file cuts `network` alone does not. sparse: whether its zero weights are meant, and have to stay. files: engine files of `network` as it stands. notes: what
     passes want told in the report, by the pass's name.
     """
 
     network: Any
     reference: Any = None
+    aware: Any = None
     sparse: bool = False
     files: tuple[EngineFile, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)

@@ -15,13 +15,14 @@ from compress.measure.cost import Cost
 from compress.measure.metric import Metric
 from compress.networks.keras_file import keras_network, save_network
 from compress.passes.bench import Measured
+from compress.quantize.aware.fake_quant import fake_quant_class
 from compress.recipe import Recipe
 from edgeai import __version__
 
 STATE_NAME = "state.json"
 # of data that a fingerprint reads: lists and teachers are far below; a folder of footage is told by its files' dates instead
 _MAX_READ = 256 * 2**20
-_REFERENCE = "reference.keras"
+_REFERENCE, _AWARE = "reference.keras", "aware.keras"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +119,13 @@ class SavedRun:
             save_network(candidate.network, self._work / self._name)
         if candidate.reference is not None and not (self._work / _REFERENCE).exists():
             save_network(candidate.reference, self._work / _REFERENCE)
+        if candidate.aware is not None:
+            save_network(candidate.aware, self._work / _AWARE)
         state = {
             "fingerprint": self._fingerprint,
             "network": self._name,
             "reference": candidate.reference is not None,
+            "aware": candidate.aware is not None,
             "sparse": candidate.sparse,
             "files": [_file_json(file) for file in candidate.files],
             "notes": candidate.notes,
@@ -146,6 +150,9 @@ class SavedRun:
             )
             if state["reference"]:
                 candidate = replace(candidate, reference=keras_network(self._work / _REFERENCE))
+            if state["aware"]:
+                fake_quant_class()  # makes it known to Keras
+                candidate = replace(candidate, aware=keras_network(self._work / _AWARE))
             records = [_record(record) for record in state["records"]]
         except (
             OSError,
@@ -159,7 +166,7 @@ class SavedRun:
 
     def clear(self) -> None:
         """Forget the run: it is done, or another one begins."""
-        for pattern in (STATE_NAME, _REFERENCE, "*.checkpoint", "*-rounds.json", "*-round-*.keras"):
+        for pattern in (STATE_NAME, _REFERENCE, _AWARE, "*.checkpoint", "*-rounds.json", "*-round-*.keras"):
             for path in self._work.glob(pattern):
                 path.unlink()
 

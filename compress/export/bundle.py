@@ -105,9 +105,9 @@ def write_candidate(
 
 
 def _golden(recipe: Recipe, candidate: Candidate) -> bytes:
-    """The float32 network's outputs on a generated input: no data set's picture or clip goes into a bundle."""
+    """The network's outputs on a generated input, in float32: no data set's picture or clip goes into a bundle."""
     path = candidate.files[0].path.with_name("golden-float32.tflite")
-    path.write_bytes(convert_tflite(candidate.network, "float32"))
+    path.write_bytes(convert_tflite(candidate.aware or candidate.network, "float32"))
     engine = EdgeEngine(open_model_file(path, threads=1), recipe.input)
     try:
         return make_golden(engine, generated_input(recipe.input, engine.inputs[0].shape))

@@ -69,7 +69,7 @@ def qat(settings: QatPass, candidate: Candidate, bench: Bench) -> Candidate:
     layers = told_errors(convert_tflite(plain, "float32"), content, inputs)
     told = {"ranges": settings.ranges, "rule": settings.rule, "inputs": len(samples), "layers": layers}
     file = write_checked(content, "int8", told, bench)
-    return replace(candidate, network=plain, files=(file,)).with_notes("qat", [told])
+    return replace(candidate, network=plain, aware=aware, files=(file,)).with_notes("qat", [told])
 
 
 def write_checked(content: bytes, precision: Precision, told: Mapping[str, Any], bench: Bench) -> EngineFile:

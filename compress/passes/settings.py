@@ -299,7 +299,7 @@ def check_order(passes: Sequence[PassSettings], *, trained: bool) -> None:
         raise ValueError("pretrain must be the first pass, and train follow it")
     facts: set[Fact] = {"trained"} if trained else set()
     written: set[str] = set()
-    for settings, kind in zip(passes, kinds, strict=True):
+    for number, (settings, kind) in enumerate(zip(passes, kinds, strict=True)):
         needs = dict(settings.needs)
         if getattr(settings, "teacher", None) is None:
             needs |= settings.needs_without_teacher
@@ -309,6 +309,11 @@ def check_order(passes: Sequence[PassSettings], *, trained: bool) -> None:
         if "onnx/int8" in settings.writes and "tflite/int8" not in written:
             raise ValueError(
                 "onnx/int8 is made of the int8 TFLite file: put quantize (int8) or qat before export"
+            )
+        if "qat" in kinds[:number] and settings.writes != ("onnx/int8",):
+            raise ValueError(
+                f"{kind} after qat: its network rounds and cuts, files in float would say something else; "
+                'export formats = ["onnx/int8"] can follow it'
             )
         written |= set(settings.writes)
         if settings.changes_network and "engine" in facts:

@@ -21,7 +21,6 @@ from compress.quantize.tflite import checked_samples, convert_tflite, refuse_loo
 from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
 
-RANGE_INPUTS = 16  # enough for a percentile over every position of a feature map
 ROUNDING_INPUTS = 64  # a few thousand places of each layer come from these
 FEW_INPUTS = 8  # each layer's share of the error shows on a few
 
@@ -76,7 +75,7 @@ class _Integers:
             self.told["corrected_layers"] = len(self._shifts)
         self._floats = floats
         ranges = calibrate(floats, samples, settings.rule, progress=progress)
-        self._ranges = narrow_silu_ranges(floats, ranges, samples[:RANGE_INPUTS])
+        self._ranges = narrow_silu_ranges(floats, ranges, samples)
 
     def _rounded(self, floats: bytes, seed: int) -> bytes:
         four = self._settings.precision == "int4"

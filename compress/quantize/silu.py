@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compress.quantize.calibrate import Range
+from compress.quantize.calibrate import Key, Range, Watched
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.observe import Observer, Sample
 
 FLAT_BELOW = -8.0
 PERCENTILE = 99.5
 LEAST_CAP = 3.0
+CAP_INPUTS = 16  # enough for a percentile over every position of a feature map
 # operations that only move values, or choose among them: what comes out has the range of what goes in
 _MOVES = frozenset(
     {"AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "TILE", "TRANSPOSE"}
@@ -39,15 +40,15 @@ def narrow_silu_ranges(
 ) -> dict[int, Range]:
     """The ranges of calibrate() with those around each SiLU behind a convolution cut, and of what its values are moved to.
 
-    flatbuffer: the float model that they are of. samples: inputs (1, ...) as it takes them; a cut is the mean of each one's
-    99.5th percentile, 3 at least. A model without SiLU keeps its ranges.
+    flatbuffer: the float model that they are of. samples: inputs (1, ...) as it takes them; a cut is the mean of 99.5th
+    percentiles over some of them, 3 at least. A model without SiLU keeps its ranges.
     """
     graph = TFLiteGraph(flatbuffer)
     found = dict(ranges)
     silus = list(_silus(graph))
     if not silus:
         return found
-    caps = _caps(flatbuffer, [silu.x for silu in silus], samples)
+    caps = silu_caps(Observer(flatbuffer), [silu.x for silu in silus], samples)
     cut = set()
     for silu in silus:
         cap = caps[silu.x]
@@ -79,11 +80,11 @@ def _silus(graph: TFLiteGraph) -> Iterator[_Silu]:
             yield _Silu(x, product.outputs[0])
 
 
-def _caps(flatbuffer: bytes, tensors: Sequence[int], samples: Sequence[Sample]) -> dict[int, float]:
-    observer = Observer(flatbuffer)
-    seen: dict[int, list[float]] = {tensor: [] for tensor in tensors}
-    for sample in samples:
-        observer.run(sample)
+def silu_caps(network: Watched[Key], tensors: Sequence[Key], samples: Sequence[Sample]) -> dict[Key, float]:
+    """Where to cut each of `tensors`, a SiLU's input, from above: by some of `samples`."""
+    seen: dict[Key, list[float]] = {tensor: [] for tensor in tensors}
+    for sample in samples[:CAP_INPUTS]:
+        network.run(sample)
         for tensor in tensors:
-            seen[tensor].append(float(np.percentile(observer.value(tensor), PERCENTILE)))
+            seen[tensor].append(float(np.percentile(network.value(tensor), PERCENTILE)))
     return {tensor: max(LEAST_CAP, float(np.mean(values))) for tensor, values in seen.items()}

@@ -177,7 +177,7 @@ def test_the_gradient_of_a_range_is_that_of_learned_steps():
     of_values, of_log = tape.gradient(told, [values, layer.log_range.value])
     np.testing.assert_allclose(told, [[0, 10, 255, 255]], atol=1e-4)
     np.testing.assert_allclose(of_values, [[1, 1, 1, 0]])
-    of_high = 1 + (-0.3 - 0.4 + 0.2) / 255  # by the end itself; then by its logarithm, and as LSQ scales it
+    of_high = 1 + (-0.3 - 0.4 + 0.2) / 255  # by the end itself; then by its logarithm, as LSQ scales it
     np.testing.assert_allclose(of_log[1], of_high * 255 / np.sqrt(4 * 127.5), rtol=1e-4)
     assert of_log[0] == 0
 

@@ -16,6 +16,9 @@ import numpy as np
 STEPS = 255
 MOMENTUM = 0.99  # of moving-average ranges, a training step
 LOG_RANGE = "log_range"  # the weight's name: not to be decayed
+# how many times faster than weights ranges move: at a rate of 1e-4 an Adam step changes a weight of 0.02 by half a percent,
+# and should change a range by about as much
+SPEED = 30.0
 
 
 @cache
@@ -27,6 +30,7 @@ def fake_quant_class() -> Any:
     import keras
     import tensorflow as tf
 
+    @keras.saving.register_keras_serializable(package="edgeai")  # type: ignore[untyped-decorator, unused-ignore]
     class FakeQuant(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
         def __init__(self, low: float, high: float, trains: str = "learned", **options: Any) -> None:
             super().__init__(**options)
@@ -36,7 +40,7 @@ def fake_quant_class() -> Any:
             ends = np.array([-self.low, self.high], np.float32)
             if self.trains == "learned":
                 # an end at 0 (after a ReLU) stays there
-                start = np.log(np.where(ends > 0, ends, 1.0))
+                start = np.log(np.where(ends > 0, ends, 1.0)) / SPEED
                 self.log_range = self._weight(LOG_RANGE, start, trainable=True)
             else:
                 self.range = self._weight("range", ends, trainable=False)
@@ -56,7 +60,7 @@ def fake_quant_class() -> Any:
 
         def _ends(self) -> tuple[Any, Any]:
             if self.trains == "learned":
-                both = tf.exp(tf.convert_to_tensor(self.log_range))
+                both = tf.exp(tf.convert_to_tensor(self.log_range) * SPEED)
                 both *= tf.constant([float(self.low < 0), float(self.high > 0)])
             else:
                 both = tf.convert_to_tensor(self.range)
@@ -89,7 +93,8 @@ def fake_quant_class() -> Any:
             # the step is (high - low) / 255
             of_step = tf.reduce_sum(inside * (rounded - values)) / (high - low)
             share = tf.cast(tf.size(values) / tf.shape(values)[0], tf.float32) * STEPS / 2
-            scale = tf.math.rsqrt(share)  # LSQ, section 2.2: as large as a weight's gradient
+            # LSQ, section 2.2: as large as a weight's gradient, which the clipping of the whole gradient should see
+            scale = tf.math.rsqrt(share) / SPEED
             return inside, (of_low - of_step) * scale, (of_high + of_step) * scale
 
         return rounded, gradient

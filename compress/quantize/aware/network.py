@@ -11,11 +11,12 @@ from compress.groups.rebuild import rebuild_model
 from compress.groups.wiring import Call, Wiring, open_wiring
 from compress.networks.signature import input_names
 from compress.quantize.aware.fake_quant import fake_quant_class
-from compress.quantize.aware.fold import fold_norms, kernel_axes
+from compress.quantize.aware.fold import activation_name, fold_norms, kernel_axes
 from compress.quantize.aware.points import fixed_range, rounded_outputs
 from compress.quantize.calibrate import Range, find_ranges
 from compress.quantize.observe import Floats, Sample
 from compress.quantize.settings import CalibrationRule, RangeTraining
+from compress.quantize.silu import FLAT_BELOW, silu_caps
 from compress.train.rounded import Kernels
 
 Named = Mapping[str, Floats]
@@ -45,6 +46,7 @@ def make_aware(
     observer = _KerasTensors(folded, wiring, list(names))
     samples = renamed(samples, network, folded)
     begin = find_ranges(observer, list(names), samples, rule, name=names.__getitem__, progress=progress)
+    begin = _cut_silus(wiring, begin, observer, samples)
     kind = fake_quant_class()
     inputs = iter(given)
 
@@ -86,6 +88,34 @@ def renamed(samples: Sequence[Named], network: Any, other: Any) -> list[Named]:
     """Inputs of `network` as those of `other`, which was made of it: inputs that were never named are called otherwise."""
     names = list(zip(input_names(network), input_names(other), strict=True))
     return [{new: sample[old] for old, new in names} for sample in samples]
+
+
+def _cut_silus(
+    wiring: Wiring, ranges: Mapping[int, Range], observer: _KerasTensors, samples: Sequence[Named]
+) -> dict[int, Range]:
+    """As compress.quantize.silu does it after training, around every SiLU and what its values are joined to."""
+    found = dict(ranges)
+    silus = [
+        call
+        for call in wiring.calls
+        if activation_name(call.op) in ("silu", "swish")
+        and {id(call.inputs[0]), id(call.outputs[0])} <= found.keys()
+    ]
+    caps = silu_caps(observer, [id(call.inputs[0]) for call in silus], samples)
+    passed = dict(found)  # also of tensors that have the scale of what they were made of
+    for call in wiring.calls:
+        given = [passed[id(tensor)] for tensor in call.inputs if id(tensor) in passed]
+        for key in map(id, call.outputs):
+            if key not in found:
+                passed[key] = given[0] if given else (0.0, 0.0)
+            elif call in silus:
+                x, cap = id(call.inputs[0]), caps[id(call.inputs[0])]
+                found[x] = max(FLAT_BELOW, found[x][0]), min(cap, found[x][1])
+                passed[key] = found[key] = found[key][0], min(cap, found[key][1])
+            elif type(call.op).__name__ == "Concatenate" and len(given) == len(call.inputs):
+                low, high = min(r[0] for r in given), max(r[1] for r in given)
+                passed[key] = found[key] = max(low, found[key][0]), min(high, found[key][1])
+    return found
 
 
 def _usable(found: Range) -> Range:
