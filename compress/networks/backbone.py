@@ -15,15 +15,21 @@ PLAIN_CHANNELS = (16, 24, 40, 64)
 
 
 def inverted_backbone(
-    picture: Any, *, multiplier: float = 0.5, depth: int = 2, last_stride: int = 32
+    picture: Any,
+    *,
+    multiplier: float = 0.5,
+    depth: int = 2,
+    last_stride: int = 32,
+    activation: str = "relu6",
 ) -> Features:
     """Inverted residuals (MobileNetV2, Sandler et al. 2018): maps of stride 4, 8, … up to `last_stride`, at most 32.
 
-    multiplier scales INVERTED_CHANNELS, rounded to 8; depth is the number of residual blocks a stage.
+    multiplier scales INVERTED_CHANNELS, rounded to 8; depth is the number of residual blocks a stage. activation: "relu6", or
+    "relu", with which channels can be equalized (compress.quantize.equalize).
     """
     stem, first, *deeper = (round_channels(c * multiplier) for c in INVERTED_CHANNELS)
-    x = conv_norm(picture, stem, kernel=3, stride=2, name="stem")
-    x = _inverted_residual(x, first, stride=2, name="stage1_block1")
+    x = conv_norm(picture, stem, kernel=3, stride=2, activation=activation, name="stem")
+    x = _inverted_residual(x, first, stride=2, activation=activation, name="stage1_block1")
     features, stride = {4: x}, 4
     for number, channels in enumerate(deeper, start=2):
         stride *= 2
@@ -31,7 +37,11 @@ def inverted_backbone(
             break
         for block in range(1, depth + 1):
             x = _inverted_residual(
-                x, channels, stride=2 if block == 1 else 1, name=f"stage{number}_block{block}"
+                x,
+                channels,
+                stride=2 if block == 1 else 1,
+                activation=activation,
+                name=f"stage{number}_block{block}",
             )
         features[stride] = x
     return features
@@ -74,9 +84,12 @@ def backbone_by_name(name: str) -> Callable[..., Features]:
     return BACKBONES[name]
 
 
-def _inverted_residual(x: Any, channels: int, *, stride: int, name: str, expansion: int = 3) -> Any:
-    y = conv_norm(x, round_channels(x.shape[-1] * expansion), kernel=1, name=f"{name}_expand")
-    y = depthwise_norm(y, stride=stride, name=f"{name}_depthwise")
+def _inverted_residual(
+    x: Any, channels: int, *, stride: int, activation: str, name: str, expansion: int = 3
+) -> Any:
+    wide = round_channels(x.shape[-1] * expansion)
+    y = conv_norm(x, wide, kernel=1, activation=activation, name=f"{name}_expand")
+    y = depthwise_norm(y, stride=stride, activation=activation, name=f"{name}_depthwise")
     y = conv_norm(y, channels, kernel=1, activation=None, name=f"{name}_project")
     return _add([x, y], f"{name}_add") if stride == 1 and x.shape[-1] == channels else y
 

@@ -16,16 +16,19 @@ def cnn_classifier(
     multiplier: float = 0.5,
     depth: int = 2,
     dropout: float = 0.2,
+    activation: str | None = None,
 ) -> Any:
     """An untrained Keras model from a (height, width, 3) picture to "class", (classes,) logits.
 
-    backbone: a name in compress.networks.backbone.BACKBONES; multiplier scales its widths, depth is its blocks a stage.
+    backbone: a name in compress.networks.backbone.BACKBONES; multiplier scales its widths, depth is its blocks a stage;
+    activation: as the backbone takes it, its own where not given.
     The picture may have any size: the backbone's last map is averaged over it. Raises RecipeError for another backbone.
     """
     import keras
 
     picture = keras.Input((height, width, 3), name="image")
-    features = backbone_by_name(backbone)(picture, multiplier=multiplier, depth=depth)
+    given = {} if activation is None else {"activation": activation}
+    features = backbone_by_name(backbone)(picture, multiplier=multiplier, depth=depth, **given)
     x = keras.layers.GlobalAveragePooling2D(name="head_pool")(features[max(features)])
     x = keras.layers.Dropout(dropout, name="head_dropout")(x)
     return keras.Model(
