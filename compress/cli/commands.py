@@ -32,6 +32,42 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit()
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="A .keras, .onnx or float .tflite file, or the folder of a SavedModel.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The Keras file; the source's name with .keras where not given."),
+    ] = None,
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option("--output", help="What to call an output, once for each, in the source's order."),
+    ] = None,
+    environment: Annotated[
+        Path | None,
+        typer.Option("--environment", help="Where onnx2tf is set up, once; ~/.cache/edgeai where not given."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    json_output: Json = False,
+) -> int:
+    """Make a network of another tool one that recipes prune, distill and quantize; checked to say what the source says.
+
+    Example: edgeai-compress import detector.onnx --out detector.keras
+    """
+    from compress.cli.imports import import_file
+
+    return import_file(
+        source,
+        out=out,
+        outputs=tuple(outputs or ()),
+        environment=environment,
+        force=force,
+        json_output=json_output,
+    )
+
+
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, TOML.")],

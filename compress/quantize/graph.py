@@ -118,12 +118,12 @@ class TFLiteGraph:
 
     def constant(self, number: int) -> Array | None:
         """A tensor's value where the file holds it; a copy. None for what is computed, and for types other than float32,
-        int8, int32 and int64.
+        float16, int8, int32 and int64.
         """
         if number < 0:
             return None
         tensor = self.tensor(number)
-        kind = {0: np.float32, 2: np.int32, 4: np.int64, 9: np.int8}.get(tensor.type)
+        kind = {0: np.float32, 1: np.float16, 2: np.int32, 4: np.int64, 9: np.int8}.get(tensor.type)
         data = self.model.buffers[tensor.buffer].data if tensor.buffer else None
         if data is None or kind is None:
             return None
