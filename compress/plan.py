@@ -11,7 +11,7 @@ import numpy as np
 
 from compress.distill.open_teacher import open_teacher_network, output_shapes
 from compress.groups.macs import model_macs
-from compress.networks import open_network
+from compress.networks import detector_strides, open_network
 from compress.passes.settings import DataFreePass, DistillPass, PrunePass
 from compress.plan_cost import pass_seconds, time_step_s, weighted_layers, written_bytes
 from compress.prune.channels import next_ratio
@@ -24,6 +24,7 @@ from compress.recipe import (
     SoundFolders,
     SpeechData,
 )
+from compress.train.detector_loss import has_maps
 from edgeai.bundle.manifest import ImageInput
 from edgeai.bundle.write import check_place
 from edgeai.errors import DataMissingError, PassError, RecipeError, StageError
@@ -82,6 +83,7 @@ def check_recipe(recipe: Recipe, *, data_root: Path, out: Path) -> Plan:
     network = open_network(recipe, data_root=data_root)
     _check_decoder(recipe, network)
     _check_teachers(recipe, network, data_root)
+    _check_labels(recipe, network)
     return Plan(network, int(network.count_params()), _steps(recipe, network))
 
 
@@ -150,6 +152,20 @@ def _check_teachers(recipe: Recipe, network: Any, data_root: Path) -> None:
                 ).close()
             except RecipeError as error:
                 raise RecipeError(f"recipe {recipe.name}, pass {number}: {error}") from error
+
+
+def _check_labels(recipe: Recipe, network: Any) -> None:
+    """Whether every pass that learns from labels can: an imported detector's outputs may be what only its decoder knows."""
+    if recipe.task != "detect" or has_maps(network.output, detector_strides(recipe)):
+        return
+    for number, settings in enumerate(recipe.passes, 1):
+        labels = getattr(settings, "teacher_share", 0.0) < 1 or getattr(settings, "score", "") == "taylor"
+        if settings.fits and settings.kind != "pretrain" and labels:
+            raise RecipeError(
+                f"recipe {recipe.name}, pass {number}: {settings.kind} learns from labels, and the network's outputs are no "
+                f"maps of boxes and classes (box_8, class_8, ...) but {', '.join(network.output)}",
+                next_step='teacher_share = 1 learns from the network itself (and score = "l2" where it prunes)',
+            )
 
 
 def _steps(recipe: Recipe, network: Any) -> tuple[PlannedPass, ...]:

@@ -43,7 +43,7 @@ def import_(
     ] = None,
     outputs: Annotated[
         list[str] | None,
-        typer.Option("--output", help="What to call an output, once for each, in the source's order."),
+        typer.Option("--output", help="What to call an output: OLD=NEW, or NEW where there is one."),
     ] = None,
     environment: Annotated[
         Path | None,

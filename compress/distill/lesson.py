@@ -8,7 +8,7 @@ from typing import Any
 
 from compress.distill.answers import ANSWERS, with_answers
 from compress.distill.features import feature_loss, with_features, with_projections
-from compress.distill.losses import DistillLoss, ctc_teacher_loss, logit_loss
+from compress.distill.losses import DistillLoss, ctc_teacher_loss, imitation_loss, logit_loss
 from compress.distill.teacher_network import KerasTeacher, TeacherNetwork
 from compress.distill.unlabelled import labelled_part
 from compress.tasks.task import TrainingTask
@@ -85,7 +85,9 @@ def teacher_loss(
     answers: Mapping[str, Any],
     targets: Any,
 ) -> Any:
-    """The loss of `settings` where the outputs are logits of exclusive classes, else the task's own (grids, rebuilding)."""
+    """The loss of `settings` where the outputs are logits of exclusive classes, else the task's own (grids, rebuilding); the
+    bare outputs where they are of neither kind, as those of imported detectors are.
+    """
     for name in LOGITS:
         if name in outputs:
             return logit_loss(
@@ -93,6 +95,8 @@ def teacher_loss(
             )
     if SPELLED in outputs:
         return ctc_teacher_loss(outputs[SPELLED], answers[SPELLED], settings)
+    if not task.can_label(outputs):
+        return imitation_loss(outputs, answers)
     return task.teacher_loss(outputs, answers)
 
 

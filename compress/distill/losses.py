@@ -6,7 +6,7 @@ Every loss takes (B, K) or (B, T, K) logits of student and teacher, and gives a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -124,6 +124,20 @@ def logit_loss(
 ) -> Any:
     """The loss of `settings.kind`. classes: for DKD, see dkd_loss."""
     return _KINDS[settings.kind](logits, teacher, settings, classes, weights)
+
+
+def imitation_loss(outputs: Mapping[str, Any], teacher: Mapping[str, Any]) -> Any:
+    """Squared difference of outputs that nothing is known of, each channel by its own variance over the batch."""
+    import tensorflow as tf
+
+    told = []
+    for name, wanted in teacher.items():
+        axes = list(range(len(wanted.shape) - 1))
+        variance = tf.math.reduce_variance(wanted, axes)
+        # a channel that hardly moves must not outweigh the others
+        variance = tf.maximum(variance, 1e-2 * tf.reduce_mean(variance) + 1e-12)
+        told.append(tf.reduce_mean(tf.square(outputs[name] - wanted) / variance))
+    return tf.add_n(told) / len(told)
 
 
 def ctc_teacher_loss(logits: Any, teacher: Any, settings: DistillLoss) -> Any:

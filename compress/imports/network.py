@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.imports.onnx import graph_inputs, load_onnx, tflite_from_onnx
+from compress.imports.saved_model import tflite_from_saved_model
 from compress.imports.tflite import edge_names, keras_from_tflite
 from compress.networks.keras_file import keras_network
 from compress.networks.signature import input_names, output_names
 from compress.quantize.slim import slim_tflite
-from compress.quiet import quiet_stderr, reason_of
 from edgeai.errors import DataError, DataMissingError, UsageError
 
 Array = NDArray[np.float32]
@@ -38,11 +38,11 @@ class Imported:
 def import_network(source: Path, *, outputs: Sequence[str] = (), environment: Path | None = None) -> Imported:
     """A Keras network out of a .keras, .onnx or float .tflite file, or the folder of a SavedModel.
 
-    outputs: what to call its outputs, in the source's order; as the source calls them where not given. environment: of
-    onnx2tf, the user's cache where not given.
+    outputs: what to call its outputs, as "old=new", or "new" of a single one; others are called as in the source.
+    environment: of onnx2tf, the user's cache where not given.
 
     Raises DataMissingError or DataError for a source that is absent, broken, holds what Keras has no layer for, or whose
-    network does not say what it says; UsageError for a kind that is not known and for too few or too many names.
+    network does not say what it says; UsageError for a kind or an output that is not known.
     """
     if not source.exists():
         raise DataMissingError(f"no network at {source}")
@@ -76,16 +76,7 @@ def _from_tflite(source: Path, environment: Path | None) -> tuple[Any, Ask]:
 
 
 def _from_saved_model(source: Path, environment: Path | None) -> tuple[Any, Ask]:
-    import tensorflow as tf
-
-    if not (source / "saved_model.pb").is_file():
-        raise DataError(f"{source} is no SavedModel: there is no saved_model.pb in it")
-    said: list[str] = []
-    try:
-        with quiet_stderr() as said:
-            content = bytes(tf.lite.TFLiteConverter.from_saved_model(str(source)).convert())
-    except Exception as error:  # the converter raises whatever it likes
-        raise DataError(f"{source.name} cannot be read by TensorFlow: {reason_of(error, said)}") from error
+    content = tflite_from_saved_model(source)
     return keras_from_tflite(slim_tflite(content), where=source.name), _tflite_asker(content)
 
 
@@ -191,12 +182,20 @@ def _difference(truth: Array, values: Array) -> float:
 
 
 def _renamed(network: Any, outputs: Sequence[str], where: str) -> Any:
-    names = output_names(network)
-    if len(outputs) != len(names) or len(set(outputs)) != len(outputs):
-        raise UsageError(
-            f"{where} has {len(names)} outputs, {', '.join(names)}; {len(outputs)} names were given"
-        )
-    return _outputs_called(network, dict(zip(names, outputs, strict=True)))
+    names = {name: name for name in output_names(network)}
+    for given in outputs:
+        old, equals, new = given.partition("=")
+        if not equals and len(names) == 1:
+            old, new = next(iter(names)), given
+        if old not in names or not new:
+            raise UsageError(
+                f"{where} has no output {old!r}: it has {', '.join(names)}",
+                next_step="give OLD=NEW, or NEW alone where there is one output",
+            )
+        names[old] = new
+    if len(set(names.values())) != len(names):
+        raise UsageError(f"{where}: two outputs would be called alike")
+    return _outputs_called(network, names)
 
 
 def _outputs_called(network: Any, names: Mapping[str, str]) -> Any:

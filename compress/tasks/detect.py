@@ -63,6 +63,9 @@ class DetectTask(TrainingTask):
         plain = [plain_picture(self.validation.pictures[i], self.spec) for i in indices]
         return self._batch(np.stack([picture.image for picture in plain]), plain)
 
+    def can_label(self, outputs: Mapping[str, Any]) -> bool:
+        return detector_loss.has_maps(outputs, self.strides)
+
     def label_loss(self, outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Any:
         return detector_loss.label_loss(outputs, targets, self.strides)
 

@@ -40,6 +40,10 @@ class TrainingTask(ABC):
     @abstractmethod
     def label_loss(self, outputs: Any, targets: Any) -> Any: ...
 
+    def can_label(self, outputs: Any) -> bool:
+        """Whether label_loss() and teacher_loss() know these outputs."""
+        return True
+
     def teacher_loss(self, outputs: Any, teacher: Any) -> Any:
         """Against the outputs of a network with the same outputs, where these are no logits: of logits, the loss is one of
         compress.distill.losses, which the recipe chooses.

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 BOX_WEIGHT = 2.0
 MAX_LOG_SIDE = 8.0  # exp(8) cells: beyond any picture, and far from overflow
+
+
+def has_maps(outputs: Iterable[str], strides: Sequence[int]) -> bool:
+    """Whether outputs of these names are maps of boxes and classes, as the losses here take them."""
+    names = set(outputs)
+    return all({f"box_{stride}", f"class_{stride}"} <= names for stride in strides)
 
 
 def score_logs(outputs: Mapping[str, Any], stride: int) -> tuple[Any, Any]:

@@ -171,3 +171,27 @@ def test_a_keras_file_is_a_network_to_start_from(data, tmp_path):
     keras.Model(image, outputs["box_8"]).save(data / "bare.keras")
     with pytest.raises(RecipeError, match="outputs have no names"):
         plan(with_network(kind="keras-file", init="bare.keras"), data, tmp_path / "o")
+
+
+def test_labels_need_maps_and_an_imported_detector_is_told_so_first(data, tmp_path):
+    import keras
+
+    image = keras.Input((64, 64, 3))
+    x = keras.layers.Conv2D(6, 1)(keras.layers.AveragePooling2D(8)(image))
+    rows = keras.layers.Concatenate(axis=1)(
+        [keras.layers.Reshape((64, 6))(x), keras.layers.Reshape((16, 6))(x[:, ::2, ::2])]
+    )
+    keras.Model(image, {"output": rows}).save(data / "rows.keras")
+    fit = {"steps": 1}
+    changed = with_network(kind="keras-file", init="rows.keras")
+    changed["decoder"] = {"name": "grid", "params": {"width": 64, "height": 64, "strides": [8, 16]}}
+    for learning in (
+        {"kind": "train", "fit": fit},
+        {"kind": "prune", "macs_ratio": 0.5, "fit": fit, "teacher_share": 1.0},
+        {"kind": "qat", "fit": fit},
+    ):
+        last = [] if learning["kind"] == "qat" else [{"kind": "quantize"}]
+        with pytest.raises(RecipeError, match=r"learns from labels, .* but output"):
+            plan(changed | {"passes": [learning, *last]}, data, tmp_path / "o")
+    alone = {"kind": "qat", "fit": fit, "teacher_share": 1.0}
+    assert plan(changed | {"passes": [alone]}, data, tmp_path / "o").parameters
