@@ -3,8 +3,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-peers \
-  trt-check wheel-check lock clean
+.PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-peers \
+  import-check trt-check wheel-check lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,9 +42,18 @@ bench-widths: setup ## the sweep that says how wide bench-compress' baselines mu
 bench-quantize: setup ## what each precision costs and brings, on bench-compress' baselines; ARGS="--only digits" for less
 	@PYTHONPATH=tests $(BIN)/python -m bench.bench_quantize --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
+bench-qat: setup ## quantization-aware training of a zoo detector beside int8 after training, on its test split; about an hour
+	@PYTHONPATH=tests $(BIN)/python -m bench.bench_qat --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
+bench-unequal: setup ## what cross-layer equalization wins back of unequal channels, int8 per tensor; some minutes
+	@PYTHONPATH=tests $(BIN)/python -m bench.bench_unequal --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
 bench-peers: setup ## the digits baseline through tfmot, TF's converter and Torch-Pruning too, after bench-compress; .venv-peers takes 4 GB
 	@.ci/peers.sh
 	@PYTHONPATH=tests $(BIN)/python -m bench.bench_peers $(ARGS)
+
+import-check: setup ## real detectors' ONNX files through onnx2tf, in its own environment: 2.6 GB, once
+	@EDGEAI_ONNX2TF=1 $(BIN)/python -m pytest -q tests/system/test_import_onnx.py
 
 trt-check: setup ## our ONNX exports through NVIDIA's own parser and builder, on the CPU; fetches 90 MB of NVIDIA's wheels
 	@.ci/trt_check.sh

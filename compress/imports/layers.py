@@ -14,6 +14,7 @@ import numpy as np
 from compress.imports.step import GraphStep, ImportedError, fused
 
 SAME, VALID = 0, 1  # schema.Padding
+LEAST = -1e30  # what exporters pad a maximum with
 _PADDINGS = {SAME: "same", VALID: "valid"}
 Operation = Callable[[GraphStep], Any]
 
@@ -200,7 +201,19 @@ def _pad(s: GraphStep) -> Any:
         raise ImportedError("pads the batch")
     if len(pads) == 4 and pads[3] == (0, 0) and value == 0.0:
         return keras.layers.ZeroPadding2D((pads[1], pads[2]), name=s.name("pad"))(x)
+    if value < LEAST and _only_pooled(s, pads):
+        # mirrored pixels lie in the same window: they change no maximum, and integers can hold them
+        return keras.ops.pad(x, pads, mode="symmetric")
     return keras.ops.pad(x, pads, constant_values=value)
+
+
+def _only_pooled(s: GraphStep, pads: list[tuple[int, int]]) -> bool:
+    """Whether only a maximum over windows at least twice as wide as the padding reads it."""
+    readers = s.graph.readers.get(s.step.outputs[0], [])
+    if not readers or any(reader.kind != "MAX_POOL_2D" for reader in readers):
+        return False
+    wide = max(pads[1]) * 2, max(pads[2]) * 2
+    return all(r.options.filterHeight >= wide[0] and r.options.filterWidth >= wide[1] for r in readers)
 
 
 def _mirror_pad(s: GraphStep) -> Any:
@@ -284,15 +297,19 @@ def _resize(interpolation: str) -> Operation:
         import keras
 
         x, size = s.data(0), [int(n) for n in np.ravel(s.constant(1))]
-        factors = [out / side for out, side in zip(size, x.shape[1:3], strict=True)]
-        whole = all(factor == int(factor) for factor in factors)
-        half = bool(s.options.halfPixelCenters)
-        if not whole or s.options.alignCorners or (interpolation == "bilinear" and not half):
-            raise ImportedError(
-                f"resizes {tuple(x.shape[1:3])} to {tuple(size)}, only whole factors are known"
-            )
-        sides = tuple(int(factor) for factor in factors)
-        return keras.layers.UpSampling2D(sides, interpolation=interpolation, name=s.name("upsample"))(x)
+        half, aligned = bool(s.options.halfPixelCenters), bool(s.options.alignCorners)
+        sides = [int(side) for side in x.shape[1:3]]
+        up = tuple(out // side for out, side in zip(size, sides, strict=True))
+        down = tuple(side // out for out, side in zip(size, sides, strict=True))
+        if [n * side for n, side in zip(up, sides, strict=True)] == size and not aligned:
+            if interpolation == "nearest" or half:
+                return keras.layers.UpSampling2D(up, interpolation=interpolation, name=s.name("upsample"))(x)
+        elif [n * out for n, out in zip(down, size, strict=True)] == sides and not aligned:
+            if not half:  # every so manieth pixel
+                return x[:, :: down[0], :: down[1]]
+            if interpolation == "bilinear" and down == (2, 2):  # half way between two pixels
+                return keras.layers.AveragePooling2D(2, name=s.name("pool"))(x)
+        raise ImportedError(f"resizes {tuple(sides)} to {tuple(size)} in a way that no layer does")
 
     return convert
 

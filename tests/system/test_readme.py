@@ -33,7 +33,8 @@ def test_readme_command_runs(command: str, shared_data: Path, tmp_path: Path) ->
     words = [word.replace("../shared/data", str(shared_data)) for word in shlex.split(command)]
     words[0] = str(Path(sys.executable).parent / words[0])
     if "--out" in words:
-        words[words.index("--out") + 1] = str(tmp_path / "page.html")
+        out = words.index("--out") + 1
+        words[out] = str(tmp_path / Path(words[out]).name)
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Traceback" not in done.stderr

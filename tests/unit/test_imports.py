@@ -59,6 +59,24 @@ def test_a_tflite_graph_becomes_layers_that_say_the_same(network, content, keras
     assert len(silus) == 1
 
 
+def test_a_maximum_padded_with_minus_infinity_and_half_sizes(keras):
+    """As PyTorch's exporters write them: integers cannot hold an infinity."""
+    from compress.imports.tflite import keras_from_tflite
+    from compress.quantize.tflite import convert_tflite
+
+    image = keras.Input((8, 8, 4), name="image")
+    padded = keras.ops.pad(image, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=-3e38)
+    pooled = keras.layers.MaxPooling2D(3, strides=2)(padded)
+    half = keras.ops.image.resize(image, (4, 4), interpolation="bilinear")
+    source = keras.Model(image, {"out": keras.layers.Concatenate()([pooled, half])})
+    made = keras_from_tflite(convert_tflite(source, "float32"), where="x.tflite")
+    given = np.random.default_rng(0).normal(size=(1, 8, 8, 4)).astype(np.float32)
+    np.testing.assert_allclose(made(given)["out"], source(given)["out"], atol=1e-6)
+    inputs = [given, -given]
+    content = convert_tflite(made, "int8", inputs)
+    assert len(content) > 0
+
+
 def test_what_was_imported_is_pruned_and_quantized(content):
     from compress.imports.tflite import keras_from_tflite
     from compress.prune.channels import prune_channels
