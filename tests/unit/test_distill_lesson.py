@@ -195,6 +195,9 @@ def test_grids_and_spelled_texts_have_their_own_losses(keras, task):
     from compress.distill.losses import DistillLoss, ctc_teacher_loss
 
     class Grid:
+        def can_label(self, outputs):
+            return "box_8" in outputs
+
         def teacher_loss(self, outputs, said):
             return outputs["box_8"] - said["box_8"]
 
@@ -203,6 +206,14 @@ def test_grids_and_spelled_texts_have_their_own_losses(keras, task):
     s, t = np.random.default_rng(0).normal(0, 1, (2, 2, 6, 4)).astype(np.float32)
     told = teacher_loss(Grid(), settings, {"symbols": s}, {"symbols": t}, None)
     assert float(told) == pytest.approx(float(ctc_teacher_loss(s, t, settings)))
+    # of outputs that nothing is known of each channel counts alike, however large its numbers are
+    one, other = np.random.default_rng(1).normal(0, 1, (2, 4, 5, 2)).astype(np.float32)
+    told = [
+        float(teacher_loss(Grid(), settings, {"rows": one * size}, {"rows": other * size}, None))
+        for size in (1.0, np.array([1.0, 8.0], np.float32))
+    ]
+    wanted = np.mean(np.square(one - other) / other.var((0, 1)))
+    assert told == pytest.approx([wanted, wanted], rel=1e-4)
 
 
 def test_unlabelled_pictures_and_clips_are_made_as_the_tasks_make_their_own(tmp_path):
