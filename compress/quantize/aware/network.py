@@ -40,7 +40,8 @@ def make_aware(
     """
     folded = fold_norms(network)
     wiring = open_wiring(folded)
-    given = {id(tensor): f"input {tensor.name}" for tensor in folded.inputs}
+    # words and indices are integers already
+    given = {id(tensor): f"input {tensor.name}" for tensor in folded.inputs if _is_float(tensor)}
     made = {id(wiring.calls[n].outputs[0]): wiring.calls[n].name for n in sorted(rounded_outputs(wiring))}
     names = given | made
     observer = _KerasTensors(folded, wiring, list(names))
@@ -51,6 +52,8 @@ def make_aware(
     inputs = iter(given)
 
     def change_tensor(call: Call | None, tensor: Any) -> Any:
+        if call is None and not _is_float(tensor):
+            return tensor
         if call is None:
             return kind(
                 *_usable(begin[next(inputs)]), trains=ranges, name=f"input_{_plain(tensor.name)}_rounded"
@@ -121,6 +124,10 @@ def _cut_silus(
 def _usable(found: Range) -> Range:
     low, high = found
     return (low, high) if high > low else (0.0, _FIRST)
+
+
+def _is_float(tensor: Any) -> bool:
+    return "float" in str(tensor.dtype)
 
 
 def _plain(name: str) -> str:
