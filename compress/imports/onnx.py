@@ -20,7 +20,6 @@ from edgeai.errors import DataError, DataMissingError, EdgeError, first_line
 
 REQUIREMENT = "onnx2tf==1.29.24"  # pins everything that it needs itself
 PACKAGES = 66  # that it brings, for the bar
-DONE = "complete"
 MOST_S = 3600
 # onnx2tf tries networks of pictures on sample pictures, which it would load from the internet
 _SAMPLES = "calibration_image_sample_data_20x128x128x3_float32.npy"
@@ -33,40 +32,45 @@ def converter_folder() -> Path:
 
 
 def set_up_converter(folder: Path) -> Path:
-    """The Python of the environment in `folder`, made where it is not whole; it takes 2.6 GB and some minutes, once.
+    """The Python of the environment in `folder`, made where it is not there; it takes 2.6 GB and some minutes, once.
 
     Raises EdgeError where it cannot be made: no network, a full disk, a Python that onnx2tf has no packages for.
     """
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if (folder / DONE).is_file() and python.exists():
-        return python
+    if _python_in(folder).exists():
+        return _python_in(folder)
     if sys.version_info >= (3, 13):
         raise EdgeError(
             "onnx2tf has no packages for Python 3.13",
             next_step="run the import with Python 3.11 or 3.12; the network that it writes is for all",
         )
     print_note(f"setting up {REQUIREMENT} in {folder}: 2.6 GB, once")
+    # beside it and then renamed: another process may be at it too, and this one may be killed
+    made = folder.with_name(f"{folder.name}-{os.getpid()}")
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        venv.EnvBuilder(with_pip=True).create(folder)
-        command = [str(python), "-m", "pip", "install", "--no-input", "--progress-bar", "off", REQUIREMENT]
+        made.mkdir(parents=True)
+        venv.EnvBuilder(with_pip=True).create(made)
+        command = ["-m", "pip", "install", "--no-input", "--progress-bar", "off", REQUIREMENT]
         with progress_bar("onnx2tf", PACKAGES) as advance:
-            said = _run(command, cwd=folder, hear=_counter("Collecting ", advance))
-    except (OSError, subprocess.CalledProcessError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
+            said = _run([str(_python_in(made)), *command], cwd=made, hear=_counter("Collecting ", advance))
+        if said.failed:
+            raise EdgeError(
+                f"{REQUIREMENT} cannot be installed: {said.reason('ERROR')}",
+                next_step="it comes from PyPI: connect this machine once, or give pip a mirror (PIP_INDEX_URL)",
+            )
+        if not folder.exists():
+            made.rename(folder)
+    except (OSError, subprocess.SubprocessError) as error:
         raise EdgeError(
             f"the environment for onnx2tf cannot be made in {folder}: {first_line(error)[:200]}",
             next_step="it needs 2.6 GB of disk; see `python -m venv --help`",
         ) from error
-    if said.failed:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise EdgeError(
-            f"{REQUIREMENT} cannot be installed: {said.reason('ERROR')}",
-            next_step="it comes from PyPI: connect this machine once, or give pip a mirror (PIP_INDEX_URL)",
-        )
-    (folder / DONE).write_text(REQUIREMENT)
-    return python
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return _python_in(folder)
+
+
+def _python_in(environment: Path) -> Path:
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def tflite_from_onnx(path: Path, *, folder: Path | None = None) -> bytes:
