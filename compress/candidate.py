@@ -24,8 +24,8 @@ class Candidate:
     """network: a Keras model. reference: the network as it was before the first pruning, once there was one.
 
     aware: the network that rounds as its int8 file does, after quantization-aware training; it is what that file has to say,
-    for what the file cuts `network` alone does not. sparse: whether its zero weights are meant, and have to stay. files: engine files of `network` as it stands. notes: what
-    passes want told in the report, by the pass's name.
+    for what the file cuts `network` alone does not. sparse: whether its zero weights are meant, and have to stay. files:
+    engine files of `network` as it stands. notes: what passes want told in the report, by the pass's name.
     """
 
     network: Any

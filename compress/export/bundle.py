@@ -26,8 +26,8 @@ from edgeai.hardware import read_hardware
 # output that is nearly flat, as a detector's scores are on a picture of little, one place of thousands may be off by more
 # than that range (1.05 in an int8 person detector whose root mean square there was 0.18)
 LIMITS = {"float32": 0.002, "float16": 0.05, "int16x8": 0.1, "dynamic": 0.5, "int8": 2.0, "int4": 2.0}
-# what other machines' kernels may add to the error that was measured here
 MOST_TOLERANCE = 2.0  # that a manifest takes
+# what other machines' kernels may add to the error that was measured here
 _SLACK = {"float32": 0.001, "float16": 0.01, "int16x8": 0.01, "dynamic": 0.05, "int8": 0.05, "int4": 0.05}
 
 

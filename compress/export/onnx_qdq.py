@@ -97,12 +97,7 @@ def _float_onnx(flatbuffer: bytes) -> Any:
 
 def _edge_names(graph: TFLiteGraph) -> dict[str, str]:
     """{tensor: name} of inputs and outputs, as the file's signature calls them."""
-    signatures = graph.model.signatureDefs or ()
-    return {
-        graph.name(int(entry.tensorIndex)): bytes(entry.name).decode()
-        for signature in signatures[:1]
-        for entry in (*signature.inputs, *signature.outputs)
-    }
+    return {graph.name(tensor): name for tensor, name in graph.signature_names().items()}
 
 
 class _Pairs:

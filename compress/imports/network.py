@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.imports.onnx import graph_inputs, load_onnx, tflite_from_onnx
+from compress.imports.onnx import tflite_from_onnx
 from compress.imports.saved_model import tflite_from_saved_model
 from compress.imports.tflite import edge_names, keras_from_tflite
 from compress.networks.keras_file import keras_network
@@ -83,13 +83,9 @@ def _from_saved_model(source: Path, environment: Path | None) -> tuple[Any, Ask]
 def _from_onnx(source: Path, environment: Path | None) -> tuple[Any, Ask]:
     import onnxruntime
 
-    proto = load_onnx(source)
     network = keras_from_tflite(tflite_from_onnx(source, folder=environment), where=source.name)
     session = onnxruntime.InferenceSession(str(source), providers=["CPUExecutionProvider"])
-    sides = {
-        given.name: [1, *(side.dim_value for side in given.type.tensor_type.shape.dim[1:])]
-        for given in graph_inputs(proto)
-    }
+    sides = {given.name: [1, *given.shape[1:]] for given in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
 
     def ask(given: Mapping[str, Array]) -> Told:

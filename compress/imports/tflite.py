@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from compress.imports.layers import OPERATIONS
@@ -38,11 +39,12 @@ def keras_from_tflite(flatbuffer: bytes, *, where: str) -> Any:
         known[number] = keras.Input(shape[1:], name=names[number])
     inputs = [known[number] for number in graph.inputs]
     counts: Counter[str] = Counter()
-    gates = _silu_gates(graph)
+    silus = {p.number: g for g, p in graph.silus() if g.outputs[0] not in graph.outputs}
+    gates = {gate.number for gate in silus.values()}
     for step in graph.steps:
         if step.number in gates or (step.kind == "DEQUANTIZE" and step.inputs[0] not in known):
             continue
-        made = _converted(GraphStep(step, graph, known, counts), where, gates)
+        made = _converted(GraphStep(step, graph, known, counts), where, silus)
         parts = made if isinstance(made, (list, tuple)) else [made]
         known.update(zip(step.outputs, parts, strict=False))
     missing = [graph.name(number) for number in graph.outputs if number not in known]
@@ -54,13 +56,15 @@ def keras_from_tflite(flatbuffer: bytes, *, where: str) -> Any:
     return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
 
 
-def _converted(s: GraphStep, where: str, gates: dict[int, int]) -> Any:
+def _converted(s: GraphStep, where: str, silus: Mapping[int, Step]) -> Any:
+    """silus: the sigmoid of each product that is a SiLU, by the product's number."""
     import keras
 
     step = s.step
     label = f"{where}: operation {step.kind} ({s.graph.name(step.outputs[0])[-60:]})"
-    if step.kind == "MUL" and (x := _silu_input(step, s.graph, gates)) is not None:
-        return keras.layers.Activation("silu", name=s.name("silu"))(s.known[x])
+    if step.number in silus:
+        x = s.known[silus[step.number].inputs[0]]
+        return keras.layers.Activation("silu", name=s.name("silu"))(x)
     convert = OPERATIONS.get(step.kind)
     if convert is None:
         raise DataError(f"{label} is not known", next_step=f"known are {', '.join(sorted(OPERATIONS))}")
@@ -72,34 +76,9 @@ def _converted(s: GraphStep, where: str, gates: dict[int, int]) -> Any:
         raise DataError(f"{label} cannot be rebuilt: {first_line(error)[:160]}") from error
 
 
-def _silu_gates(graph: TFLiteGraph) -> dict[int, int]:
-    """Sigmoids that only gate their own input, by number, with their output."""
-    found = {}
-    for step in graph.steps:
-        if step.kind == "LOGISTIC" and step.outputs[0] not in graph.outputs:
-            readers = graph.readers.get(step.outputs[0], [])
-            gated = {step.inputs[0], step.outputs[0]}
-            if len(readers) == 1 and readers[0].kind == "MUL" and set(readers[0].inputs) == gated:
-                found[step.number] = step.outputs[0]
-    return found
-
-
-def _silu_input(step: Step, graph: TFLiteGraph, gates: dict[int, int]) -> int | None:
-    """X of a MUL that is x * sigmoid(x)."""
-    weights = set(gates.values()) & set(step.inputs)
-    if len(weights) != 1:
-        return None
-    return graph.maker[weights.pop()].inputs[0]
-
-
 def edge_names(graph: TFLiteGraph) -> dict[int, str]:
     """What inputs and outputs are called, by tensor: as the file's signature does, else as the tensor is."""
-    signatures = (graph.model.signatureDefs or ())[:1]
-    named = {
-        int(entry.tensorIndex): bytes(entry.name).decode("utf-8", "replace")
-        for signature in signatures
-        for entry in (*signature.inputs, *signature.outputs)
-    }
+    named = graph.signature_names()
     return {n: _plain(named.get(n, graph.name(n))) for n in (*graph.inputs, *graph.outputs)}
 
 
@@ -112,11 +91,6 @@ def _named_output(tensor: Any, is_input: bool) -> Any:
 
 def _plain(name: str) -> str:
     """A name that Keras takes: of TensorFlow's scopes and suffixes, the last part that says something."""
-    return (
-        re.sub(
-            r"[^A-Za-z0-9_.-]",
-            "_",
-            name.rsplit(";", maxsplit=1)[-1].split(":", maxsplit=1)[0].rsplit("/", 1)[-1],
-        )
-        or "tensor"
-    )
+    for mark, part in ((";", -1), (":", 0), ("/", -1)):
+        name = name.split(mark)[part]
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name) or "tensor"

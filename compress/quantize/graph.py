@@ -99,6 +99,23 @@ class TFLiteGraph:
             if wired is not None and self.constant(wired[1]) is not None:
                 yield step
 
+    def signature_names(self) -> dict[int, str]:
+        """What the file's first signature calls inputs and outputs, by tensor; none where it has no signature."""
+        return {
+            int(entry.tensorIndex): bytes(entry.name).decode("utf-8", "replace")
+            for signature in (self.model.signatureDefs or ())[:1]
+            for entry in (*signature.inputs, *signature.outputs)
+        }
+
+    def silus(self) -> Iterator[tuple[Step, Step]]:
+        """(gate, product) of every x * sigmoid(x) whose sigmoid nothing else reads."""
+        for gate in self.steps:
+            products = self.readers.get(gate.outputs[0], []) if gate.kind == "LOGISTIC" else []
+            if [product.kind for product in products] != ["MUL"]:
+                continue
+            if set(products[0].inputs) == {gate.inputs[0], gate.outputs[0]}:
+                yield gate, products[0]
+
     def activations(self) -> list[int]:
         """Float tensors that are given or computed, in the order in which they come about."""
         made = [*self.inputs, *(tensor for step in self.steps for tensor in step.outputs)]

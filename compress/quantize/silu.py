@@ -67,16 +67,11 @@ def narrow_silu_ranges(
 
 def _silus(graph: TFLiteGraph) -> Iterator[_Silu]:
     """Every x = CONV(..), y = MUL(x, LOGISTIC(x)) in which nothing else reads x."""
-    for gate in graph.steps:
-        if gate.kind != "LOGISTIC":
-            continue
-        x, weight = gate.inputs[0], gate.outputs[0]
-        made, products = graph.maker.get(x), graph.readers.get(weight, [])
-        if made is None or made.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D") or len(products) != 1:
-            continue
-        product = products[0]
+    for gate, product in graph.silus():
+        x = gate.inputs[0]
+        made = graph.maker.get(x)
         alone = {step.number for step in graph.readers[x]} == {gate.number, product.number}
-        if product.kind == "MUL" and set(product.inputs) == {x, weight} and alone:
+        if made is not None and made.kind in ("CONV_2D", "DEPTHWISE_CONV_2D") and alone:
             yield _Silu(x, product.outputs[0])
 
 
