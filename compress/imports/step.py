@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,10 @@ class GraphStep:
         """Of a layer: conv001, conv002, ..."""
         self.counts[kind] += 1
         return f"{kind}{self.counts[kind]:03d}"
+
+
+# from a step to the Keras tensor of its output, or to a list of several
+Operation = Callable[[GraphStep], Any]
 
 
 def fused(s: GraphStep, y: Any) -> Any:
