@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
+# Two tests at a time, a file to a worker: what a file makes once, it makes once. More would only wait for memory.
+WORKERS ?= 2
 
 .PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-peers \
   import-check trt-check wheel-check lock clean
@@ -17,7 +19,7 @@ demo: setup ## the whole main job in five minutes: distil a student, run it, rep
 	@$(BIN)/edgeai-compress demo $(ARGS)
 
 test: setup ## all tests; ARGS="tests/unit -k name" picks some
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile)
 
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check .

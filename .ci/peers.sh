@@ -9,6 +9,7 @@ readonly STAMP=.venv-peers/.edgeai-peers
 readonly PEERS=(
   'tensorflow==2.21.*' 'tf_keras==2.21.*' 'tensorflow-model-optimization==0.8.1'
   'torch==2.13.0' 'torch-pruning==1.6.1' 'onnx>=1.17' 'onnxscript>=0.5' 'onnxruntime>=1.20'
+  'litert-quantizer==0.11.0'
 )
 
 exec 9<.

@@ -93,8 +93,10 @@ def random_network(rng):
     return shaken(model, rng)
 
 
-def random_sequences(rng):
-    """A network over steps: recurrent layers, attention, dense layers of every kind, in random order."""
+def random_sequences(rng, *, words=True):
+    """A network over steps: recurrent layers, attention, dense layers of every kind, in random order. words: of numbers of
+    words, (STEPS,); else of vectors, (STEPS, 6).
+    """
     from compress.quiet import start_tensorflow
 
     start_tensorflow()
@@ -121,7 +123,7 @@ def random_sequences(rng):
 
     def dense(x):
         y = layers.TimeDistributed(layers.Dense(6, activation="relu"))(x)
-        return layers.EinsumDense("abc,cd->abd", output_shape=(None, 7), bias_axes="d")(y)
+        return layers.EinsumDense("abc,cd->abd", output_shape=(STEPS, 7), bias_axes="d")(y)
 
     def convolution(x):
         y = layers.Conv1D(8, 3, padding="causal", activation="tanh")(x)
@@ -132,13 +134,14 @@ def random_sequences(rng):
         y = layers.Permute((2, 1))(layers.Dense(6)(x))
         return layers.Permute((2, 1))(layers.Dense(STEPS, activation="relu")(y))
 
-    words = keras.Input((STEPS,), dtype="int32")
-    x = layers.Embedding(9, 6, mask_zero=bool(rng.integers(2)))(words)
+    given = x = keras.Input((STEPS,), dtype="int32") if words else keras.Input((STEPS, 6))
+    if words:
+        x = layers.Embedding(9, 6, mask_zero=bool(rng.integers(2)))(x)
     blocks = [recurrent, both_ways, attention, states, dense, convolution, mixer]
     for block in rng.choice(blocks, rng.integers(2, 5)):
         x = block(x)
     last = keras.ops.mean(layers.Dense(5)(x), axis=1)
-    model = keras.Model(words, {"each": layers.Dense(2)(x), "all": layers.Dense(3)(last)})
+    model = keras.Model(given, {"each": layers.Dense(2)(x), "all": layers.Dense(3)(last)})
     return shaken(model, rng)
 
 

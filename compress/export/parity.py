@@ -23,6 +23,7 @@ from compress.quantize.check import decibels
 from compress.quantize.dequantize import dequantize
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.observe import Observer, Sample
+from edgeai.engines.onnx import open_session
 
 AGREEMENT, DIFFERENCE = 0.99, 0.005
 CHANCE = 0.05  # rarer than this is not believed to be chance
@@ -75,7 +76,7 @@ def first_parting(integer: bytes, samples: Sequence[Sample]) -> str:
     plain = dequantize(integer).flatbuffer
     graph, observer = TFLiteGraph(plain), Observer(plain)
     numbers = {graph.name(tensor): tensor for tensor in graph.activations()}
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = open_session(onnxruntime, content)
     given = session.get_inputs()[0]
     wanted = {real: numbers[name] for real, name in traced.items() if name in numbers}
     sums = {real: np.zeros(2) for real in wanted}

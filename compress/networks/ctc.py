@@ -1,7 +1,7 @@
 """Networks that spell what they hear: from log-mels to symbols frame by frame, for CTC (compress.train.ctc_loss).
 
-All begin with a convolutional "stem" that gives one vector for two or four frames; then come recurrent layers (`crnn`), or
-blocks of attention with or without convolution (`conformer_lite`, `transformer`), which can be int8 throughout. Norms are
+All begin with a convolutional "stem" that gives one vector for two or four frames; then come recurrent layers (`crnn`), which
+int8 writes out step by step, or blocks of attention with or without convolution (`conformer_lite`, `transformer`). Norms are
 batch norms, which fold or stay integer, where a layer norm would leave float tensors in an int8 file.
 """
 
@@ -30,9 +30,9 @@ def crnn(
     """Convolutions, then recurrent layers (after Amodei et al. 2016, "Deep Speech 2").
 
     From (frames, mels, 1) features to "symbols", (ceil(frames / time_stride), classes) logits, the blank among the
-    classes. multiplier scales widths, 64 units a direction at 1. cell: "gru" or "lstm"; time_stride: 1, 2 or 4. Engine
-    files are float16 or float32: recurrent layers have no int8 (compress.quantize.tflite). Raises RecipeError for another
-    cell or stride.
+    classes. multiplier scales widths, 64 units a direction at 1. cell: "gru" or "lstm"; time_stride: 1, 2 or 4. float16
+    keeps the layers as loops; int8 has a copy of the cell for each step (compress.quantize.unroll). Raises RecipeError for
+    another cell or stride.
     """
     import keras
 

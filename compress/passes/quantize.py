@@ -21,10 +21,12 @@ from compress.passes.settings import ExportPass, QatPass, QuantizePass
 from compress.quantize.aware.convert import convert_aware
 from compress.quantize.aware.network import make_aware, plain_network, renamed, rounded_kernels
 from compress.quantize.check import float_layers, not_done
+from compress.quantize.graph import TFLiteGraph
 from compress.quantize.post_training import quantize_network, told_errors
 from compress.quantize.settings import NEEDS_INPUTS
 from compress.quantize.slower import slower_note
-from compress.quantize.tflite import checked_samples, convert_tflite, refuse_loops
+from compress.quantize.tflite import checked_samples, convert_tflite, refuse_recurrent
+from compress.quantize.unroll import recurrent_layers
 from edgeai.bundle.manifest import Precision
 from edgeai.console import print_note
 from edgeai.errors import PassError
@@ -45,13 +47,19 @@ def quantize(settings: QuantizePass, candidate: Candidate, bench: Bench) -> Cand
         candidate.network, settings, inputs, seed=bench.recipe.seed, progress=True, holds=holds
     )
     file = write_checked(content, settings.precision, told, bench)
+    if settings.precision in ("int8", "int4") and recurrent_layers(candidate.network):
+        steps = len(TFLiteGraph(content).steps)
+        print_note(
+            f"quantize: its recurrent layers are written out step by step: {steps:,} operations, {len(content):,} bytes; "
+            "float16 keeps them as loops: compare"
+        )
     return replace(candidate, files=(*candidate.files, file)).with_notes("quantize", [told] if told else [])
 
 
 def qat(settings: QatPass, candidate: Candidate, bench: Bench) -> Candidate:
     """Train while rounding, then convert. Raises PassError as quantize does, and what a fit raises."""
     network = candidate.network
-    refuse_loops(network)
+    refuse_recurrent(network, "a qat pass")
     samples = checked_samples(bench.task.representative_inputs(settings.calibration), input_shapes(network))
     aware = make_aware(network, samples, ranges=settings.ranges, rule=settings.rule, progress=True)
     fit_candidate(

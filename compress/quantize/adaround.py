@@ -67,6 +67,9 @@ def adaround(
     errors: dict[str, tuple[float, float]] = {}
     with bar_where(progress, "rounding", len(linears)) as advance:
         for linear in linears:
+            advance(1)
+            if linear.weights in scales:  # used before: by the examples of its first place
+                continue
             rows, wanted = _examples(
                 linear, original, Observer(graph.to_bytes()), graph, samples, settings, rng
             )
@@ -82,7 +85,6 @@ def adaround(
             graph.set_constant(linear.weights, linear.unmatrix(best, weights.shape))
             scales[linear.weights] = scale.reshape(-1)
             errors[graph.name(linear.output)] = (before, min(before, after))
-            advance(1)
     return Rounded(graph.to_bytes(), scales, errors)
 
 

@@ -77,11 +77,7 @@ def not_done(flatbuffer: bytes, precision: Precision, *, keep_float: Collection[
             size = int(np.prod(graph.shape(held)))
             kind = _TYPES.get(graph.tensor(held).type, "other")
             small = precision == "dynamic" and size < LEAST_DYNAMIC
-            if (
-                kind != weights
-                and not small
-                and graph.model.buffers[graph.tensor(held).buffer].data is not None
-            ):
+            if kind != weights and not small and graph.is_constant(held):
                 found.append(NotDone(name, step.kind, "weights", kind))
         kind = _TYPES.get(graph.tensor(step.outputs[0]).type, "other")
         if (

@@ -59,9 +59,18 @@ def shift_biases(
 
 
 def _with_biases(flatbuffer: bytes) -> bytes:
-    """The converter leaves out the biases of a dense layer where they are all 0."""
+    """Biases for every layer, and of its own: the converter leaves out those of a dense layer where they are all 0, and writes
+    equal ones once, as a layer has them that is used in many places (a recurrent one at every step).
+    """
     graph = TFLiteGraph(flatbuffer)
-    without = [linear for linear in linear_steps(graph) if linear.biases < 0]
-    for linear in without:
-        graph.add_biases(linear.step, graph.shape(linear.weights)[0])
-    return graph.to_bytes() if without else flatbuffer
+    added = False
+    for linear in linear_steps(graph):
+        if linear.biases < 0:
+            biases = np.zeros(graph.shape(linear.weights)[0], np.float32)
+        elif len(graph.readers[linear.biases]) > 1:
+            biases = parameters(graph, linear)[1]
+        else:
+            continue
+        graph.add_biases(linear.step, biases)
+        added = True
+    return graph.to_bytes() if added else flatbuffer

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 WEIGHT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 # which of an operation's inputs are its data, its weights and its biases
 _WEIGHTED_INPUTS = {"TRANSPOSE_CONV": (2, 1, 3)}
-_FLOAT32 = 0  # schema.TensorType
+_FLOAT32, _INT32 = 0, 2  # schema.TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,11 @@ class TFLiteGraph:
         shape = self.tensor(number).shape
         return () if shape is None else tuple(int(side) for side in shape)
 
+    def is_constant(self, number: int) -> bool:
+        """Whether the file holds a tensor's value."""
+        buffer = self.tensor(number).buffer
+        return bool(buffer) and self.model.buffers[buffer].data is not None
+
     def constant(self, number: int) -> Array | None:
         """A tensor's value where the file holds it; a copy. None for what is computed, and for types other than float32,
         float16, int8, int32 and int64.
@@ -141,9 +146,9 @@ class TFLiteGraph:
             return None
         tensor = self.tensor(number)
         kind = {0: np.float32, 1: np.float16, 2: np.int32, 4: np.int64, 9: np.int8}.get(tensor.type)
-        data = self.model.buffers[tensor.buffer].data if tensor.buffer else None
-        if data is None or kind is None:
+        if kind is None or not self.is_constant(number):
             return None
+        data = self.model.buffers[tensor.buffer].data
         values: Array = np.frombuffer(np.asarray(data, np.uint8).tobytes(), kind)
         return values.reshape(self.shape(number)).copy()
 
@@ -163,21 +168,64 @@ class TFLiteGraph:
         self.model.buffers.append(own)
         self.tensor(number).buffer = len(self.model.buffers) - 1
 
-    def add_biases(self, step: Step, count: int) -> None:
-        """Give a layer that has none `count` biases of 0. `step` and the wiring stay as they were read: read the graph anew."""
+    def add_biases(self, step: Step, values: Array) -> None:
+        """Give a layer biases of its own, (O,). `step` and the wiring stay as they were read: read the graph anew."""
         from ai_edge_litert import schema_py_generated as schema
 
         tensor = schema.TensorT()
         tensor.name, tensor.shape = (
             f"{self.name(step.outputs[0])}/biases".encode(),
-            np.array([count], np.int32),
+            np.array(values.shape, np.int32),
         )
         tensor.type = _FLOAT32
         self._graph.tensors.append(tensor)
         number = len(self._graph.tensors) - 1
-        self.set_bytes(number, np.zeros(count, np.float32).tobytes())
+        self.set_bytes(number, values.astype(np.float32).tobytes())
         operator = self._graph.operators[step.number]
         operator.inputs = np.array([*step.inputs[:2], number], np.int32)
+
+    def slice_instead(self, split: Step) -> None:
+        """Put a SLICE for each output that something reads in the place of a SPLIT. As with add_biases(), what was read of the
+        graph stays as it was.
+        """
+        from ai_edge_litert import schema_py_generated as schema
+
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SLICE
+        code.version = 2  # int8
+        self.model.operatorCodes.append(code)
+        held = self.constant(split.inputs[0])
+        axis = -1 if held is None else int(held.ravel()[0])
+        slices, first = [], 0
+        for tensor in split.outputs:
+            shape = np.array(self.shape(tensor), np.int32)
+            begin = np.zeros_like(shape)
+            begin[axis] = first
+            first += int(shape[axis])
+            if tensor not in self.readers and tensor not in self.outputs:
+                continue
+            made = schema.OperatorT()
+            made.opcodeIndex = len(self.model.operatorCodes) - 1
+            ends = [
+                self._add_integers(f"{self.name(tensor)}/{n}", v)
+                for n, v in (("begin", begin), ("size", shape))
+            ]
+            made.inputs = np.array([split.inputs[1], *ends], np.int32)
+            made.outputs = np.array([tensor], np.int32)
+            made.builtinOptionsType = schema.BuiltinOptions.SliceOptions
+            made.builtinOptions = schema.SliceOptionsT()
+            slices.append(made)
+        at = next(i for i, o in enumerate(self._graph.operators) if list(o.outputs) == list(split.outputs))
+        self._graph.operators[at : at + 1] = slices
+
+    def _add_integers(self, name: str, values: NDArray[np.int32]) -> int:
+        from ai_edge_litert import schema_py_generated as schema
+
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.type = name.encode(), np.array([len(values)], np.int32), _INT32
+        self._graph.tensors.append(tensor)
+        self.set_bytes(len(self._graph.tensors) - 1, values.tobytes())
+        return len(self._graph.tensors) - 1
 
     def scales(self, number: int) -> tuple[Array, Array, int] | None:
         """(scales, zero points, axis) of a quantized tensor; None where it is not."""

@@ -14,6 +14,13 @@ from compress.quantize.slim import slim_tflite
 from compress.quiet import quiet_stderr, reason_of
 from edgeai.errors import PassError
 
+# kernels that copy integers, of which the quantizer does not know that the scale must stay
+_COPIES = frozenset({"REVERSE_V2", "REVERSE_SEQUENCE", "TILE", "BROADCAST_TO"})
+_JOINS = frozenset({"CONCATENATION", "PACK"})
+_SAME_SCALE = frozenset(
+    {"EXPAND_DIMS", "RESHAPE", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK"}
+)
+
 
 def quantize_ranges(
     flatbuffer: bytes,
@@ -50,17 +57,46 @@ def quantize_ranges(
 
 
 def _alike_where_shared(graph: TFLiteGraph, ranges: Mapping[int, Range]) -> dict[int, Range]:
-    """One range for concatenations that share an input: their kernels take inputs of the output's scale only, and the
-    quantizer gives up where one tensor should have two.
+    """One range for tensors whose kernels take one scale where the quantizer does not see to it.
+
+    Concatenations that share an input: it gives up where one tensor should have two scales. What operations of _COPIES read
+    and make: their kernels copy integers, but where a concatenation behind them wants another scale it gives that to what they
+    make alone (backward layers lay 3 dB from float).
     """
     found = dict(ranges)
-    joined = [step for step in graph.steps if step.kind == "CONCATENATION" and step.outputs[0] in found]
+    joined = [step for step in graph.steps if step.kind in _JOINS and step.outputs[0] in found]
     sets = [
         {step.outputs[0] for step in joined if tensor in step.inputs}
-        for tensor in {t for step in joined for t in step.inputs}
+        for tensor in {t for step in joined if step.kind == "CONCATENATION" for t in step.inputs}
+    ]
+    sets += [
+        {*_moved_from(graph, step.outputs[0], found), *_joined_later(graph, step.outputs[0])}
+        for step in graph.steps
+        if step.kind in _COPIES and step.outputs[0] in found
     ]
     while any(len({found[t] for t in shared}) > 1 for shared in sets):  # ranges only grow: it ends
         for shared in sets:
             lows, highs = zip(*(found[t] for t in shared), strict=True)
             found.update(dict.fromkeys(shared, (min(lows), max(highs))))
+    return found
+
+
+def _moved_from(graph: TFLiteGraph, tensor: int, floats: Collection[int]) -> set[int]:
+    """A tensor, and all that it is the same values of."""
+    found = {tensor}
+    step = graph.maker.get(tensor)
+    if step is not None and step.kind in _SAME_SCALE | _COPIES:
+        for given in set(step.inputs).intersection(floats):
+            found |= _moved_from(graph, given, floats)
+    return found
+
+
+def _joined_later(graph: TFLiteGraph, tensor: int) -> set[int]:
+    """What concatenations make of a tensor, with nothing but changes of shape before them."""
+    found = set()
+    for reader in graph.readers.get(tensor, ()):
+        if reader.kind in _JOINS:
+            found.add(reader.outputs[0])
+        elif reader.kind in _SAME_SCALE | _COPIES:
+            found.update(*(_joined_later(graph, made) for made in reader.outputs))
     return found

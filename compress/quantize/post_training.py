@@ -17,7 +17,8 @@ from compress.quantize.mixed import fewest_kept, rank_sensitive
 from compress.quantize.observe import Floats, Sample
 from compress.quantize.settings import NEEDS_INPUTS, PostTraining
 from compress.quantize.silu import narrow_silu_ranges
-from compress.quantize.tflite import checked_samples, convert_tflite, refuse_loops
+from compress.quantize.tflite import checked_samples, convert_tflite
+from compress.quantize.tidy import tidy
 from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
 
@@ -40,17 +41,18 @@ def quantize_network(
     bars. holds: whether a file's figure is good enough, asked where settings.max_drop is given. Of what is told, "keep_float"
     names the outputs that had to stay float, "layers" has each layer's error against float.
 
-    Raises PassError where the converter or quantizer fails, where recurrent layers are asked to be integer, where the inputs
-    are none, constant, not finite or of another shape, or where not even settings.max_float of the layers in float hold.
+    Raises PassError where the converter or quantizer fails, where recurrent layers are asked to be int16x8 or have too many
+    steps, where the inputs are none, constant, not finite or of another shape, or where not even settings.max_float of the
+    layers in float hold.
     """
     precision: Precision = settings.precision
     if precision not in NEEDS_INPUTS:
         return convert_tflite(network, precision), {}
-    refuse_loops(network)
     samples = checked_samples(inputs, input_shapes(network))
     if precision == "int16x8":
         return convert_tflite(network, precision, samples), {}
-    work = _Integers(convert_tflite(network, "float32"), settings, samples, seed=seed, progress=progress)
+    floats = tidy(convert_tflite(network, "float32", loops=False), samples[0])
+    work = _Integers(floats, settings, samples, seed=seed, progress=progress)
     content = work.build(()) if holds is None or settings.max_drop is None else work.mixed(holds)
     return content, work.told | {"layers": work.layers(content)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from compress.quantize.integer import quantize_ranges
 from compress.quantize.observe import Sample
 from compress.quantize.settings import CalibrationRule
 from compress.quantize.slim import slim_tflite
+from compress.quantize.tidy import tidy
+from compress.quantize.unroll import recurrent_layers, written_out
 from compress.quiet import quiet_stderr, reason_of
 from edgeai.bundle.manifest import Precision
 from edgeai.errors import PassError
@@ -27,24 +30,28 @@ def convert_tflite(
     *,
     rule: CalibrationRule = "min-max",
     progress: bool = False,
+    loops: bool = True,
 ) -> bytes:
     """A Keras model as a TFLite flatbuffer, batch 1, nothing in it twice.
 
     precision: "float32"; "float16" (weights); "dynamic" (int8 weights, float activations); "int8" (weights per channel,
     activations, inputs and outputs); "int16x8" (int8 weights, int16 activations, float inputs and outputs). The last two
     need `representative` inputs, (1, ...) arrays, or {input name: array} for a network of several inputs; those of int8
-    give ranges by `rule`. progress: show how far calibration is. int4 is made of int8 (compress.quantize.four_bits).
+    give ranges by `rule`. progress: show how far calibration is. int4 is made of int8 (compress.quantize.four_bits). loops:
+    False writes recurrent layers out step by step, as int8 always has them (compress.quantize.unroll).
 
-    Raises PassError where the converter fails, where integers are asked of recurrent layers, where there is no
-    representative input, or where one has another shape than the network.
+    Raises PassError where the converter fails, where int16x8 is asked of recurrent layers, or int8 of too many steps, where
+    there is no representative input, or where one has another shape than the network.
     """
     if precision not in ("int8", "int16x8"):
-        return slim_tflite(_converted(network, precision, precision))
-    refuse_loops(network)
+        with contextlib.nullcontext() if loops else written_out(network):
+            return slim_tflite(_converted(network, precision, precision))
     samples = checked_samples(representative, input_shapes(network))
     if precision == "int16x8":
+        refuse_recurrent(network, precision)
         return slim_tflite(_converted(network, precision, precision, samples))
-    floats = slim_tflite(_converted(network, "float32", precision))
+    with written_out(network):
+        floats = tidy(slim_tflite(_converted(network, "float32", precision)), samples[0])
     return quantize_ranges(floats, calibrate(floats, samples, rule, progress=progress))
 
 
@@ -83,18 +90,15 @@ def _save(network: Any, folder: str) -> None:
     tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function())
 
 
-def refuse_loops(network: Any) -> None:
-    """Calibrating a loop ends TensorFlow 2.21 with a segmentation fault. Written out step by step it converts, but all
-    steps get the range of one: measured errors were 1 to 17 % of the output's range, in files four times as large.
+def refuse_recurrent(network: Any, what: str) -> None:
+    """Raises PassError where the network has recurrent layers. TensorFlow's own calibration of a loop ends 2.21 with a
+    segmentation fault; written out, all steps get the range of one: measured errors were 1 to 17 % of the output's range.
     """
-    import keras
-
-    for layer in network.layers:
-        if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
-            raise PassError(
-                f"layer {layer.name!r} ({type(layer).__name__}) is recurrent and cannot be int8",
-                next_step='take precision = "float16", or a network without loops, such as conformer-lite',
-            )
+    for layer in recurrent_layers(network)[:1]:
+        raise PassError(
+            f"layer {layer.name!r} ({type(layer).__name__}) is recurrent: {what} cannot have it",
+            next_step="take a quantize pass of int8 or float16, or a network without loops, such as conformer-lite",
+        )
 
 
 def checked_samples(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.cli.compare import pair_up
 from compress.cli.evaluate import Evaluated, evaluate_engine
@@ -69,28 +70,40 @@ class BenchSet:
         return made
 
 
-def write_digits(root: Path) -> None:
-    """scikit-learn's 1,797 digits as pictures of 8x8: a quarter of each class is the test split, drawn by seed 0."""
-    import cv2
-
+def load_digits() -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.int64]]]:
+    """scikit-learn's 1,797 digits: pictures of 8x8 in 0 to 16, labels, and the numbers of each split's. A quarter of each class is
+    the test split, drawn by seed 0.
+    """
     try:
-        from sklearn.datasets import load_digits
+        from sklearn import datasets
     except ImportError as error:
         raise DataMissingError("no scikit-learn", next_step="pip install scikit-learn") from error
+    digits, rng = datasets.load_digits(), np.random.default_rng(0)
+    parts: dict[str, list[NDArray[np.int64]]] = {"test": [], "train": []}
+    for label in range(10):
+        order = rng.permutation(np.flatnonzero(digits.target == label))
+        tests = len(order) // 4
+        parts["test"].append(order[:tests])
+        parts["train"].append(order[tests:])
+    return digits.images, digits.target, {split: np.concatenate(each) for split, each in parts.items()}
+
+
+def write_digits(root: Path) -> None:
+    """The digits as pictures in folders of classes."""
+    import cv2
+
     folder = root / "digits"
     if folder.is_dir():
         return
     part = root / "digits.part"
     shutil.rmtree(part, ignore_errors=True)
-    digits, rng = load_digits(), np.random.default_rng(0)
-    for label in range(10):
-        order = rng.permutation(np.flatnonzero(digits.target == label))
-        tests = len(order) // 4
-        for split, picks in (("test", order[:tests]), ("train", order[tests:])):
-            (part / split / str(label)).mkdir(parents=True)
-            for index in picks:
-                picture = np.minimum(digits.images[index] * 16, 255).astype(np.uint8)
-                cv2.imwrite(str(part / split / str(label) / f"{index:04d}.png"), picture)
+    images, labels, splits = load_digits()
+    for split, picks in splits.items():
+        for index in picks:
+            where = part / split / str(labels[index])
+            where.mkdir(parents=True, exist_ok=True)
+            picture = np.minimum(images[index] * 16, 255).astype(np.uint8)
+            cv2.imwrite(str(where / f"{index:04d}.png"), picture)
     part.rename(folder)
 
 

@@ -28,7 +28,10 @@ from compress.cli.compare import pair_up
 from compress.cli.evaluate import evaluate_engine
 from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
+from compress.export.onnx_qdq import export_qdq
 from compress.measure.graph_cost import count_graph
+from compress.quantize.post_training import quantize_network
+from compress.quantize.settings import PostTraining
 from compress.quantize.tflite import convert_tflite
 from compress.quiet import start_tensorflow
 from compress.recipe import load_recipe
@@ -40,6 +43,7 @@ from edgeai.hardware import device_facts, library_versions
 HERE = Path(__file__).resolve().parent
 PEERS = {
     "converter": ("converter_alone.py", ""),
+    "litert-quantizer": ("litert_peer.py", ""),
     "tfmot-prune": ("tfmot_peer.py", "prune"),
     "tfmot-qat": ("tfmot_peer.py", "qat"),
     "tfmot-cluster": ("tfmot_peer.py", "cluster"),
@@ -168,7 +172,7 @@ def print_record(record: Mapping[str, Any]) -> None:
         title=f"digits, {record['split']} split, one thread",
     )
     print("size, speed: times smaller, faster than the baseline. MMAC: million MACs.")
-    print("TP (Torch-Pruning), torch, ONNX: by onnxruntime. All others: TFLite by LiteRT.")
+    print("TP (Torch-Pruning), torch, ORT, ONNX: by onnxruntime. All others: TFLite by LiteRT.")
     for row in record["results"]:
         if "failed" in row:
             print(f"not had: {row['name']}: {row['failed']}")
@@ -229,19 +233,36 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ours(small: Bundle, baseline: Bundle, work: Path) -> list[dict[str, Any]]:
-    """The bundle's int8 file, and the same network unquantized in both runtimes: what is ours and what is the runtime's."""
+    """The baseline in int8 with nothing pruned; the small bundle's int8 file; and its network unquantized in both runtimes: what
+    is ours and what is the runtime's.
+    """
     import keras
 
-    network = keras.models.load_model(small.path("network.keras"), compile=False)
+    whole, network = (
+        keras.models.load_model(bundle.path("network.keras"), compile=False) for bundle in (baseline, small)
+    )
     how = "channels pruned in rounds, distilled"
     tflite, onnx = work / "ours-float32.tflite", work / "ours-onnx-float32.onnx"
     tflite.write_bytes(convert_tflite(network, "float32"))
     export_onnx(network, onnx)
+    whole_tflite, whole_onnx = work / "ours-whole-int8.tflite", work / "ours-whole-int8.onnx"
+    pictures = np.load(work / "exchange" / "calibration.npy") / np.float32(
+        baseline.manifest.input.std[0]  # type: ignore[union-attr]
+    )
+    integer, _ = quantize_network(whole, PostTraining(), [picture[None] for picture in pictures])
+    whole_tflite.write_bytes(integer)
+    whole_onnx.write_bytes(export_qdq(integer))
+    alone = "post-training int8"
     rows = []
-    for name, path in (("edgeai, ONNX", onnx), ("edgeai", tflite)):
-        row = {"format": path.suffix[1:], "precision": "float32", "layout": "NHWC"}
-        bundle = peer_bundle(work / "bundles" / path.stem, baseline, row, path)
-        rows.append({"name": name, "how": how, "bundle": bundle, "entry": bundle.manifest.engine_files[0]})
+    for name, path, precision, done in (
+        ("edgeai alone", whole_tflite, "int8", alone),
+        ("edgeai alone, ONNX", whole_onnx, "int8", f"{alone}, explicit Q/DQ"),
+        ("edgeai, ONNX", onnx, "float32", how),
+        ("edgeai", tflite, "float32", how),
+    ):
+        row = {"format": path.suffix[1:], "precision": precision, "layout": "NHWC"}
+        bundle = peer_bundle(work / "bundles" / f"{path.stem}-{path.suffix[1:]}", baseline, row, path)
+        rows.append({"name": name, "how": done, "bundle": bundle, "entry": bundle.manifest.engine_files[0]})
     as_int8 = {"bundle": small, "entry": small.engine_file("tflite", "int8")}
     seconds = sum(float(row["seconds"]) for row in small.manifest.provenance["passes"])
     return [*rows, {"name": "edgeai", "how": f"{how}, int8", "seconds": seconds, **as_int8}]

@@ -12,7 +12,6 @@ import pytest
 
 from compress.recipe import parse_recipe
 from edgeai.engines import open_model_file
-from edgeai.errors import PassError
 
 pytestmark = pytest.mark.compress
 
@@ -55,7 +54,6 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[int, ..
     "transformer": (TRANSCRIBE, {"multiplier": 0.25, "blocks": 1, "time_stride": 4}, SYMBOLS),
     "dense-autoencoder": (ANOMALY, {"multiplier": 0.5, "layers": 2}, {"rebuilt": (FRAMES, MELS, 1)}),
 }
-RECURRENT = {"crnn"}  # their layers are not made integer
 FROM_A_FILE = {"yolox-onnx", "keras-file", "bundle"}
 
 
@@ -164,20 +162,15 @@ def test_it_runs_pruned_to_six_tenths(networks, kind):
     assert all(np.isfinite(np.array(value)).all() for value in outputs.values())
 
 
-def test_int8_is_integer_throughout_or_refused_and_near_the_network(networks, kind, tmp_path):
+def test_int8_is_integer_throughout_and_near_the_network(networks, kind, tmp_path):
     from compress.quantize.check import not_done
     from compress.quantize.tflite import convert_tflite
 
     network = networks(kind)
     given = inputs_for(network, 6)
     path = tmp_path / "model.tflite"
-    if kind in RECURRENT:
-        with pytest.raises(PassError, match=r"cannot be int8.*float16"):
-            convert_tflite(network, "int8", [x[None] for x in given])
-        path.write_bytes(convert_tflite(network, "float16"))
-    else:
-        path.write_bytes(convert_tflite(network, "int8", [x[None] for x in given]))
-        assert not_done(path.read_bytes(), "int8") == []
+    path.write_bytes(convert_tflite(network, "int8", [x[None] for x in given]))
+    assert not_done(path.read_bytes(), "int8") == []
     got = run_file(path, given[:1])
     wanted = {name: np.array(value) for name, value in network(given[:1], training=False).items()}
     assert set(got) == set(wanted)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_networks import SIZE, random_network
+from random_networks import SIZE, STEPS, random_network, random_sequences
 
+from edgeai.engines.onnx import open_session
 from edgeai.errors import EdgeError
 
 pytestmark = pytest.mark.compress
@@ -16,11 +17,18 @@ SEEDS = st.integers(0, 2**32 - 1)
 FAR_DB, NEAR_DB = 8.0, 12.0
 
 
-def drawn(seed):
+def drawn(seed, kind="pictures"):
+    from compress.quiet import start_tensorflow
+
+    start_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
-    network = random_network(rng)
+    network = random_network(rng) if kind == "pictures" else random_sequences(rng, words=False)
+    shape = (1, SIZE, SIZE, 3) if kind == "pictures" else (1, STEPS, 6)
     name = network.inputs[0].name
-    return network, [{name: rng.normal(size=(1, SIZE, SIZE, 3)).astype(np.float32)} for _ in range(8)]
+    return network, [{name: rng.normal(size=shape).astype(np.float32)} for _ in range(8)]
 
 
 def said(content, sample):
@@ -49,9 +57,10 @@ def keras_said(network, sample):
     return {name: np.asarray(value) for name, value in told.items()}
 
 
+@pytest.mark.parametrize("kind", ["pictures", "sequences"])
 @given(SEEDS, st.sampled_from(["min-max", "percentile", "mse"]), st.booleans())
-@settings(max_examples=4, deadline=None)
-def test_int8_and_its_export_say_what_the_network_says(seed, rule, per_channel):
+@settings(max_examples=3, deadline=None)
+def test_int8_and_its_export_say_what_the_network_says(kind, seed, rule, per_channel):
     import onnxruntime
 
     from compress.export.onnx_qdq import export_qdq
@@ -59,7 +68,7 @@ def test_int8_and_its_export_say_what_the_network_says(seed, rule, per_channel):
     from compress.quantize.post_training import quantize_network
     from compress.quantize.settings import PostTraining
 
-    network, samples = drawn(seed)
+    network, samples = drawn(seed, kind)
     try:
         content, _ = quantize_network(network, PostTraining(rule=rule, per_channel=per_channel), samples)
         if not_done(content, "int8"):  # the pass refuses it
@@ -70,7 +79,7 @@ def test_int8_and_its_export_say_what_the_network_says(seed, rule, per_channel):
         return
     integer = said(content, samples[0])
     assert apart_db(keras_said(network, samples[0]), integer) > FAR_DB
-    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    session = open_session(onnxruntime, exported)
     (image,) = samples[0].values()
     told = session.run(None, {session.get_inputs()[0].name: image})
     names = [output.name for output in session.get_outputs()]

@@ -176,18 +176,6 @@ def test_a_reshape_that_infers_its_last_axis_lets_channels_go(keras):
     assert smaller.get_layer("dense").kernel.shape == (14, 2)
 
 
-@pytest.mark.parametrize(
-    "bidirectional, told", [(True, "'stage1_gru_both' .Bidirectional."), (False, "'stage1_gru' .GRU.")]
-)
-def test_int8_of_recurrent_layers_is_refused_and_not_a_crash(bidirectional, told):
-    from compress.quantize.tflite import convert_tflite
-
-    network = opened(SPELL, "crnn", multiplier=0.25, layers=1, bidirectional=bidirectional)
-    samples = [np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 1)).astype(np.float32)]
-    with pytest.raises(PassError, match=f"{told}.*cannot be int8.*float16"):
-        convert_tflite(network, "int8", samples)
-
-
 def test_multiplications_of_recurrent_layers_and_attention_are_counted(keras):
     from compress.groups.macs import model_macs
 

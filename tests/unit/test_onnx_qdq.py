@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 
+from edgeai.engines.onnx import open_session
 from edgeai.errors import PassError
 
 pytestmark = pytest.mark.compress
@@ -49,7 +50,7 @@ def exported(integer):
 def run_onnx(content, sample):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = open_session(onnxruntime, content)
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(None, {session.get_inputs()[0].name: sample}), strict=True))
 

@@ -53,6 +53,10 @@ def main() -> None:
         if variant == "whole":
             write_onnx(whole, path, exchange)
             made.add("torch, unpruned", path, precision="float32", how="as it is", seconds=seconds())
+            as_int8 = out / "torch-whole-int8.onnx"
+            write_int8(path, as_int8, exchange)
+            how = "onnxruntime static int8"
+            made.add("ORT static", as_int8, precision="int8", how=how, seconds=seconds())
         else:
             importance, everywhere, taught, name, how = VARIANTS[variant]
             small = compress(

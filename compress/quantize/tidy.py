@@ -1,0 +1,51 @@
+"""A float model without what leaves the quantizer's hands float: both are rests of a written out recurrent layer's first step,
+whose state is 0.
+
+What is computed of constants alone has no range that calibration inputs could tell. And of a SPLIT with an output that nothing
+reads (a forget gate with nothing to forget) it leaves all of them in float, in some runs and not in others.
+"""
+
+from __future__ import annotations
+
+from compress.quantize.graph import TFLiteGraph
+from compress.quantize.observe import Observer, Sample
+
+
+def tidy(flatbuffer: bytes, sample: Sample) -> bytes:
+    """The same float32 TFLite model: what comes of constants alone is a constant, and a SPLIT that is not read whole is a slice
+    for each output that is. sample: any input (1, ...) of it.
+    """
+    return _slice_partly_read(_fold_constants(flatbuffer, sample))
+
+
+def _fold_constants(flatbuffer: bytes, sample: Sample) -> bytes:
+    graph = TFLiteGraph(flatbuffer)
+    floats, outputs = set(graph.activations()), set(graph.outputs)
+    known: set[int] = set()
+    folded = set()
+    for step in graph.steps:
+        given = [tensor for tensor in step.inputs if tensor >= 0]
+        constant = bool(given) and all(t in known or graph.is_constant(t) for t in given)
+        if constant and floats.issuperset(step.outputs) and outputs.isdisjoint(step.outputs):
+            folded.add(step.number)
+            known.update(step.outputs)
+    if not folded:
+        return flatbuffer
+    observer = Observer(flatbuffer)
+    observer.run(sample)
+    for tensor in known:
+        graph.set_bytes(tensor, observer.value(tensor).tobytes())
+    graph.leave_out(folded, {})
+    return graph.to_bytes()
+
+
+def _slice_partly_read(flatbuffer: bytes) -> bytes:
+    graph = TFLiteGraph(flatbuffer)
+    partly = [step for step in graph.steps if step.kind == "SPLIT" and _partly_read(graph, step.outputs)]
+    for step in partly:
+        graph.slice_instead(step)
+    return graph.to_bytes() if partly else flatbuffer
+
+
+def _partly_read(graph: TFLiteGraph, tensors: tuple[int, ...]) -> bool:
+    return not all(tensor in graph.readers or tensor in graph.outputs for tensor in tensors)
