@@ -5,7 +5,7 @@ ARGS ?=
 # Two tests at a time, a file to a worker: what a file makes once, it makes once. More would only wait for memory.
 WORKERS ?= 2
 
-.PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-peers \
+.PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-exports bench-peers \
   import-check trt-check wheel-check lock clean
 .DEFAULT_GOAL := help
 
@@ -49,6 +49,9 @@ bench-qat: setup ## quantization-aware training of a zoo detector beside int8 af
 
 bench-unequal: setup ## what cross-layer equalization wins back of unequal channels, int8 per tensor; some minutes
 	@PYTHONPATH=tests $(BIN)/python -m bench.bench_unequal --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
+bench-exports: setup ## every CNN of keras.applications, LSTM and GRU to int8 TFLite and ONNX Q/DQ; an hour, ARGS="--only MobileNetV2,gru" for less
+	@PYTHONPATH=tests $(BIN)/python -m bench.bench_exports $(ARGS)
 
 bench-peers: setup ## the digits baseline through tfmot, TF's converter and Torch-Pruning too, after bench-compress; .venv-peers takes 4 GB
 	@.ci/peers.sh
