@@ -84,6 +84,7 @@ def check_recipe(recipe: Recipe, *, data_root: Path, out: Path) -> Plan:
     _check_decoder(recipe, network)
     _check_teachers(recipe, network, data_root)
     _check_labels(recipe, network)
+    _check_crop(recipe)
     return Plan(network, int(network.count_params()), _steps(recipe, network))
 
 
@@ -166,6 +167,23 @@ def _check_labels(recipe: Recipe, network: Any) -> None:
                 f"maps of boxes and classes (box_8, class_8, ...) but {', '.join(network.output)}",
                 next_step='teacher_share = 1 learns from the network itself (and score = "l2" where it prunes)',
             )
+
+
+def _check_crop(recipe: Recipe) -> None:
+    """Whether training windows are of the input, and divide into the grid's cells."""
+    crop = recipe.data.pictures.crop
+    if not crop:
+        return
+    where = f"recipe {recipe.name}: data.pictures.crop = {crop}"
+    if recipe.task != "detect" or not isinstance(recipe.input, ImageInput):
+        raise RecipeError(
+            f"{where} is for detectors, whose grid can be of any size, and the task is {recipe.task}"
+        )
+    coarsest, least = max(detector_strides(recipe)), min(recipe.input.width, recipe.input.height)
+    if crop % coarsest or crop > least:
+        raise RecipeError(
+            f"{where} must be a multiple of {coarsest}, the coarsest stride, and {least}, the input's side, at most"
+        )
 
 
 def _steps(recipe: Recipe, network: Any) -> tuple[PlannedPass, ...]:

@@ -53,7 +53,7 @@ def run_train_bench(
         return task.label_loss(outputs, batch["targets"])
 
     make = partial(task.make_batch, size=settings.batch)
-    found = measure_throughput(network, make, loss, settings, steps=steps)
+    found = measure_throughput(network, make, loss, settings, steps=steps, shape=task.training_shape)
     print_figures(
         "train",
         [summarize(name, unit, found[name]) for name, unit in UNITS.items()],

@@ -88,8 +88,8 @@ class Bench:
 
     def training_batches(self, count: int, size: int) -> list[Batch]:
         """Augmented training examples for passes that look at data; the same ones at every call."""
-        seed = self.recipe.seed
-        return [self.task.make_batch(np.random.default_rng([seed, LOOK, n]), size) for n in range(count)]
+        seed, task = self.recipe.seed, self.task.whole()
+        return [task.make_batch(np.random.default_rng([seed, LOOK, n]), size) for n in range(count)]
 
     def batch_loss(self, outputs: Any, batch: Any) -> Any:
         """The loss on labels, as compress.train.fit takes it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,10 @@ from compress.distill.teacher_network import KerasTeacher, TeacherNetwork
 from compress.distill.unlabelled import mix_unlabelled, unlabelled_inputs
 from compress.passes.bench import Bench
 from compress.train.fit import FitSettings, fit
+from compress.train.forward import resized
 from compress.train.masks import MaskSchedule, hold_masks, zero_masks
 from compress.train.rounded import Kernels
+from edgeai.errors import PassError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ def fit_candidate(
     if hold and masks is None:
         masks = hold_masks(zero_masks(network))
     settings = settings.model_copy(update={"seed": bench.recipe.seed + settings.seed})
+    shape = bench.task.training_shape
+    if teaching is not None and shape is not None:
+        teaching = replace(teaching, teacher=_of_shape(teaching.teacher, shape))
     lesson = _lesson(network, teaching, settings, bench)
     fit(
         lesson.network,
@@ -67,7 +72,20 @@ def fit_candidate(
         strategy=bench.strategy,
         masks=masks,
         rounded=rounded,
+        shape=shape,
     )
+
+
+def _of_shape(teacher: TeacherNetwork, shape: tuple[int, ...]) -> TeacherNetwork:
+    """A teacher that answers to windows of what it knows. Raises PassError for one that is no Keras network."""
+    if not isinstance(teacher, KerasTeacher) or teacher.rules.input is not None:
+        raise PassError(
+            f"teacher {teacher.name} cannot answer to windows of {shape[0]} pixels: only a Keras network of the same input can",
+            next_step="leave data.pictures.crop out, or take the teacher's bundle or .keras file",
+        )
+    made = KerasTeacher(resized(teacher.network, shape), name=teacher.name, fingerprint=teacher.fingerprint)
+    made.rules = teacher.rules
+    return made
 
 
 def _lesson(network: Any, teaching: Teaching | None, settings: FitSettings, bench: Bench) -> Lesson:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,30 @@ class DetectTask(TrainingTask):
     class_weights: ClassWeights = "none"
     cache: PictureCache = field(default_factory=PictureCache, repr=False)
 
+    @property
+    def training_shape(self) -> tuple[int, ...] | None:
+        crop = self.augmentation.crop
+        return (crop, crop, 3) if crop else None
+
+    def whole(self) -> DetectTask:
+        return replace(self, augmentation=self.augmentation.model_copy(update={"crop": 0}))
+
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         made = []
+        full = (self.spec.height, self.spec.width)
+        height, width = (self.augmentation.crop,) * 2 if self.augmentation.crop else full
         picks = self._draw(rng, size * MOSAIC_PICTURES)
         for number in range(size):
             four = [self.training.pictures[i] for i in picks[number::size]]
             made.append(
                 augment(
                     four,
-                    height=self.spec.height,
-                    width=self.spec.width,
+                    height=height,
+                    width=width,
                     settings=self.augmentation,
                     rng=rng,
                     read=self.cache,
+                    zoom=(full[0] / height, full[1] / width),
                 )
             )
         images = np.stack([picture.image for picture in made])
@@ -98,8 +109,8 @@ class DetectTask(TrainingTask):
                 picture.class_ids,
                 picture.scores,
                 picture.crowd_px,
-                height=self.spec.height,
-                width=self.spec.width,
+                height=images.shape[1],
+                width=images.shape[2],
                 classes=len(self.training.labels),
                 strides=self.strides,
             )

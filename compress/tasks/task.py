@@ -29,6 +29,15 @@ class TrainingTask(ABC):
     training: Any
     validation: Any
 
+    @property
+    def training_shape(self) -> tuple[int, ...] | None:
+        """Of one training input, where it is not the network's own: a fit then trains a network of that size and its weights."""
+        return None
+
+    def whole(self) -> TrainingTask:
+        """The same task with training inputs of the network's own shape."""
+        return self
+
     @abstractmethod
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         """{"inputs": (size, ...), "targets": ...}: augmented, drawn by `rng` alone. Any thread may call."""

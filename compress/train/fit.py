@@ -90,6 +90,7 @@ def fit(
     strategy: Any = None,
     masks: MaskSchedule | None = None,
     rounded: Kernels | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> FitResult:
     """Train `network`, a functional Keras model, in place; until the end, and but for `validate`, it stays as it was.
 
@@ -101,7 +102,8 @@ def fit(
     checkpoint: a file that a killed training goes on from; removed at the end. log_dir: for TensorBoard. strategy: from
     open_strategy(); each replica takes batches of its own, the first process writes. masks: weights that are zero from the
     start, or from where a schedule says so, to the end; with `validate` the first check comes after the last renewal.
-    rounded: kernels that are used rounded to int8, and are so in what comes out.
+    rounded: kernels that are used rounded to int8, and are so in what comes out. shape: of one input in a batch, where it is not
+    the network's own, as of windows of a picture.
 
     A batch whose loss or gradient is not finite is passed over, with a note. Raises PassError where three follow each other
     or more than 1 % of the steps are so, where a batch holds values that are no number, and where the loss climbs far above
@@ -119,7 +121,7 @@ def fit(
     replicas = find_replicas(strategy)
     with frozen(network, settings.freeze) as frozen_ids:
         training = _Training(
-            network, make, loss, settings, description, replicas, validate, frozen_ids, masks, rounded
+            network, make, loss, settings, description, replicas, validate, frozen_ids, masks, rounded, shape
         )
         return training.run(checkpoint, log_dir)
 
@@ -139,6 +141,7 @@ class _Training:
         frozen_ids: frozenset[int],
         masks: MaskSchedule | None,
         rounded: Kernels | None,
+        shape: tuple[int, ...] | None,
     ) -> None:
         self._network, self._make, self._loss, self._settings = network, make, loss, settings
         self._description, self._replicas, self._validate = description, replicas, validate
@@ -146,7 +149,7 @@ class _Training:
         self._policy = choose_policy(settings.precision)
         self._stepper = Stepper(
             network,
-            forward_network(network, self._policy),
+            forward_network(network, self._policy, shape),
             loss,
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,

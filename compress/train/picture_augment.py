@@ -48,6 +48,8 @@ class PictureAugment(BaseModel):
     hue (of 180, 2 degrees each), saturation and value (factors) are half-widths of uniform changes; move is the shift in
     fractions of the picture. flip_vertical (a probability) and turn (by any number of quarters) are for pictures without
     an up: boards, fields from above. blur, noise, jpeg and dark are probabilities of what bad cameras do.
+    crop: side in pixels of a square window of the device's input to train a detector on, at a random place; 0, all of it. Where
+    pictures are large and objects small, a step on a window costs a fraction of one on the whole.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -64,6 +66,7 @@ class PictureAugment(BaseModel):
     noise: Fraction = 0.0
     jpeg: Fraction = 0.0
     dark: Fraction = 0.0
+    crop: Annotated[int, Field(ge=0, le=8192)] = 0
 
     @model_validator(mode="after")
     def _scale_rises(self) -> PictureAugment:
@@ -91,18 +94,22 @@ def augment(
     settings: PictureAugment,
     rng: np.random.Generator,
     read: Read,
+    zoom: tuple[float, float] = (1.0, 1.0),
 ) -> TrainingPicture:
     """One training picture from one (the first) or four of `pictures`. Where `read` is ReadsReduced, a picture that will
     be shrunk to half or less is asked for at that size.
+
+    zoom: height and width of what a picture is fitted to, over those of what is seen of it.
     """
     turns = int(rng.integers(0, 4)) if settings.turn else 0
     if turns % 2:
-        height, width = width, height
+        height, width, zoom = width, height, zoom[::-1]
     canvas = np.full((height, width, 3), PAD, np.uint8)
     if len(pictures) >= 4 and rng.random() < settings.mosaic:
-        parts = _mosaic(canvas, pictures[:4], settings, rng, read)
+        parts = _mosaic(canvas, pictures[:4], settings, zoom, rng, read)
     else:
-        parts = [_place(canvas, (0, 0, width, height), pictures[0], settings.scale, settings.move, rng, read)]
+        whole = (0, 0, width, height)
+        parts = [_place(canvas, whole, pictures[0], settings.scale, settings.move, zoom, rng, read)]
     boxes, crowds = np.concatenate([p[0] for p in parts]), np.concatenate([p[3] for p in parts])
     mirrored, upside_down = rng.random() < settings.flip, rng.random() < settings.flip_vertical
     image = _turned(canvas, mirrored, upside_down, turns)
@@ -122,6 +129,7 @@ def _mosaic(
     canvas: Image,
     pictures: Sequence[LabelledPicture],
     settings: PictureAugment,
+    zoom: tuple[float, float],
     rng: np.random.Generator,
     read: Read,
 ) -> list[_Part]:
@@ -130,7 +138,7 @@ def _mosaic(
     scale = (settings.scale[0] * MOSAIC_SCALE, settings.scale[1] * MOSAIC_SCALE)
     quarters = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     return [
-        _place(canvas, quarter, picture, scale, settings.move, rng, read)
+        _place(canvas, quarter, picture, scale, settings.move, zoom, rng, read)
         for quarter, picture in zip(quarters, pictures, strict=True)
     ]
 
@@ -141,13 +149,14 @@ def _place(
     picture: LabelledPicture,
     scale: tuple[float, float],
     move: float,
+    zoom: tuple[float, float],
     rng: np.random.Generator,
     read: Read,
 ) -> _Part:
     """Draw the picture into part (left, top, right, bottom) of the canvas; its boxes in the canvas's pixels."""
     left, top, right, bottom = part
     part_w, part_h = right - left, bottom - top
-    fit = min(part_h / picture.height, part_w / picture.width)
+    fit = min(zoom[0] * part_h / picture.height, zoom[1] * part_w / picture.width)
     factor = fit * math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
     full_w, full_h = picture.width * factor, picture.height * factor
     # what is left free (or cut off) is shared out around a random place near the middle

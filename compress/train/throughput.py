@@ -21,14 +21,20 @@ SETTLE = 6  # batches before a window is timed, more than are made ahead on two 
 
 
 def measure_throughput(
-    network: Any, make: Make, loss: Loss, settings: FitSettings, *, steps: int
+    network: Any,
+    make: Make,
+    loss: Loss,
+    settings: FitSettings,
+    *,
+    steps: int,
+    shape: tuple[int, ...] | None = None,
 ) -> dict[str, list[float]]:
     """One value for each of at most 8 windows, `steps` training steps in all (at least one a window). The network stays as
     it is.
 
     training: examples/s of steps fed by batches as they are made. model: of the same steps on one batch that lies in
     memory. batches: of batches that nobody uses. training_ratio, batches_ratio: the first and the last against the second,
-    window by window.
+    window by window. shape: as in compress.train.fit.
     """
     rounds = min(ROUNDS, steps)
     window = steps // rounds
@@ -39,7 +45,7 @@ def measure_throughput(
         policy = choose_policy(settings.precision)
         stepper = Stepper(
             network,
-            forward_network(network, policy),
+            forward_network(network, policy, shape),
             loss,
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,

@@ -25,7 +25,7 @@ def test_a_network_is_trained_exported_and_compared(bench, tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     figures = {entry["name"]: entry["value"] for entry in report["results"]}
     assert figures["held"] == 1
-    assert figures["gru/float"] > 0.8 
+    assert figures["gru/float"] > 0.8
     assert figures["gru/agree"] > 0.95
     assert figures["gru/onnx"] > 0.95
     kept = tmp_path / "gru.json"

@@ -37,7 +37,7 @@ def scene(number, *, width=90, height=60, box=(30, 15, 60, 45), told=None):
     return labelled, image
 
 
-def made_of(scenes, seed, *, size=(64, 96), **changes):
+def made_of(scenes, seed, *, size=(64, 96), zoom=(1.0, 1.0), **changes):
     images = {labelled.path: image for labelled, image in scenes}
     plain = {"hue": 0, "saturation": 0, "value": 0}
     return augment(
@@ -47,6 +47,7 @@ def made_of(scenes, seed, *, size=(64, 96), **changes):
         settings=PictureAugment(**{**plain, **changes}),
         rng=np.random.default_rng(seed),
         read=images.__getitem__,
+        zoom=zoom,
     )
 
 
@@ -254,3 +255,22 @@ def test_what_is_mostly_cut_off_is_no_label():
         made = made_of([scene(0)], seed, scale=(3, 3), move=0.5, flip=0, mosaic=0)
         for x1, y1, x2, y2 in made.xyxy_px:
             assert (x2 - x1) * (y2 - y1) > 0.3 * (30 * 30) * 9 * (64 / 60) ** 2
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_a_window_shows_objects_as_large_as_the_whole_does_and_all_places(turn):
+    """A window of 32 x 32 of an input of 64 x 96: a box of a third of the width is 32 pixels wide in both."""
+    whole = scene(0, width=96, height=64, box=(24, 16, 56, 48))
+    plain = {"scale": (1.0, 1.0), "move": 0.0, "mosaic": 0.0, "turn": turn}
+    seen = np.zeros((64, 96), int)
+    for seed in range(300):
+        made = made_of([whole], seed, size=(32, 32), zoom=(2.0, 3.0), **plain)
+        assert made.image.shape == (32, 32, 3)
+        grey_or_green = (made.image[..., 1] > 114).all()
+        assert grey_or_green  # the window lies within the picture: nothing is padded
+        for x1, y1, x2, y2 in made.xyxy_px:
+            assert x2 - x1 <= 32 and y2 - y1 <= 32
+            area = is_green(made.image).sum()
+            assert area == pytest.approx((x2 - x1) * (y2 - y1), abs=70)
+        seen[0, 0] += not len(made.xyxy_px)
+    assert 0 < seen[0, 0] < 290  # some windows miss the object, or hold too little of it to count

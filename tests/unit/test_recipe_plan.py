@@ -70,6 +70,12 @@ def with_decoder(**params):
     return recipe
 
 
+def with_crop(crop):
+    recipe = squares_recipe()
+    recipe["data"]["pictures"] = {**recipe["data"].get("pictures", {}), "crop": crop}
+    return recipe
+
+
 MISTAKES = {
     "unknown network": (with_network(kind="grid-detektor"), r"no network 'grid-detektor'.*'grid-detector'"),
     "unknown parameter": (with_network(params={"multiplyer": 1}), r"no parameter 'multiplyer'.*'multiplier'"),
@@ -78,6 +84,12 @@ MISTAKES = {
     "no file to start from": (with_network(kind="yolox-onnx"), r"needs init: the ONNX file"),
     "hears pictures": (with_network(kind="ds-cnn"), r"hears, the input is 'image'"),
     "size between cells": (squares_recipe(size=72), r"72 x 72 does not divide into cells of 16"),
+    "window between cells": (with_crop(40), r"crop = 40 must be a multiple of 16.*and 64"),
+    "window of more than there is": (with_crop(80), r"crop = 80 must be .* 64, the input's side, at most"),
+    "window of a sound": (
+        tones_recipe(data={"train": [{"kind": "speech", "folder": "tones"}], "pictures": {"crop": 32}}),
+        r"crop = 32 is for detectors.*the task is keyword",
+    ),
     "unknown decoder": (squares_recipe(decoder={"name": "gird"}), r"no decoder 'gird'"),
     "wrong decoder parameter": (with_decoder(nms_io=0.5), r"nms_io"),
     "decoder of another size": (with_decoder(width=128), r"must be"),
