@@ -27,7 +27,7 @@ from compress.cli.compare import pair_up
 from compress.cli.evaluate import Evaluated, evaluate_engine
 from compress.data.whole_file import write_whole
 from compress.quiet import start_tensorflow
-from compress.recipe import Recipe, load_recipe
+from compress.recipe import Recipe, load_recipe, parse_recipe
 from compress.run import run_recipe
 from edgeai.bundle import Bundle, load_bundle
 from edgeai.bundle.manifest import FileEntry, Precision
@@ -155,9 +155,17 @@ def made_bundle(recipe: Recipe, *, data: Path, out: Path) -> Bundle:
         there = load_bundle(str(out))
     except EdgeError:
         there = None
-    if there is not None and there.manifest.recipe == recipe.model_dump(mode="json", exclude_none=True):
+    if there is not None and there.manifest.recipe is not None and _is_of(there.manifest.recipe, recipe):
         return there
     return run_recipe(recipe, data_root=data, out=out, work=out.with_name(out.name + "-work")).bundle
+
+
+def _is_of(kept: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether what a bundle keeps is this recipe, whatever settings have come since with defaults that change nothing."""
+    try:
+        return parse_recipe(dict(kept), where="the bundle") == recipe
+    except EdgeError:
+        return False
 
 
 def _record_file(work: Path, name: str, seed: int) -> Path:
