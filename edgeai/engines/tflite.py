@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeai.console import print_note
 from edgeai.engines.engine import Engine, Fill
 from edgeai.errors import EngineError, EngineUnavailableError
 from edgeai.types import Array, TensorSpec
@@ -56,6 +57,10 @@ class TfliteEngine(Engine):
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         names = _signature_names(self._interpreter)
         self.inputs = _specs(inputs, names, self._where)
+        if self.library == "tflite_runtime" and any(spec.dtype == "int8" for spec in self.inputs):
+            print_note(
+                f"{self._where}: int8 runs some 22 times slower in tflite-runtime than in LiteRT: {_INSTALL}"
+            )
         self._input_indices = [
             (spec.name, int(d["index"])) for spec, d in zip(self.inputs, inputs, strict=True)
         ]

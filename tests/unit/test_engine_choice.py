@@ -89,6 +89,15 @@ def test_tflite_runtime_needs_numpy_1(monkeypatch):
         TfliteEngine(MODELS / "keyword_int8.tflite")
 
 
+@pytest.mark.parametrize(("name", "told"), [("keyword_int8.tflite", True), ("picture_float32.tflite", False)])
+def test_int8_in_tflite_runtime_is_told_to_be_slow(monkeypatch, capsys, name, told):
+    from ai_edge_litert.interpreter import Interpreter
+
+    monkeypatch.setattr(tflite, "_load_library", lambda: ("tflite_runtime", Interpreter))
+    TfliteEngine(MODELS / name).close()
+    assert ("22 times slower" in capsys.readouterr().err) == told
+
+
 class OldInterpreter:
     """tflite-runtime 2.14 on a dynamic-range model of TensorFlow 2.21."""
 
