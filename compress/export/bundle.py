@@ -24,8 +24,9 @@ from edgeai.hardware import read_hardware
 
 # the most that a format may be off, of a golden output's range: float formats only round, int8 steps add up, and on an
 # output that is nearly flat, as a detector's scores are on a picture of little, one place of thousands may be off by more
-# than that range (1.05 in an int8 person detector whose root mean square there was 0.18)
-LIMITS = {"float32": 0.002, "float16": 0.05, "int16x8": 0.1, "dynamic": 0.5, "int8": 2.0, "int4": 2.0}
+# than that range (1.05 in an int8 person detector whose root mean square there was 0.18). What lies outside of calibrated
+# ranges is cut, by int16x8 too: a drawn scene is no circuit board (0.42, where the held-out boards' AP50 was float's)
+LIMITS = {"float32": 0.002, "float16": 0.05, "int16x8": 2.0, "dynamic": 0.5, "int8": 2.0, "int4": 2.0}
 MOST_TOLERANCE = 2.0  # that a manifest takes
 # what other machines' kernels may add to the error that was measured here
 _SLACK = {"float32": 0.001, "float16": 0.01, "int16x8": 0.01, "dynamic": 0.05, "int8": 0.05, "int4": 0.05}

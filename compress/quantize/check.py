@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compress.quantize.graph import Step, TFLiteGraph
 from compress.quantize.observe import Observer, Sample
+from compress.quantize.tail import trailing_moves
 from edgeai.bundle.manifest import Precision
 
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 4: "int64", 6: "bool", 7: "int16", 9: "int8", 17: "int4"}
@@ -55,8 +56,11 @@ class LayerError:
 
 
 def not_done(flatbuffer: bytes, precision: Precision, *, keep_float: Collection[str] = ()) -> list[NotDone]:
-    """Every layer of a TFLite file that is not of `precision`. keep_float: names of outputs that were to stay float."""
+    """Every layer of a TFLite file that is not of `precision`. keep_float: names of outputs that were to stay float. What moves
+    values to the outputs may be float: where they join unlike parts, it is (compress.quantize.tail).
+    """
     graph = TFLiteGraph(flatbuffer)
+    moves = trailing_moves(graph)
     weights, activations = WANTED[precision]
     float_inputs = {t for step in graph.steps if step.kind == "DEQUANTIZE" for t in step.outputs}
     found = [
@@ -65,7 +69,7 @@ def not_done(flatbuffer: bytes, precision: Precision, *, keep_float: Collection[
         if precision in ("int8", "int4") and graph.tensor(tensor).type == 0
     ]
     for step in graph.steps:
-        if step.kind in _CHANGES_TYPE or not step.outputs:
+        if step.kind in _CHANGES_TYPE or not step.outputs or step.number in moves:
             continue
         name = graph.name(step.outputs[0])
         if any(name.startswith(kept) for kept in keep_float):

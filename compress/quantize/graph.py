@@ -133,6 +133,10 @@ class TFLiteGraph:
         shape = self.tensor(number).shape
         return () if shape is None else tuple(int(side) for side in shape)
 
+    def is_float(self, number: int) -> bool:
+        """Whether a tensor is float32."""
+        return bool(self.tensor(number).type == _FLOAT32)
+
     def is_constant(self, number: int) -> bool:
         """Whether the file holds a tensor's value."""
         buffer = self.tensor(number).buffer

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from compress.quantize.calibrate import Range
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.slim import slim_tflite
+from compress.quantize.tail import unlike_tail
 from compress.quiet import quiet_stderr, reason_of
 from edgeai.errors import PassError
 
@@ -32,14 +33,20 @@ def quantize_ranges(
     """The model in int8: weights by channel (or by tensor), activations, inputs and outputs.
 
     flatbuffer: float32. ranges: low and high of each activation by its number, as calibrate() gives them. keep_float: names
-    of tensors whose operations stay float32, in between what turns to int8 and back. Raises PassError where the quantizer
-    fails.
+    of tensors whose operations stay float32, in between what turns to int8 and back; so do outputs that join unlike parts
+    (compress.quantize.tail). Raises PassError where the quantizer fails.
     """
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
     graph = TFLiteGraph(flatbuffer)
-    graph.set_ranges(_alike_where_shared(graph, ranges))
+    tail = unlike_tail(graph, ranges)
+    free = {
+        made for step in tail for made in step.outputs
+    }  # with a range they would be rounded between float operations
+    floats = {*keep_float, *map(graph.name, free)}
+    alike = _alike_where_shared(graph, {t: found for t, found in ranges.items() if t not in free})
+    graph.set_ranges(alike)
     said: list[str] = []
     try:
         with quiet_stderr() as said:
@@ -48,12 +55,34 @@ def quantize_ranges(
                 disable_per_channel=not per_channel,
                 disable_per_channel_for_dense_layers=not per_channel,
                 input_data_type=tf.int8,
-                output_data_type=tf.int8,
-                denylisted_nodes=set(keep_float) or None,
+                output_data_type=tf.float32 if tail else tf.int8,
+                denylisted_nodes=floats or None,
             )
     except Exception as error:  # the quantizer raises whatever it likes
         raise PassError(f"the int8 quantizer failed: {reason_of(error, said)}") from error
-    return slim_tflite(bytes(made))
+    return slim_tflite(_without_detours(bytes(made)) if tail else bytes(made))
+
+
+def _without_detours(flatbuffer: bytes) -> bytes:
+    """Without what the quantizer leaves around operations that stay float: roundings in between two of them, and the last
+    step to float of outputs that are int8, which a device does itself.
+    """
+    graph = TFLiteGraph(flatbuffer)
+    gone: set[int] = set()
+    instead: dict[int, int] = {}
+    for step in graph.steps:
+        if step.kind != "DEQUANTIZE":
+            continue
+        (integer,), (real,) = step.inputs, step.outputs
+        rounding = graph.maker.get(integer)
+        if rounding is not None and rounding.kind == "QUANTIZE" and graph.is_float(rounding.inputs[0]):
+            gone |= {step.number} | ({rounding.number} if len(graph.readers[integer]) == 1 else set())
+            instead[real] = instead.get(rounding.inputs[0], rounding.inputs[0])
+        elif real in graph.outputs and real not in graph.readers:
+            gone.add(step.number)
+            instead[real] = integer
+    graph.leave_out(gone, instead)
+    return graph.to_bytes()
 
 
 def _alike_where_shared(graph: TFLiteGraph, ranges: Mapping[int, Range]) -> dict[int, Range]:

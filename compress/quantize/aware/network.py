@@ -12,7 +12,7 @@ from compress.groups.wiring import Call, Wiring, open_wiring
 from compress.networks.signature import input_names
 from compress.quantize.aware.fake_quant import fake_quant_class
 from compress.quantize.aware.fold import activation_name, fold_norms, kernel_axes
-from compress.quantize.aware.points import fixed_range, rounded_outputs
+from compress.quantize.aware.points import fixed_range, rounded_outputs, unlike_joins
 from compress.quantize.calibrate import Range, find_ranges
 from compress.quantize.observe import Floats, Sample
 from compress.quantize.settings import CalibrationRule, RangeTraining
@@ -48,6 +48,8 @@ def make_aware(
     samples = renamed(samples, network, folded)
     begin = find_ranges(observer, list(names), samples, rule, name=names.__getitem__, progress=progress)
     begin = _cut_silus(wiring, begin, observer, samples)
+    for number in unlike_joins(wiring, begin):
+        made.pop(id(wiring.calls[number].outputs[0]), None)
     kind = fake_quant_class()
     inputs = iter(given)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from compress.groups.wiring import Call, Wiring
 from compress.quantize.aware.fold import FUSED_ACTIVATIONS, activation_name, is_weighted
+from compress.quantize.calibrate import Range
+from compress.quantize.tail import unlike
 
 # what these give has the scale of what they are given
 _SAME_SCALE = frozenset({
@@ -15,6 +18,8 @@ _SAME_SCALE = frozenset({
     "MaxPooling2D", "Permute", "RepeatVector", "Reshape", "SpatialDropout1D", "SpatialDropout2D", "Squeeze", "Swapaxes",
     "Transpose", "UpSampling1D", "UpSampling2D", "ZeroPadding1D", "ZeroPadding2D",
 })  # fmt: skip
+# what only moves values, and joins them
+_MOVES = frozenset({"Concatenate", "ExpandDims", "Flatten", "Permute", "Reshape", "Squeeze", "Transpose"})
 # kernels that take a ReLU behind them in, besides the weighted ones
 _TAKES_RELU = frozenset(
     {"Add", "AveragePooling2D", "BatchNormalization", "MaxPooling2D", "Multiply", "Subtract"}
@@ -52,6 +57,40 @@ def rounded_outputs(wiring: Wiring) -> set[int]:
         taken_in = len(behind) == 1 and not ends[id(tensor)] and _is_fused_relu(behind[0].op)
         if not (taken_in and (is_weighted(call.op) or type(call.op).__name__ in _TAKES_RELU)):
             found.add(call.number)
+    return found
+
+
+def unlike_joins(wiring: Wiring, ranges: Mapping[int, Range]) -> set[int]:
+    """Numbers of the calls that an int8 file leaves in float, for they join unlike parts into an output and move that.
+
+    ranges: of the tensors that are rounded, by id.
+    """
+    import keras
+
+    ends = {id(tensor) for tensor in keras.tree.flatten(wiring.outputs)}
+    free = {
+        id(tensor) for call in wiring.calls for tensor in call.outputs
+    }  # whose readers all move to an output
+    known = dict(ranges)
+    for call in wiring.calls:
+        if type(call.op).__name__ in _SAME_SCALE and id(call.inputs[0]) in known:
+            known.update(dict.fromkeys(map(id, call.outputs), known[id(call.inputs[0])]))
+    read = {id(tensor) for call in wiring.calls for tensor in call.inputs}
+    moves = set()
+    for call in reversed(wiring.calls):
+        made = set(map(id, call.outputs))
+        if type(call.op).__name__ in _MOVES and made <= free and made & (ends | read):
+            moves.add(call.number)
+        else:
+            free -= set(map(id, call.inputs))
+    found: set[int] = set()
+    joined: set[int] = set()
+    for call in wiring.calls:
+        parts = [known[id(tensor)] for tensor in call.inputs if id(tensor) in known]
+        join = type(call.op).__name__ == "Concatenate" and unlike(parts)
+        if call.number in moves and (join or joined.intersection(map(id, call.inputs))):
+            found.add(call.number)
+            joined.update(map(id, call.outputs))
     return found
 
 
