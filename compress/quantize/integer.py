@@ -41,9 +41,8 @@ def quantize_ranges(
 
     graph = TFLiteGraph(flatbuffer)
     tail = unlike_tail(graph, ranges)
-    free = {
-        made for step in tail for made in step.outputs
-    }  # with a range they would be rounded between float operations
+    # with a range they would be rounded between float operations
+    free = {made for step in tail for made in step.outputs}
     floats = {*keep_float, *map(graph.name, free)}
     alike = _alike_where_shared(graph, {t: found for t, found in ranges.items() if t not in free})
     graph.set_ranges(alike)
@@ -99,7 +98,7 @@ def _alike_where_shared(graph: TFLiteGraph, ranges: Mapping[int, Range]) -> dict
         for tensor in {t for step in joined if step.kind == "CONCATENATION" for t in step.inputs}
     ]
     sets += [
-        {*_moved_from(graph, step.outputs[0], found), *_joined_later(graph, step.outputs[0])}
+        found.keys() & (_moved_from(graph, step.outputs[0], found) | _joined_later(graph, step.outputs[0]))
         for step in graph.steps
         if step.kind in _COPIES and step.outputs[0] in found
     ]
@@ -122,7 +121,7 @@ def _moved_from(graph: TFLiteGraph, tensor: int, floats: Collection[int]) -> set
 
 def _joined_later(graph: TFLiteGraph, tensor: int) -> set[int]:
     """What concatenations make of a tensor, with nothing but changes of shape before them."""
-    found = set()
+    found: set[int] = set()
     for reader in graph.readers.get(tensor, ()):
         if reader.kind in _JOINS:
             found.add(reader.outputs[0])

@@ -102,3 +102,22 @@ def test_a_network_that_learns_to_round_does_not_round_what_stays_float(keras):
     off = np.abs(told["cells"][0] - np.asarray(truth["cells"]))
     assert off[..., 4:].max() < 0.02
     assert off[..., :4].max() < 0.02 * np.ptp(np.asarray(truth["cells"])[..., :4])
+
+
+def test_a_backward_layer_may_end_in_an_unlike_join(keras):
+    """What its copied integers are joined to is float and has no scale that they would have to share."""
+    from compress.quantize.check import not_done
+    from compress.quantize.post_training import quantize_network
+    from compress.quantize.settings import PostTraining
+
+    layers = keras.layers
+    keras.utils.set_random_seed(4)
+    given = keras.Input((5, 3), name="given")
+    backward = keras.ops.flip(layers.Dense(2, activation="tanh")(given), axis=1)
+    network = keras.Model(given, layers.Concatenate()([backward, layers.Dense(2)(given * 100.0)]))
+    inputs = [np.random.default_rng(n).normal(size=(1, 5, 3)).astype(np.float32) for n in range(12)]
+    content, _ = quantize_network(network, PostTraining(), inputs)
+    assert not_done(content, "int8") == []
+    ((told, kind),) = said(content, inputs[0]).values()
+    assert kind == FLOAT32
+    assert np.abs(told - np.asarray(network(inputs[0])))[..., :2].max() < 0.05
