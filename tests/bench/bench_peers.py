@@ -172,7 +172,7 @@ def print_record(record: Mapping[str, Any]) -> None:
         title=f"digits, {record['split']} split, one thread",
     )
     print("size, speed: times smaller, faster than the baseline. MMAC: million MACs.")
-    print("TP (Torch-Pruning), torch, ORT, ONNX: by onnxruntime. All others: TFLite by LiteRT.")
+    print("TP (Torch-Pruning), torch, ORT, ONNX: by onnxruntime. Others: TFLite by LiteRT.")
     for row in record["results"]:
         if "failed" in row:
             print(f"not had: {row['name']}: {row['failed']}")

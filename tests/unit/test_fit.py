@@ -126,6 +126,7 @@ def test_a_pass_never_writes_into_the_network_it_was_given(keras, tmp_path):
     before = [w.copy() for w in model.get_weights()]
     task = SimpleNamespace(
         make_batch=lambda rng, size: batch(rng),
+        training_shape=None,
         can_label=lambda outputs: True,
         label_loss=lambda outputs, targets: squared(outputs, {"targets": targets}),
         teacher_loss=lambda outputs, said: squared(outputs, {"targets": said["y"]}),
