@@ -249,6 +249,26 @@ def test_nvidias_parser_and_builder_take_the_export(integer, exported, tmp_path,
     assert "int32 bias" in capsys.readouterr().err
 
 
+def test_nvidias_builder_takes_recurrent_layers_and_joins_of_unlike_parts(keras):
+    if not os.environ.get("EDGEAI_REQUIRE_TRT"):
+        pytest.importorskip("tensorrt_rtx_bindings", exc_type=ImportError)
+    from compress.export.onnx_qdq import export_qdq
+    from compress.export.trt_gate import check_for_tensorrt
+    from compress.quantize.post_training import quantize_network
+    from compress.quantize.settings import PostTraining
+
+    layers = keras.layers
+    given = keras.Input((6, 5), name="given")
+    x = layers.Bidirectional(layers.GRU(4, return_sequences=True))(given)
+    x = layers.LSTM(4, return_sequences=True)(x)
+    parts = [layers.Dense(4)(x * 50.0), layers.Dense(2, activation="sigmoid")(x)]
+    network = keras.Model(given, layers.Concatenate()(parts))
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(1, 6, 5)).astype(np.float32) for _ in range(8)]
+    report = check_for_tensorrt(export_qdq(quantize_network(network, PostTraining(), inputs)[0]))
+    assert report.passed, (report.faults, report.errors)
+
+
 def test_without_the_extra_the_way_to_it_is_said(exported, monkeypatch):
     import sys
 
