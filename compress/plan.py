@@ -144,13 +144,18 @@ def _check_teachers(recipe: Recipe, network: Any, data_root: Path) -> None:
     for number, settings in enumerate(recipe.passes, 1):
         if isinstance(settings, (DistillPass, DataFreePass)) and settings.teacher is not None:
             try:
-                open_teacher_network(
+                with open_teacher_network(
                     settings.teacher,
                     spec=recipe.input,
                     outputs=output_shapes(network),
                     labels=recipe.labels,
                     data_root=data_root,
-                ).close()
+                ) as teacher:
+                    if recipe.data.pictures.crop and not teacher.any_size:
+                        raise RecipeError(
+                            f"teacher {teacher.name} cannot answer to windows (data.pictures.crop): only a Keras network of "
+                            "the same input can"
+                        )
             except RecipeError as error:
                 raise RecipeError(f"recipe {recipe.name}, pass {number}: {error}") from error
 

@@ -100,6 +100,11 @@ class TeacherNetwork(ABC):
     quantised: bool = False
     rules: Rules = Rules()
 
+    @property
+    def any_size(self) -> bool:
+        """Whether it can be had for inputs of another size: a Keras network that takes what its student does."""
+        return self.in_graph and self.rules.input is None
+
     def __call__(self, inputs: Floats) -> dict[str, Floats]:
         if self.rules.input is not None:
             inputs = np.asarray(self.rules.input.apply(inputs), np.float32)

@@ -78,7 +78,7 @@ def fit_candidate(
 
 def _of_shape(teacher: TeacherNetwork, shape: tuple[int, ...]) -> TeacherNetwork:
     """A teacher that answers to windows of what it knows. Raises PassError for one that is no Keras network."""
-    if not isinstance(teacher, KerasTeacher) or teacher.rules.input is not None:
+    if not isinstance(teacher, KerasTeacher) or not teacher.any_size:
         raise PassError(
             f"teacher {teacher.name} cannot answer to windows of {shape[0]} pixels: only a Keras network of the same input can",
             next_step="leave data.pictures.crop out, or take the teacher's bundle or .keras file",

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.observe import Observer, Sample
+from edgeai.errors import PassError
 
 
 def tidy(flatbuffer: bytes, sample: Sample) -> bytes:
     """The same float32 TFLite model: what comes of constants alone is a constant, and a SPLIT that is not read whole is a slice
-    for each output that is. sample: any input (1, ...) of it.
+    for each output that is. sample: any input (1, ...) of it. Raises PassError for a model with a loop in it still.
     """
+    if len(TFLiteGraph(flatbuffer).model.subgraphs) > 1:
+        raise PassError(
+            "the network has a loop or a branch that is no recurrent layer, which cannot be int8",
+            next_step='take precision = "float16"',
+        )
     return _slice_partly_read(_fold_constants(flatbuffer, sample))
 
 

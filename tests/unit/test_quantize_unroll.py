@@ -102,6 +102,20 @@ def test_what_cannot_be_written_out_is_told(keras, body, steps, precision, told)
         quantize_network(network, PostTraining(precision=precision), samples(1, steps))
 
 
+def test_a_loop_that_is_no_recurrent_layer_is_told(keras):
+    from compress.quantize.post_training import quantize_network
+    from compress.quantize.settings import PostTraining
+
+    class Halved(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.while_loop(lambda y: keras.ops.max(y) > 1.0, lambda y: (y / 2,), (x,))[0]
+
+    given = keras.Input((STEPS, WIDTH), name="given")
+    network = keras.Model(given, keras.layers.Dense(2)(Halved()(given)))
+    with pytest.raises(PassError, match=r"a loop or a branch.*float16"):
+        quantize_network(network, PostTraining(), samples())
+
+
 def test_four_bits_round_shared_weights_once(keras):
     """A cell's weights stand at every step: rounding them again would round what is rounded."""
     from compress.quantize.graph import TFLiteGraph

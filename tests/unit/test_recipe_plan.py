@@ -207,3 +207,17 @@ def test_labels_need_maps_and_an_imported_detector_is_told_so_first(data, tmp_pa
             plan(changed | {"passes": [learning, *last]}, data, tmp_path / "o")
     alone = {"kind": "qat", "fit": fit, "teacher_share": 1.0}
     assert plan(changed | {"passes": [alone]}, data, tmp_path / "o").parameters
+
+
+def test_a_teacher_that_cannot_answer_to_windows_is_told_first(data, tmp_path, monkeypatch):
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    import compress.plan
+
+    teacher = SimpleNamespace(name="file.tflite", any_size=False)
+    monkeypatch.setattr(compress.plan, "open_teacher_network", lambda *_, **__: nullcontext(teacher))
+    recipe = with_crop(32)
+    recipe["passes"][1] = {"kind": "distill", "teacher": "file.tflite", "fit": {"steps": 1}}
+    with pytest.raises(RecipeError, match=r"pass 2: teacher file\.tflite cannot answer to windows"):
+        plan(recipe, data, tmp_path / "out")

@@ -68,9 +68,8 @@ def unlike_joins(wiring: Wiring, ranges: Mapping[int, Range]) -> set[int]:
     import keras
 
     ends = {id(tensor) for tensor in keras.tree.flatten(wiring.outputs)}
-    free = {
-        id(tensor) for call in wiring.calls for tensor in call.outputs
-    }  # whose readers all move to an output
+    # whose readers all move values to an output
+    free = {id(tensor) for call in wiring.calls for tensor in call.outputs}
     known = dict(ranges)
     for call in wiring.calls:
         if type(call.op).__name__ in _SAME_SCALE and id(call.inputs[0]) in known:
