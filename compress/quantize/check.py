@@ -66,7 +66,7 @@ def not_done(flatbuffer: bytes, precision: Precision, *, keep_float: Collection[
     found = [
         NotDone(graph.name(tensor), "INPUT", "activation", "float32")
         for tensor in graph.inputs
-        if precision in ("int8", "int4") and graph.tensor(tensor).type == 0
+        if precision in ("int8", "int4") and graph.is_float(tensor)
     ]
     for step in graph.steps:
         if step.kind in _CHANGES_TYPE or not step.outputs or step.number in moves:
@@ -96,7 +96,7 @@ def not_done(flatbuffer: bytes, precision: Precision, *, keep_float: Collection[
 def float_layers(flatbuffer: bytes) -> list[Step]:
     """Operations with weights whose weights are float32."""
     graph = TFLiteGraph(flatbuffer)
-    return [step for step in graph.weighted() if step.weighted and graph.tensor(step.weighted[1]).type == 0]
+    return [step for step in graph.weighted() if step.weighted and graph.is_float(step.weighted[1])]
 
 
 def layer_errors(floats: bytes, quantized: bytes, samples: Iterable[Sample]) -> list[LayerError]:
@@ -129,11 +129,11 @@ def _matched(floats: TFLiteGraph, quantized: TFLiteGraph) -> list[tuple[str, str
         return [
             (floats.name(one.outputs[0]), one.kind, one.outputs[0], other.outputs[0])
             for one, other in zip(right, left, strict=True)
-            if floats.tensor(one.outputs[0]).type == 0
+            if floats.is_float(one.outputs[0])
         ]
     pairs, at = [], 0
     for step in right:
-        if floats.tensor(step.outputs[0]).type != 0:
+        if not floats.is_float(step.outputs[0]):
             continue
         name = floats.name(step.outputs[0])
         for ahead in range(at, len(left)):

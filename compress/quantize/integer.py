@@ -11,16 +11,13 @@ from collections.abc import Collection, Mapping
 from compress.quantize.calibrate import Range
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.slim import slim_tflite
-from compress.quantize.tail import unlike_tail
+from compress.quantize.tail import JOINS, RESHAPES, unlike_tail
 from compress.quiet import quiet_stderr, reason_of
 from edgeai.errors import PassError
 
 # kernels that copy integers, of which the quantizer does not know that the scale must stay
 _COPIES = frozenset({"REVERSE_V2", "REVERSE_SEQUENCE", "TILE", "BROADCAST_TO"})
-_JOINS = frozenset({"CONCATENATION", "PACK"})
-_SAME_SCALE = frozenset(
-    {"EXPAND_DIMS", "RESHAPE", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK"}
-)
+_SAME_SCALE = RESHAPES | {"SLICE", "SPLIT", "STRIDED_SLICE", "UNPACK"}
 
 
 def quantize_ranges(
@@ -92,7 +89,7 @@ def _alike_where_shared(graph: TFLiteGraph, ranges: Mapping[int, Range]) -> dict
     make alone (backward layers lay 3 dB from float).
     """
     found = dict(ranges)
-    joined = [step for step in graph.steps if step.kind in _JOINS and step.outputs[0] in found]
+    joined = [step for step in graph.steps if step.kind in JOINS and step.outputs[0] in found]
     sets = [
         {step.outputs[0] for step in joined if tensor in step.inputs}
         for tensor in {t for step in joined if step.kind == "CONCATENATION" for t in step.inputs}
@@ -123,7 +120,7 @@ def _joined_later(graph: TFLiteGraph, tensor: int) -> set[int]:
     """What concatenations make of a tensor, with nothing but changes of shape before them."""
     found: set[int] = set()
     for reader in graph.readers.get(tensor, ()):
-        if reader.kind in _JOINS:
+        if reader.kind in JOINS:
             found.add(reader.outputs[0])
         elif reader.kind in _SAME_SCALE | _COPIES:
             found.update(*(_joined_later(graph, made) for made in reader.outputs))

@@ -13,8 +13,8 @@ from compress.quantize.calibrate import Range
 from compress.quantize.graph import Step, TFLiteGraph
 
 UNLIKE = 4.0  # times wider: the other part loses two bits
-_JOINS = frozenset({"CONCATENATION", "PACK"})
-_MOVES = _JOINS | {"EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE"}
+JOINS = frozenset({"CONCATENATION", "PACK"})
+RESHAPES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
 
 
 def unlike(parts: Iterable[Range]) -> bool:
@@ -35,7 +35,7 @@ def unlike_tail(graph: TFLiteGraph, ranges: Mapping[int, Range]) -> list[Step]:
         if step.number not in moves:
             continue
         parts = [ranges[t] for t in step.inputs if t in ranges]
-        if joined.intersection(step.inputs) or (step.kind in _JOINS and unlike(parts)):
+        if joined.intersection(step.inputs) or (step.kind in JOINS and unlike(parts)):
             tail.append(step)
             joined.update(step.outputs)
     return tail
@@ -47,6 +47,6 @@ def trailing_moves(graph: TFLiteGraph) -> set[int]:
     for step in reversed(graph.steps):
         readers = {reader.number for made in step.outputs for reader in graph.readers.get(made, ())}
         ends = any(made in graph.outputs for made in step.outputs)
-        if step.kind in _MOVES and (readers or ends) and readers <= moves:
+        if step.kind in JOINS | RESHAPES and (readers or ends) and readers <= moves:
             moves.add(step.number)
     return moves

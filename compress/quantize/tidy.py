@@ -16,16 +16,19 @@ def tidy(flatbuffer: bytes, sample: Sample) -> bytes:
     """The same float32 TFLite model: what comes of constants alone is a constant, and a SPLIT that is not read whole is a slice
     for each output that is. sample: any input (1, ...) of it. Raises PassError for a model with a loop in it still.
     """
-    if len(TFLiteGraph(flatbuffer).model.subgraphs) > 1:
+    graph = TFLiteGraph(flatbuffer)
+    if len(graph.model.subgraphs) > 1:
         raise PassError(
             "the network has a loop or a branch that is no recurrent layer, which cannot be int8",
             next_step='take precision = "float16"',
         )
-    return _slice_partly_read(_fold_constants(flatbuffer, sample))
+    folded = _fold_constants(graph, flatbuffer, sample)
+    if folded is not flatbuffer:
+        graph = TFLiteGraph(folded)
+    return _slice_partly_read(graph, folded)
 
 
-def _fold_constants(flatbuffer: bytes, sample: Sample) -> bytes:
-    graph = TFLiteGraph(flatbuffer)
+def _fold_constants(graph: TFLiteGraph, flatbuffer: bytes, sample: Sample) -> bytes:
     floats, outputs = set(graph.activations()), set(graph.outputs)
     known: set[int] = set()
     folded = set()
@@ -45,8 +48,7 @@ def _fold_constants(flatbuffer: bytes, sample: Sample) -> bytes:
     return graph.to_bytes()
 
 
-def _slice_partly_read(flatbuffer: bytes) -> bytes:
-    graph = TFLiteGraph(flatbuffer)
+def _slice_partly_read(graph: TFLiteGraph, flatbuffer: bytes) -> bytes:
     partly = [step for step in graph.steps if step.kind == "SPLIT" and _partly_read(graph, step.outputs)]
     for step in partly:
         graph.slice_instead(step)

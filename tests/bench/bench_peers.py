@@ -246,9 +246,7 @@ def _ours(small: Bundle, baseline: Bundle, work: Path) -> list[dict[str, Any]]:
     tflite.write_bytes(convert_tflite(network, "float32"))
     export_onnx(network, onnx)
     whole_tflite, whole_onnx = work / "ours-whole-int8.tflite", work / "ours-whole-int8.onnx"
-    pictures = np.load(work / "exchange" / "calibration.npy") / np.float32(
-        baseline.manifest.input.std[0]  # type: ignore[union-attr]
-    )
+    pictures = open_exchange(work / "exchange").calibration()
     integer, _ = quantize_network(whole, PostTraining(), [picture[None] for picture in pictures])
     whole_tflite.write_bytes(integer)
     whole_onnx.write_bytes(export_qdq(integer))
