@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,9 @@ _SAME_RANGE = frozenset(
     {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Tile", "Flatten", "Expand"}
 )
 _CLAMPS = frozenset({"Clip", "Relu"})
+# what tf2onnx makes of several operations at once, and calls <TFLite's name>_<operation>__<number>:0
+_RENAMED = frozenset({"Gemm", "Concat"})
+_MADE_UP_NAME = re.compile(r"(.+)_[A-Za-z]+__\d+(?::0)?")
 
 
 def export_qdq(flatbuffer: bytes, *, weights: WeightForm = "dq") -> bytes:
@@ -128,6 +132,8 @@ class _Pairs:
         self._drop_unused()
 
     def _data_inputs(self, node: Any) -> Iterator[int]:
+        if self._weighs_by_softmax(node):
+            return
         if node.op_type in PRODUCTS:
             yield 0
             if node.op_type == "MatMul" and node.input[1] not in self._constants:
@@ -141,19 +147,47 @@ class _Pairs:
                 at for at, name in enumerate(node.input) if at != fused and name not in self._constants
             )
 
+    def _weighs_by_softmax(self, node: Any) -> bool:
+        """Whether it is an attention's second product. A softmax over n is 1 / n on average: of the 127 steps that symmetric int8
+        has for 0 to 1, a place in 32 would have 4, and values weighed so come out at 12 dB. The product stays float, as
+        the softmax before it does.
+        """
+        if node.op_type != "MatMul" or node.input[1] in self._constants:
+            return False
+        return any(self._origin(name) == "Softmax" for name in node.input)
+
+    def _origin(self, name: str) -> str:
+        """The operation that made a tensor's values, before changes of shape."""
+        while (node := self._maker.get(name)) is not None and node.op_type in _SAME_RANGE:
+            name = node.input[0]
+        return "" if node is None else str(node.op_type)
+
     def _only_for_this(self, name: str) -> bool:
         """Whether a product made this tensor, without an activation, and one operation alone reads it."""
         node = self._maker.get(name)
         return node is not None and node.op_type in PRODUCTS and self._readers[name] == 1
 
     def _source_of(self, name: str) -> str | None:
-        """The tensor of the TFLite file whose range this one has: itself, or what an activation or a change of shape made it of."""
+        """The tensor of the TFLite file whose range this one has: itself, or what a bias, an activation or a change of shape
+        made it of.
+        """
         while name not in self._ranges:
             node = self._maker.get(name)
-            if node is None or node.op_type not in _SAME_RANGE | _CLAMPS:
+            if node is None:
+                return None
+            made = _MADE_UP_NAME.fullmatch(name) if node.op_type in _RENAMED else None
+            if made and made[1] in self._ranges:
+                return made[1]
+            if not (node.op_type in _SAME_RANGE | _CLAMPS or self._adds_bias(node)):
                 return None
             name = node.input[0]
         return name
+
+    def _adds_bias(self, node: Any) -> bool:
+        """Whether it is the second half of a dense layer, whose product alone has the name of the layer's output."""
+        maker = self._maker.get(node.input[0])
+        constant = len(node.input) == 2 and node.input[1] in self._constants
+        return node.op_type == "Add" and constant and maker is not None and maker.op_type in PRODUCTS
 
     def _paired(self, name: str, new: list[Any]) -> str:
         """The tensor behind a Q/DQ pair of its own range; itself where it has none: it stayed float in the TFLite file."""

@@ -12,6 +12,7 @@ from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
 from compress.export.onnx_qdq import export_qdq
 from compress.export.parity import Parity, compare_scored, first_parting, parity_json
+from compress.export.qdq_lint import lint_qdq
 from compress.measure.metric import LOWER_IS_BETTER
 from compress.measure.scored import Scored
 from compress.networks.signature import input_shapes
@@ -154,7 +155,10 @@ def _written(wanted: str, candidate: Candidate, bench: Bench) -> EngineFile:
         write_whole(path, convert_tflite(candidate.network, precision))
         return EngineFile(path, "tflite", precision)
     if precision == "int8":
-        write_whole(path, export_qdq(_int8_file(candidate).path.read_bytes()))
+        exported = export_qdq(_int8_file(candidate).path.read_bytes())
+        for fault in lint_qdq(exported):
+            print_note(f"export: {path.name}: TensorRT will not take {fault.node} as int8: {fault.text}")
+        write_whole(path, exported)
     else:
         export_onnx(candidate.network, path, half=precision == "float16")
     return EngineFile(path, "onnx", precision)

@@ -64,6 +64,7 @@ def test_int8_and_its_export_say_what_the_network_says(kind, seed, rule, per_cha
     import onnxruntime
 
     from compress.export.onnx_qdq import export_qdq
+    from compress.export.qdq_lint import lint_qdq
     from compress.quantize.check import not_done
     from compress.quantize.post_training import quantize_network
     from compress.quantize.settings import PostTraining
@@ -77,6 +78,7 @@ def test_int8_and_its_export_say_what_the_network_says(kind, seed, rule, per_cha
     except EdgeError as error:
         assert str(error) and "\n" not in str(error)
         return
+    assert lint_qdq(exported) == []
     integer = said(content, samples[0])
     assert apart_db(keras_said(network, samples[0]), integer) > FAR_DB
     session = open_session(onnxruntime, exported)
