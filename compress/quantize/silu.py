@@ -2,25 +2,30 @@
 
 What min-max calibration finds wastes bits twice around SiLU (x * sigmoid(x)): everything below -8 ends as 0 (cutting there
 costs at most 8 * sigmoid(-8) = 0.0027), and a handful of outliers above set the step for all: YOLOX-nano's first layer
-reaches 122 while 99 % of it stays below 18. Cutting at a high percentile is what other quantizers call percentile
-calibration; here only these tensors are cut, others may need their outliers.
+reaches 122 while 99 % of it stays below 18. How much to cut there is weighed channel by channel: the next layer scales a
+small channel up as it does a large one down, so each counts by the share of it that is noise, and not by its power. (Cutting
+everywhere at the 99.5th percentile left YOLOX-nano's objectness 9 dB behind its first two layers, this leaves 16.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from compress.quantize.calibrate import Key, Range, Watched
 from compress.quantize.graph import TFLiteGraph
-from compress.quantize.observe import Observer, Sample
+from compress.quantize.observe import Floats, Observer, Sample
 
 FLAT_BELOW = -8.0
-PERCENTILE = 99.5
+LOWEST = -0.2785  # what SiLU never falls below
+PERCENTILES = (99.5, 99.8, 99.9, 99.95, 99.99, 99.999, 100.0)  # where a cut is tried; 100: none
 LEAST_CAP = 3.0
 CAP_INPUTS = 16  # enough for a percentile over every position of a feature map
+PLACES = 1024  # of each input that noise is measured at
+LEVELS = 255
 # operations that only move values, or choose among them: what comes out has the range of what goes in
 _MOVES = frozenset(
     {"AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "TILE", "TRANSPOSE"}
@@ -40,8 +45,8 @@ def narrow_silu_ranges(
 ) -> dict[int, Range]:
     """The ranges of calibrate() with those around each SiLU behind a convolution cut, and of what its values are moved to.
 
-    flatbuffer: the float model that they are of. samples: inputs (1, ...) as it takes them; a cut is the mean of 99.5th
-    percentiles over some of them, 3 at least. A model without SiLU keeps its ranges.
+    flatbuffer: the float model that they are of. samples: inputs (1, ...) as it takes them. A model without SiLU keeps its
+    ranges.
     """
     graph = TFLiteGraph(flatbuffer)
     found = dict(ranges)
@@ -76,10 +81,59 @@ def _silus(graph: TFLiteGraph) -> Iterator[_Silu]:
 
 
 def silu_caps(network: Watched[Key], tensors: Sequence[Key], samples: Sequence[Sample]) -> dict[Key, float]:
-    """Where to cut each of `tensors`, a SiLU's input, from above: by some of `samples`."""
-    seen: dict[Key, list[float]] = {tensor: [] for tensor in tensors}
-    for sample in samples[:CAP_INPUTS]:
+    """Where to cut each of `tensors`, a SiLU's input with its channels last, from above: of PERCENTILES the one that leaves
+    the least share of noise in the SiLU's output, on the mean of its channels, over some of `samples`; LEAST_CAP at least.
+    """
+    some = samples[:CAP_INPUTS]
+    seen: dict[Key, list[Floats]] = {tensor: [] for tensor in tensors}
+    for sample in some:
         network.run(sample)
         for tensor in tensors:
-            seen[tensor].append(float(np.percentile(network.value(tensor), PERCENTILE)))
-    return {tensor: max(LEAST_CAP, float(np.mean(values))) for tensor, values in seen.items()}
+            seen[tensor].append(np.percentile(network.value(tensor), PERCENTILES))
+    tried = {}
+    for tensor, values in seen.items():
+        ends = np.append(np.mean(values, 0)[:-1], np.max(values, 0)[-1])
+        tried[tensor] = _Tried(np.maximum(ends, LEAST_CAP))
+    for sample in some:
+        network.run(sample)
+        for tensor, one in tried.items():
+            one.look(network.value(tensor))
+    return {tensor: one.best() for tensor, one in tried.items()}
+
+
+class _Tried:
+    """Noise of a SiLU's output in int8, by channel, for several places to cut its input."""
+
+    def __init__(self, caps: Floats) -> None:
+        self._caps = caps
+        self._count = 0
+        self._sum: Any = 0.0
+        self._squares: Any = 0.0
+        self._noise: list[Any] = [0.0] * len(caps)
+
+    def look(self, values: Floats) -> None:
+        """values: (..., C) of the input."""
+        rows = values.reshape(-1, values.shape[-1])
+        x = rows[:: max(1, len(rows) // PLACES)].astype(np.float64)
+        truth = _silu(x)
+        self._count += len(x)
+        self._sum += truth.sum(0)
+        self._squares += (truth**2).sum(0)
+        for number, cap in enumerate(self._caps):
+            told = _rounded(_silu(_rounded(x, FLAT_BELOW, cap)), LOWEST, cap)
+            self._noise[number] += ((told - truth) ** 2).sum(0)
+
+    def best(self) -> float:
+        power = np.maximum(self._squares - self._sum**2 / self._count, 1e-12)
+        return float(self._caps[int(np.argmin([np.mean(n / (n + power)) for n in self._noise]))])
+
+
+def _silu(x: Any) -> Any:
+    return x / (1 + np.exp(-np.maximum(x, -50.0)))
+
+
+def _rounded(x: Any, low: float, high: float) -> Any:
+    """As int8 tells values of low to high, 0 exactly."""
+    step = (high - low) / LEVELS
+    zero = np.rint(-low / step)
+    return (np.clip(np.rint(x / step) + zero, 0, LEVELS) - zero) * step

@@ -82,3 +82,38 @@ def test_a_model_without_silu_keeps_its_ranges(keras):
     floats = convert_tflite(network, "float32")
     ranges = calibrate(floats, samples)
     assert narrow_silu_ranges(floats, ranges, samples) == ranges
+
+
+class Given:
+    """A network whose one tensor is what it is run on."""
+
+    def run(self, sample):
+        self.sample = sample
+
+    def value(self, tensor):
+        return self.sample
+
+
+def cap_of(*samples):
+    from compress.quantize.silu import silu_caps
+
+    return silu_caps(Given(), ["x"], samples)["x"]
+
+
+def test_a_cut_weighs_small_channels_as_large_ones():
+    rng = np.random.default_rng(0)
+    small = rng.normal(size=(1, 64, 64, 15))
+    far = np.where(rng.random((1, 64, 64, 1)) < 0.05, 80.0, 0.0) + rng.normal(size=(1, 64, 64, 1))
+    uneven = np.concatenate([small, far], -1).astype(np.float32)
+    assert cap_of(uneven, uneven) < 20, "fifteen channels would have six steps each"
+
+
+def test_nothing_is_cut_that_all_channels_reach():
+    rng = np.random.default_rng(0)
+    even = rng.uniform(-6, 12, (1, 64, 64, 8)).astype(np.float32)
+    assert cap_of(even) > 11.9
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 4), (1, 4)])
+def test_a_channel_that_never_changes_and_a_single_place_have_a_cap(shape):
+    assert cap_of(np.full(shape, 5.0, np.float32), np.full(shape, 5.0, np.float32)) >= 3
