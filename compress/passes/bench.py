@@ -95,10 +95,10 @@ class Bench:
         """The loss on labels, as compress.train.fit takes it."""
         return self.task.label_loss(outputs, batch["targets"])
 
-    def cost_of(self, network: Any) -> Cost:
-        """Bytes and milliseconds of `network` as the engine file that the recipe ends with."""
+    def cost_file(self, network: Any, name: str = "cost") -> EngineFile:
+        """`network` as the engine file that the recipe ends with, in the working folder, for its bytes and milliseconds."""
         precision = self.final_precision
-        path = self.work / f"cost-{precision}.tflite"
+        path = self.work / f"{name}-{precision}.tflite"
         inputs = self.task.representative_inputs(COST_CALIBRATION) if precision in NEEDS_INPUTS else None
         if precision == "int4":  # learned rounding moves integers up or down: neither bytes nor time
             quick = PostTraining(precision=precision, rounding_steps=1)
@@ -106,11 +106,16 @@ class Bench:
         else:
             content = convert_tflite(network, precision, inputs)
         write_whole(path, content)
+        return EngineFile(path, "tflite", precision)
+
+    def cost_of(self, network: Any) -> Cost:
+        """Bytes and milliseconds of `network` as the engine file that the recipe ends with."""
+        file = self.cost_file(network)
         try:
-            with self.opened(EngineFile(path, "tflite", precision)) as engine:
-                return measure_cost(engine, path)
+            with self.opened(file) as engine:
+                return measure_cost(engine, file.path)
         finally:
-            path.unlink()
+            file.path.unlink()
 
     def opened(self, file: EngineFile) -> EdgeEngine:
         """An engine file as a device runs it, on one thread."""

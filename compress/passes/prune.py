@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from compress.candidate import Candidate
 from compress.groups.graph import follow_channels
 from compress.groups.macs import model_macs
+from compress.measure.cost import latency_ratio, measure_cost
 from compress.passes.bench import Bench
 from compress.passes.fitting import fit_candidate, taught_by
 from compress.passes.rounds import KeptRounds
@@ -20,6 +22,7 @@ from compress.prune.scores import NEEDS_BATCHES, score_channels
 from compress.prune.sensitivity import SensitivityScan, scan_sensitivity
 from compress.prune.target import Target, prune_to
 from edgeai.console import print_note
+from edgeai.engines import EdgeEngine
 
 
 def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
@@ -27,10 +30,17 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
 
     Raises PassError where the target cannot be reached.
     """
+    with _measured(settings.target, candidate.network, bench) as measure:
+        return _rounds(settings, candidate, bench, measure)
+
+
+def _rounds(
+    settings: PrunePass, candidate: Candidate, bench: Bench, measure: Callable[[Any], float] | None
+) -> Candidate:
     reference = candidate.reference or candidate.network
-    measure = _measure(settings.target, bench)
     kept = KeptRounds(settings, bench)
-    network, notes, before = _begun(kept, candidate, measure, settings.rounds)
+    before = measure(candidate.network) if measure else float(model_macs(candidate.network))
+    network, notes = _begun(kept, candidate.network, settings.rounds)
     for number in range(len(notes) + 1, settings.rounds + 1):
         batches = bench.training_batches(settings.looks, settings.fit.batch)
         cut, told = settings.cut, {}
@@ -58,30 +68,51 @@ def prune(settings: PrunePass, candidate: Candidate, bench: Bench) -> Candidate:
             name=f"round-{number}",
             hold=candidate.sparse,
         )
-        kept.save(number, network, {"notes": notes, "before": before})
+        kept.save(number, network, {"notes": notes})
     after = replace(candidate, network=network, reference=reference, files=())
     return after.with_notes("prune", notes)
 
 
-def _begun(
-    kept: KeptRounds, candidate: Candidate, measure: Callable[[Any], float] | None, rounds: int
-) -> tuple[Any, list[dict[str, Any]], float]:
-    """(network, a note a round that is done, bytes, milliseconds or multiplications before the first one)."""
+def _begun(kept: KeptRounds, network: Any, rounds: int) -> tuple[Any, list[dict[str, Any]]]:
+    """(network, a note a round that is done)."""
     found = kept.load()
-    if found is not None:
-        network, told = found
-        print_note(f"prune: going on after round {len(told['notes'])} of {rounds}")
-        return network, list(told["notes"]), float(told["before"])
-    network = candidate.network
-    return network, [], measure(network) if measure else float(model_macs(network))
+    if found is None:
+        return network, []
+    network, told = found
+    print_note(f"prune: going on after round {len(told['notes'])} of {rounds}")
+    return network, list(told["notes"])
 
 
-def _measure(target: Target, bench: Bench) -> Callable[[Any], float] | None:
-    """Bytes or milliseconds of the engine file that the recipe ends with; none for multiplications."""
+@contextmanager
+def _measured(target: Target, network: Any, bench: Bench) -> Iterator[Callable[[Any], float] | None]:
+    """Bytes or milliseconds of the engine file that the recipe ends with; none for multiplications.
+
+    network: the one before. Where its share is the target, milliseconds are told as they would be if the machine did as
+    much beside as when `network` was measured: minutes of training lie between the two, and others' work comes and goes.
+    """
     if target.unit == "multiplications":
-        return None
-    wanted = "bytes" if target.unit == "bytes" else "ms_p50"
-    return lambda network: float(getattr(bench.cost_of(network), wanted))
+        yield None
+    elif target.unit == "bytes":
+        yield lambda pruned: float(bench.cost_of(pruned).bytes)
+    elif not target.relative:
+        yield lambda pruned: bench.cost_of(pruned).ms_p50
+    else:
+        file = bench.cost_file(network, "before")
+        try:
+            with bench.opened(file) as engine:
+                ms = measure_cost(engine, file.path).ms_p50
+                yield lambda pruned: ms * _ratio(pruned, engine, bench)
+        finally:
+            file.path.unlink()
+
+
+def _ratio(network: Any, before: EdgeEngine, bench: Bench) -> float:
+    file = bench.cost_file(network)
+    try:
+        with bench.opened(file) as engine:
+            return latency_ratio(engine, before)
+    finally:
+        file.path.unlink()
 
 
 def _target_of_round(settings: PrunePass, network: Any, before: float, number: int) -> Target:
