@@ -30,7 +30,7 @@ from compress.quiet import start_tensorflow
 from compress.recipe import Recipe, load_recipe, parse_recipe
 from compress.run import run_recipe
 from edgeai.bundle import Bundle, load_bundle
-from edgeai.bundle.manifest import FileEntry, Precision
+from edgeai.bundle.manifest import MANIFEST_NAME, FileEntry, Precision
 from edgeai.console import print_json, print_note, print_table
 from edgeai.engines import open_file
 from edgeai.errors import DataMissingError, EdgeError
@@ -149,15 +149,23 @@ def run_set(name: str, seed: int, data: Path, work: Path) -> dict[str, Any]:
     return record
 
 
-def made_bundle(recipe: Recipe, *, data: Path, out: Path) -> Bundle:
-    """The recipe's bundle in `out`: the one that is there, where it is of this recipe."""
+def made_bundle(recipe: Recipe, *, data: Path, out: Path, after: Path | None = None) -> Bundle:
+    """The recipe's bundle in `out`: the one that is there, where it is of this recipe. after: the folder of the bundle that it
+    begins with; what was made before that one was is made anew.
+    """
     try:
         there = load_bundle(str(out))
     except EdgeError:
         there = None
-    if there is not None and there.manifest.recipe is not None and _is_of(there.manifest.recipe, recipe):
+    fresh = there is not None and (after is None or is_newer(out / MANIFEST_NAME, after / MANIFEST_NAME))
+    if fresh and there.manifest.recipe is not None and _is_of(there.manifest.recipe, recipe):
         return there
     return run_recipe(recipe, data_root=data, out=out, work=out.with_name(out.name + "-work")).bundle
+
+
+def is_newer(file: Path, other: Path) -> bool:
+    """Whether `file` is there and was written after `other`."""
+    return file.is_file() and file.stat().st_mtime > other.stat().st_mtime
 
 
 def _is_of(kept: Mapping[str, Any], recipe: Recipe) -> bool:

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench.bench_compress import SETS, Side, load_part, made_bundle, set_names, time_by_turns
+from bench.bench_compress import (
+    SETS,
+    Side,
+    is_newer,
+    load_part,
+    made_bundle,
+    set_names,
+    time_by_turns,
+)
 
 from compress.cli.compare import pair_up
 from compress.cli.evaluate import evaluate_engine
@@ -25,6 +33,7 @@ from compress.data.whole_file import write_whole
 from compress.passes.settings import ExportPass, QuantizePass
 from compress.quiet import start_tensorflow
 from compress.recipe import Budget, Recipe
+from edgeai.bundle.manifest import MANIFEST_NAME
 from edgeai.console import print_json, print_note, print_table
 from edgeai.errors import EdgeError
 
@@ -57,18 +66,18 @@ def variant(name: str, small: Recipe, init: Path) -> Recipe:
 def measure(name: str, seed: int, data: Path, baselines: Path, work: Path) -> dict[str, Any]:
     """One set's record: the float32 baseline and every variant."""
     known = work / f"{name}-{seed}.json"
-    if known.is_file():
-        return json.loads(known.read_text())
     given = SETS[name]
     root = given.data_root(data, baselines)
     baseline = baselines / f"{name}-{seed}" / "baseline"
     base = made_bundle(load_part(name, "baseline", seed=seed), data=root, out=baseline)
+    if is_newer(known, baseline / MANIFEST_NAME):
+        return json.loads(known.read_text())
     sides = {"float32": Side(base, base.engine_file("tflite", "float32"))}
     small = load_part(name, "small", seed=seed)
     for each, (_, file) in VARIANTS.items():
         print_note(f"{name}: {each}")
         out = work / f"{name}-{seed}" / each.replace(", ", "-")
-        bundle = made_bundle(variant(each, small, baseline), data=root, out=out)
+        bundle = made_bundle(variant(each, small, baseline), data=root, out=out, after=baseline)
         kind, precision = file.split("/")
         sides[each] = Side(bundle, bundle.engine_file(kind, precision))
     made = {
