@@ -3,8 +3,8 @@
 What min-max calibration finds wastes bits twice around SiLU (x * sigmoid(x)): everything below -8 ends as 0 (cutting there
 costs at most 8 * sigmoid(-8) = 0.0027), and a handful of outliers above set the step for all: YOLOX-nano's first layer
 reaches 122 while 99 % of it stays below 18. How much to cut there is weighed channel by channel: the next layer scales a
-small channel up as it does a large one down, so each counts by the share of it that is noise, and not by its power. (Cutting
-everywhere at the 99.5th percentile left YOLOX-nano's objectness 9 dB behind its first two layers, this leaves 16.)
+small channel up as it does a large one down, so each counts by the share of it that is noise, and not by its power. (Of
+YOLOX-nano with its first two layers in float, cuts at the 99.5th percentile everywhere leave 9 dB at the objectness, these 16.)
 """
 
 from __future__ import annotations
