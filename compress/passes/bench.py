@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -95,8 +97,9 @@ class Bench:
         """The loss on labels, as compress.train.fit takes it."""
         return self.task.label_loss(outputs, batch["targets"])
 
-    def cost_file(self, network: Any, name: str = "cost") -> EngineFile:
-        """`network` as the engine file that the recipe ends with, in the working folder, for its bytes and milliseconds."""
+    @contextmanager
+    def cost_engine(self, network: Any, name: str = "cost") -> Iterator[tuple[EdgeEngine, Path]]:
+        """`network` as the engine file that the recipe ends with, opened, for its bytes and milliseconds; then it is removed."""
         precision = self.final_precision
         path = self.work / f"{name}-{precision}.tflite"
         inputs = self.task.representative_inputs(COST_CALIBRATION) if precision in NEEDS_INPUTS else None
@@ -106,16 +109,16 @@ class Bench:
         else:
             content = convert_tflite(network, precision, inputs)
         write_whole(path, content)
-        return EngineFile(path, "tflite", precision)
+        try:
+            with self.opened(EngineFile(path, "tflite", precision)) as engine:
+                yield engine, path
+        finally:
+            path.unlink()
 
     def cost_of(self, network: Any) -> Cost:
         """Bytes and milliseconds of `network` as the engine file that the recipe ends with."""
-        file = self.cost_file(network)
-        try:
-            with self.opened(file) as engine:
-                return measure_cost(engine, file.path)
-        finally:
-            file.path.unlink()
+        with self.cost_engine(network) as (engine, path):
+            return measure_cost(engine, path)
 
     def opened(self, file: EngineFile) -> EdgeEngine:
         """An engine file as a device runs it, on one thread."""

@@ -97,22 +97,14 @@ def _measured(target: Target, network: Any, bench: Bench) -> Iterator[Callable[[
     elif not target.relative:
         yield lambda pruned: bench.cost_of(pruned).ms_p50
     else:
-        file = bench.cost_file(network, "before")
-        try:
-            with bench.opened(file) as engine:
-                ms = measure_cost(engine, file.path).ms_p50
-                yield lambda pruned: ms * _ratio(pruned, engine, bench)
-        finally:
-            file.path.unlink()
+        with bench.cost_engine(network, "before") as (engine, path):
+            ms = measure_cost(engine, path).ms_p50
+            yield lambda pruned: ms * _ratio(pruned, engine, bench)
 
 
 def _ratio(network: Any, before: EdgeEngine, bench: Bench) -> float:
-    file = bench.cost_file(network)
-    try:
-        with bench.opened(file) as engine:
-            return latency_ratio(engine, before)
-    finally:
-        file.path.unlink()
+    with bench.cost_engine(network) as (engine, _):
+        return latency_ratio(engine, before)
 
 
 def _target_of_round(settings: PrunePass, network: Any, before: float, number: int) -> Target:

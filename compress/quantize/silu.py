@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.quantize.calibrate import Key, Range, Watched
+from compress.quantize.calibrate import LEVELS, Key, Range, Watched
 from compress.quantize.graph import TFLiteGraph
 from compress.quantize.observe import Floats, Observer, Sample
 
@@ -25,7 +25,6 @@ PERCENTILES = (99.5, 99.8, 99.9, 99.95, 99.99, 99.999, 100.0)  # where a cut is 
 LEAST_CAP = 3.0
 CAP_INPUTS = 16  # enough for a percentile over every position of a feature map
 PLACES = 1024  # of each input that noise is measured at
-LEVELS = 255
 # operations that only move values, or choose among them: what comes out has the range of what goes in
 _MOVES = frozenset(
     {"AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "TILE", "TRANSPOSE"}
@@ -134,6 +133,6 @@ def _silu(x: Any) -> Any:
 
 def _rounded(x: Any, low: float, high: float) -> Any:
     """As int8 tells values of low to high, 0 exactly."""
-    step = (high - low) / LEVELS
+    step = (high - low) / (LEVELS - 1)
     zero = np.rint(-low / step)
-    return (np.clip(np.rint(x / step) + zero, 0, LEVELS) - zero) * step
+    return (np.clip(np.rint(x / step) + zero, 0, LEVELS - 1) - zero) * step
