@@ -43,6 +43,14 @@ def test_pruning_meets_a_ratio_of_the_final_files_bytes(data, tmp_path, capsys):
     assert notes[1]["unit"] == "bytes" and notes[1]["sensitivity"]["components"]
 
 
+def test_pruning_meets_a_ratio_of_the_latency(data, tmp_path):
+    prune = {"kind": "prune", "latency_ratio": 0.9, "rounds": 1, "fit": {**FIT, "steps": 4}}
+    made = run(data, tmp_path, prune)
+    (told,) = made.bundle.manifest.provenance["notes"]["prune"]
+    assert told["unit"] == "ms" and told["reached"] <= told["wanted"]
+    assert not list((tmp_path / "work").glob("before-*")), "the network before is only timed"
+
+
 def test_zeros_stay_through_distillation_and_int8(data, tmp_path):
     from compress.prune.sparsity import zeros_in_tflite
 
