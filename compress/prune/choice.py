@@ -21,9 +21,10 @@ FREE = 1e-9  # share of the whole: a channel that saves nothing is the last to g
 class CutSettings(BaseModel):
     """How channels are chosen.
 
-    round_to: each component keeps a multiple of it (what SIMD kernels like), heads of attention aside. max_removed: fraction of any layer that may
-    go. scope: "global" removes what scores lowest anywhere, "per-layer" the same fraction everywhere. limits: fraction that
-    may go by layer name, below max_removed, as a sensitivity scan gives it; other layers follow max_removed.
+    round_to: each component keeps a multiple of it (what SIMD kernels like), heads of attention aside. max_removed: fraction
+    of any layer, as it is given, that may go: in a pass of several rounds, in each of them. scope: "global" removes what
+    scores lowest anywhere, "per-layer" the same fraction everywhere. limits: fraction that may go by layer name, below
+    max_removed, as a sensitivity scan gives it; other layers follow max_removed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

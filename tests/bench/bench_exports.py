@@ -46,6 +46,7 @@ from edgeai.errors import EdgeError
 Floats = NDArray[np.float32]
 TRAINED, CALIBRATION, TESTED = 1000, 64, 200
 EPOCHS, RECURRENT = 5, 4  # recurrent networks are small and slow to learn: four times as many
+BATCH = 32
 SETTLED = 256  # pictures that batch norms see at the end
 # families that cannot be int8 throughout, and the layer's class that stops them
 BLOCKED = {
@@ -88,20 +89,24 @@ def sequence_network(kind: str) -> Any:
 
 
 def train(network: Any, inputs: Floats, labels: NDArray[np.int64]) -> None:
-    """Teach a network the digits, in place; batch norms take the statistics of `inputs` at the end, for few steps move them
-    little.
+    """Teach a network the digits, in place, without dropout; batch norms take the statistics of `inputs` at the end, for few
+    steps move them little.
     """
     import keras
 
+    layers = list(network._flatten_layers(include_self=False))
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0  # whole branches of EfficientNets go: in so few steps they learn nothing else
+    recurrent = network.name in SEQUENCES
+    epochs = EPOCHS * (RECURRENT if recurrent else 1)
+    steps = epochs * -(-len(inputs) // BATCH)
+    # deep networks without norms learn nothing at a rate that suits the others
+    rate = keras.optimizers.schedules.CosineDecay(1e-3 if norms or recurrent else 1e-4, steps)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(keras.optimizers.Adam(1e-3, clipnorm=1.0), loss)
-    epochs = EPOCHS * (RECURRENT if network.name in SEQUENCES else 1)
-    network.fit(inputs, labels, batch_size=32, epochs=epochs, verbose=0)
-    norms = [
-        layer
-        for layer in network._flatten_layers(include_self=False)
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+    network.compile(keras.optimizers.Adam(rate, clipnorm=1.0), loss)
+    network.fit(inputs, labels, batch_size=BATCH, epochs=epochs, verbose=0)
     for norm in norms:
         norm.momentum = 0.0
     if norms:

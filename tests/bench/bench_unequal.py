@@ -4,7 +4,7 @@ Run: make bench-unequal, or PYTHONPATH=tests python -m bench.bench_unequal --dat
 
 A network of ReLUs says the same when a channel is divided by any s > 0 and the next layer's weights for it multiplied. Done
 with very unlike s it is still the same network in float, and lost in int8 with one scale a tensor (Nagel et al. 2019). The
-variants are recipes of one quantize pass, scored on scikit-learn's test digits, paired with the float network.
+variants are recipes of one pass, quantize or qat, scored on scikit-learn's test digits, paired with the float network.
 """
 
 from __future__ import annotations
@@ -23,18 +23,23 @@ from bench.bench_compress import SETS, Side, load_part, made_bundle
 from compress.cli.compare import pair_up
 from compress.cli.evaluate import evaluate_engine
 from compress.networks.keras_file import keras_network, save_network
-from compress.passes.settings import ExportPass, QuantizePass
+from compress.passes.settings import ExportPass, QatPass, QuantizePass
 from compress.quiet import start_tensorflow
 from compress.recipe import Budget, Network, Recipe
+from compress.train.fit import FitSettings
 from edgeai.console import print_json, print_note, print_table
 from edgeai.errors import EdgeError
 
 DECADES = 1.0  # channels' scales lie within 10 ** -DECADES to 10 ** DECADES
-VARIANTS: dict[str, dict[str, Any]] = {
-    "int8, plain": {"correct_biases": False},
-    "int8, biases corrected": {},
-    "int8, equalized": {"equalize": True, "correct_biases": False},
-    "int8, equalized, biases corrected": {"equalize": True},
+# as many steps as the network was trained for
+QAT_FIT = FitSettings(steps=400, learning_rate=1e-3, average=0.98)
+VARIANTS: dict[str, ExportPass | QuantizePass | QatPass] = {
+    "float32": ExportPass(kind="export", formats=("tflite/float32",)),
+    "int8, plain": QuantizePass(kind="quantize", per_channel=False, correct_biases=False),
+    "int8, biases corrected": QuantizePass(kind="quantize", per_channel=False),
+    "int8, equalized": QuantizePass(kind="quantize", per_channel=False, equalize=True, correct_biases=False),
+    "int8, equalized, biases corrected": QuantizePass(kind="quantize", per_channel=False, equalize=True),
+    "int8, qat": QatPass(kind="qat", per_channel=False, fit=QAT_FIT),
 }
 
 
@@ -92,11 +97,6 @@ def measure(data: Path, work: Path, *, steps: int, seed: int) -> list[dict[str, 
     make_unequal(network, seed)
     file = work / f"unequal-{seed}.keras"
     save_network(network, file)
-    exported = ExportPass(kind="export", formats=("tflite/float32",))
-    wanted = {"float32": [exported]} | {
-        each: [QuantizePass(kind="quantize", per_channel=False, **settings)]
-        for each, settings in VARIANTS.items()
-    }
     sides = {"equal, float32": Side(equal, equal.engine_file("tflite", "float32"))}
     # what a perfect equalization comes back to: the same weights as they were trained, in int8 per tensor
     before = QuantizePass(kind="quantize", per_channel=False)
@@ -106,10 +106,10 @@ def measure(data: Path, work: Path, *, steps: int, seed: int) -> list[dict[str, 
         out=work / "equal-int8",
     )
     sides["equal, int8"] = Side(bundle, bundle.engine_file("tflite", "int8"))
-    for each, passes in wanted.items():
+    for each, settings in VARIANTS.items():
         print_note(f"unequal: {each}")
         name = f"digits-{each.replace(', ', '-').replace(' ', '-')}"
-        bundle = made_bundle(variant(recipe, file, passes, name), data=root, out=work / f"{name}-{seed}")
+        bundle = made_bundle(variant(recipe, file, [settings], name), data=root, out=work / f"{name}-{seed}")
         precision = "float32" if each == "float32" else "int8"
         sides[f"unequal, {each}"] = Side(bundle, bundle.engine_file("tflite", precision))
     made = {
