@@ -45,3 +45,9 @@ def test_every_network_of_the_module_is_known_and_few_are_refused(bench):
 def test_a_name_that_is_none_is_told(bench, tmp_path, capsys):
     assert bench.main(["--only", "gruu", "--work", str(tmp_path)]) == 2
     assert "no such network: gruu; there are lstm, gru" in capsys.readouterr().err
+
+
+def test_a_network_that_learnt_nothing_holds_nothing(bench, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "train", lambda *given: None)
+    assert bench.main(["--only", "gru", "--work", str(tmp_path)]) == 1
+    assert "0 of 1 say what they were made of says" in capsys.readouterr().out
