@@ -48,9 +48,7 @@ TRAINED, CALIBRATION, TESTED = 1000, 64, 200
 EPOCHS = 5
 # by the beginning of the name: those that need longer until they know the digits
 SLOW = {"EfficientNetB": 12, "lstm": 20, "gru": 20, "bidirectional": 20}
-LEARNT = (
-    0.5  # of the test digits right: below it agreement says nothing, a network of one answer always agrees
-)
+LEARNT = 0.5  # of the test digits right: a network that always says the same agrees with itself too
 BATCH = 32
 SETTLED = 256  # pictures that batch norms see at the end
 # families that cannot be int8 throughout, and the layer's class that stops them
