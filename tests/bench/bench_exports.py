@@ -6,7 +6,8 @@ The networks begin with random weights, so that nothing is fetched, and learn th
 mean something. Calibrated on training digits, compared on test digits: `float` is the share that the float network has right,
 `int8` that of the TFLite file, `agree` how often both say the same, `onnx` how often the ONNX file says what the TFLite
 file says, `dB` signal to error of the int8 file's answers. Networks whose layers cannot be integer are refused, and stand in
-BLOCKED with the reason; they are not trained. Every network's figures are kept in --work, and a run that was cut off goes on.
+BLOCKED with the reason; they are not trained. A network that has fewer than LEARNT right holds nothing. Every network's figures
+are kept in --work, and a run that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ from edgeai.errors import EdgeError
 Floats = NDArray[np.float32]
 TRAINED, CALIBRATION, TESTED = 1000, 64, 200
 EPOCHS = 5
+SEQUENCES = ("lstm", "gru", "bidirectional")
 # by the beginning of the name: those that need longer until they know the digits
-SLOW = {"EfficientNetB": 12, "lstm": 20, "gru": 20, "bidirectional": 20}
+SLOW = {"EfficientNetB": 12, **dict.fromkeys(SEQUENCES, 20)}
 LEARNT = 0.5  # of the test digits right: a network that always says the same agrees with itself too
 BATCH = 32
 SETTLED = 256  # pictures that batch norms see at the end
@@ -58,7 +60,6 @@ BLOCKED = {
         "LayerNormalization",
     ),
 }
-SEQUENCES = ("lstm", "gru", "bidirectional")
 
 
 def digits(split: str, count: int) -> tuple[Floats, NDArray[np.int64]]:
@@ -169,8 +170,8 @@ def measure(name: str) -> dict[str, Any]:
     del network
     integer, onnx = said_by_tflite(content, tested), said_by_onnx(exported, tested)
     spread = truth - truth.mean(0)
-    exact = compare_scored(scored(truth, right), scored(integer, right))
-    parity = compare_scored(scored(integer, right), scored(onnx, right))
+    told = scored(integer, right)
+    exact, parity = compare_scored(scored(truth, right), told), compare_scored(told, scored(onnx, right))
     return row | {
         "int8": float(np.mean(integer.argmax(1) == right)),
         "agree": float(np.mean(integer.argmax(1) == truth.argmax(1))),

@@ -31,15 +31,17 @@ from edgeai.console import print_json, print_note, print_table
 from edgeai.errors import EdgeError
 
 DECADES = 1.0  # channels' scales lie within 10 ** -DECADES to 10 ** DECADES
-# as many steps as the network was trained for
-QAT_FIT = FitSettings(steps=400, learning_rate=1e-3, average=0.98)
+STEPS = 400  # of the float network's training, and of QAT's
+PER_TENSOR = QuantizePass(kind="quantize", per_channel=False)
 VARIANTS: dict[str, ExportPass | QuantizePass | QatPass] = {
     "float32": ExportPass(kind="export", formats=("tflite/float32",)),
-    "int8, plain": QuantizePass(kind="quantize", per_channel=False, correct_biases=False),
-    "int8, biases corrected": QuantizePass(kind="quantize", per_channel=False),
-    "int8, equalized": QuantizePass(kind="quantize", per_channel=False, equalize=True, correct_biases=False),
-    "int8, equalized, biases corrected": QuantizePass(kind="quantize", per_channel=False, equalize=True),
-    "int8, qat": QatPass(kind="qat", per_channel=False, fit=QAT_FIT),
+    "int8, plain": PER_TENSOR.model_copy(update={"correct_biases": False}),
+    "int8, biases corrected": PER_TENSOR,
+    "int8, equalized": PER_TENSOR.model_copy(update={"equalize": True, "correct_biases": False}),
+    "int8, equalized, biases corrected": PER_TENSOR.model_copy(update={"equalize": True}),
+    "int8, qat": QatPass(
+        kind="qat", per_channel=False, fit=FitSettings(steps=STEPS, learning_rate=1e-3, average=0.98)
+    ),
 }
 
 
@@ -76,13 +78,13 @@ def equal_recipe(steps: int) -> Recipe:
     )
 
 
-def variant(recipe: Recipe, network: Path, passes: Sequence[Any], name: str) -> Recipe:
-    """A recipe of `passes` on a .keras file."""
+def variant(recipe: Recipe, network: Path, settings: Any, name: str) -> Recipe:
+    """A recipe of one pass on a .keras file."""
     return recipe.model_copy(
         update={
             "name": name,
             "network": Network(kind="keras-file", init=str(network.resolve())),
-            "passes": tuple(passes),
+            "passes": (settings,),
             "budget": Budget(max_drop=1.0),
         }
     )
@@ -99,9 +101,8 @@ def measure(data: Path, work: Path, *, steps: int, seed: int) -> list[dict[str, 
     save_network(network, file)
     sides = {"equal, float32": Side(equal, equal.engine_file("tflite", "float32"))}
     # what a perfect equalization comes back to: the same weights as they were trained, in int8 per tensor
-    before = QuantizePass(kind="quantize", per_channel=False)
     bundle = made_bundle(
-        variant(recipe, equal.folder / "network.keras", [before], "digits-equal-int8"),
+        variant(recipe, equal.folder / "network.keras", PER_TENSOR, "digits-equal-int8"),
         data=root,
         out=work / "equal-int8",
     )
@@ -109,7 +110,7 @@ def measure(data: Path, work: Path, *, steps: int, seed: int) -> list[dict[str, 
     for each, settings in VARIANTS.items():
         print_note(f"unequal: {each}")
         name = f"digits-{each.replace(', ', '-').replace(' ', '-')}"
-        bundle = made_bundle(variant(recipe, file, [settings], name), data=root, out=work / f"{name}-{seed}")
+        bundle = made_bundle(variant(recipe, file, settings, name), data=root, out=work / f"{name}-{seed}")
         precision = "float32" if each == "float32" else "int8"
         sides[f"unequal, {each}"] = Side(bundle, bundle.engine_file("tflite", precision))
     made = {
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("out/bench_unequal"))
-    parser.add_argument("--steps", type=int, default=400, help="of the float network's training")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the float network's training")
     parser.add_argument("--seed", type=int, default=1, help="of the channels' factors")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
