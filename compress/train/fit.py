@@ -1,4 +1,4 @@
-"""One training loop for every task: AdamW, warm-up and cosine, averaged weights, a bar with time left."""
+"""One training loop for every task: AdamW or Muon, warm-up and cosine, averaged weights, a bar with time left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from compress.train.early_stop import BestKept
 from compress.train.forward import forward_network
 from compress.train.freeze import frozen
 from compress.train.masks import MaskSchedule
+from compress.train.muon import muon_kernels
 from compress.train.pace import Pace
 from compress.train.precision import Precision, choose_policy
 from compress.train.rounded import Kernels
@@ -42,7 +43,8 @@ class FitSettings(BaseModel):
     of the moving average of the weights, which is what comes out. clip_norm: of the whole gradient.
     freeze: layers that stay as they are, by the beginnings of their names. patience: stop after so many checks without a
     better validation, 0 = never; check_every: steps between checks, 0 = a tenth of all. precision: "auto" is mixed_float16
-    on a GPU that has it, else float32. save_every_s: of the checkpoint, where there is one.
+    on a GPU that has it, else float32. optimizer: "adamw", or "muon", which moves kernels as compress.train.muon does.
+    save_every_s: of the checkpoint, where there is one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,6 +60,7 @@ class FitSettings(BaseModel):
     patience: Annotated[int, Field(ge=0)] = 0
     check_every: Annotated[int, Field(ge=0)] = 0
     precision: Precision = "auto"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     save_every_s: Annotated[float, Field(ge=0)] = 30.0
 
 
@@ -158,6 +161,7 @@ class _Training:
             replicas=replicas,
             masked=masks is not None,
             rounded=rounded,
+            muon=muon_kernels(network) if settings.optimizer == "muon" else frozenset(),
         )
         self._watch = Watch(description, settings.steps)
         self._best = BestKept(settings.patience)

@@ -1,4 +1,4 @@
-"""One training step as a function of flat vectors: forward, backward, AdamW, averages, in one graph.
+"""One training step as a function of flat vectors: forward, backward, AdamW or Muon, averages, in one graph.
 
 All trainable weights lie in one vector, and so do the optimiser's moments, the averages and the batch-norm statistics; the
 network is called statelessly with its pieces. A step is then some tens of operations instead of thousands of small ones: as
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from compress.train.distributed import Replicas
 from compress.train.masks import Masks, Weights, flat_mask, weights_by_path
+from compress.train.muon import MOMENTUM, muon_step
 from compress.train.rounded import Kernels, round_kernel
 
 Loss = Callable[[Any, Any], Any]
@@ -29,6 +30,7 @@ Vector = NDArray[np.float32]
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Adam's (Kingma & Ba 2015), epsilon as in Keras
 NO_DECAY = ("bias", "gamma", "beta", "log_range")
+CONSTANT = ("decay", "by_adam")  # what a checkpoint need not hold
 FIRST_SCALE, SCALE_GROWS_AFTER = 2.0**15, 2000  # loss scaling (Micikevicius et al. 2018, section 3.2)
 
 
@@ -94,6 +96,7 @@ class Stepper:
 
     forward: what is called, `network` or its copy in another precision. scaled: whether the loss is scaled for float16.
     masked: whether set_masks() will be called, before the first step. rounded: kernels that are used and written rounded.
+    muon: ids of the variables that Muon moves, as muon_kernels() tells them; the others are AdamW's.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Stepper:
         replicas: Replicas,
         masked: bool = False,
         rounded: Kernels | None = None,
+        muon: frozenset[int] = frozenset(),
     ) -> None:
         import tensorflow as tf
 
@@ -116,6 +120,7 @@ class Stepper:
         self._weight_decay, self._clip_norm, self._scaled = weight_decay, clip_norm, scaled
         self._masked = masked
         self._weights = list(network.trainable_variables)
+        self._by_muon = [id(variable) in muon for variable in self._weights]
         self._rounded = [(rounded or {}).get(str(variable.path)) for variable in self._weights]
         others = list(network.non_trainable_variables)
         floats = [i for i, v in enumerate(others) if np.dtype(v.dtype).kind == "f"]
@@ -147,12 +152,17 @@ class Stepper:
         }
         if masked:
             values["mask"] = np.ones_like(weights)
+        constant = {"fixed": self.fixed.flat(fixed), "decay": decay}
+        if any(self._by_muon):
+            values["momentum"] = np.zeros_like(weights)
+            constant["by_adam"] = np.repeat(np.where(self._by_muon, 0, 1), self.weights.sizes).astype(
+                np.float32
+            )
         self._seed_names = [f"seed_{number}" for number in range(len(self._seed_at))]
         seeds = {name: others[i].numpy() for name, i in zip(self._seed_names, self._seed_at, strict=True)}
         self._local = []
         for number, device in enumerate(replicas.devices):
             shifted = {name: _shift_seed(seed, replicas.first + number) for name, seed in seeds.items()}
-            constant = {"fixed": self.fixed.flat(fixed), "decay": decay}
             self._local.append(_Replica(device, values | shifted | constant))
         self._part_names: list[str] = []
         self._number = 0
@@ -226,6 +236,8 @@ class Stepper:
             if self._weight_decay:
                 weights = state.weights.read_value()
                 state.weights.assign_sub(learning_rate * self._weight_decay * state.decay * weights)
+            if any(self._by_muon):
+                clipped = self._move_kernels(state, clipped, learning_rate)
             tf.raw_ops.ResourceApplyAdam(
                 var=state.weights.handle,
                 m=state.moment_1.handle,
@@ -256,6 +268,14 @@ class Stepper:
             state.streak.assign(tf.where(grow, tf.constant(0, tf.int64), state.streak))
         flags = [tf.cast(done, tf.float32), tf.cast(overflow, tf.float32)]
         return tf.concat([tf.stack([loss, norm, *flags]), scalars[1:]], 0)
+
+    def _move_kernels(self, state: _Replica, gradient: Any, learning_rate: Any) -> Any:
+        """Muon's part of an update; the gradient that is left for Adam."""
+        momentum = MOMENTUM * state.momentum.read_value() + gradient * (1 - state.by_adam)
+        state.momentum.assign(momentum)
+        ahead = self.weights.pieces(gradient + MOMENTUM * momentum)  # Nesterov's
+        state.weights.assign_sub(learning_rate * muon_step(ahead, self._by_muon))
+        return gradient * state.by_adam
 
     def _as_used(self, pieces: Sequence[Any]) -> list[Any]:
         """Trained weights as the network computes with them."""
@@ -326,7 +346,7 @@ class Stepper:
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that a later process needs to go on from here, of the first replica."""
         state = self._local[0].all
-        return {name: variable.numpy() for name, variable in state.items() if name != "decay"}
+        return {name: variable.numpy() for name, variable in state.items() if name not in CONSTANT}
 
     def restore(self, values: dict[str, NDArray[Any]]) -> None:
         """Take up what state() gave, on every local replica."""
