@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.export.gelu import write_out_gelus
 from compress.export.onnx import rename_edges
 from compress.quantize.dequantize import dequantize
 from compress.quantize.graph import TFLiteGraph, along
@@ -67,8 +68,12 @@ def _with_pairs(flatbuffer: bytes, weights: WeightForm) -> tuple[Any, dict[str, 
     import onnx
 
     plain = dequantize(flatbuffer)
-    edges = _edge_names(TFLiteGraph(plain.flatbuffer))
+    graph = TFLiteGraph(plain.flatbuffer)
+    edges = _edge_names(graph)
     proto = _float_onnx(plain.flatbuffer)
+    write_out_gelus(
+        proto, {graph.name(s.outputs[0]) for s in graph.steps if s.kind == "GELU" and s.options.approximate}
+    )
     rename_edges(proto, edges)
     ranges = {edges.get(name, name): found for name, found in plain.ranges.items()}
     pairs = _Pairs(proto, ranges, weights)

@@ -174,17 +174,7 @@ class TFLiteGraph:
 
     def add_biases(self, step: Step, values: Array) -> None:
         """Give a layer biases of its own, (O,). `step` and the wiring stay as they were read: read the graph anew."""
-        from ai_edge_litert import schema_py_generated as schema
-
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape = (
-            f"{self.name(step.outputs[0])}/biases".encode(),
-            np.array(values.shape, np.int32),
-        )
-        tensor.type = _FLOAT32
-        self._graph.tensors.append(tensor)
-        number = len(self._graph.tensors) - 1
-        self.set_bytes(number, values.astype(np.float32).tobytes())
+        number = self._add_constant(f"{self.name(step.outputs[0])}/biases", values.astype(np.float32))
         operator = self._graph.operators[step.number]
         operator.inputs = np.array([*step.inputs[:2], number], np.int32)
 
@@ -194,10 +184,7 @@ class TFLiteGraph:
         """
         from ai_edge_litert import schema_py_generated as schema
 
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SLICE
-        code.version = 2  # int8
-        self.model.operatorCodes.append(code)
+        code = self._add_code("SLICE")
         held = self.constant(split.inputs[0])
         axis = -1 if held is None else int(held.ravel()[0])
         slices, first = [], 0
@@ -209,9 +196,9 @@ class TFLiteGraph:
             if tensor not in self.readers and tensor not in self.outputs:
                 continue
             made = schema.OperatorT()
-            made.opcodeIndex = len(self.model.operatorCodes) - 1
+            made.opcodeIndex = code
             ends = [
-                self._add_integers(f"{self.name(tensor)}/{n}", v)
+                self._add_constant(f"{self.name(tensor)}/{n}", v)
                 for n, v in (("begin", begin), ("size", shape))
             ]
             made.inputs = np.array([split.inputs[1], *ends], np.int32)
@@ -222,11 +209,40 @@ class TFLiteGraph:
         at = next(i for i, o in enumerate(self._graph.operators) if list(o.outputs) == list(split.outputs))
         self._graph.operators[at : at + 1] = slices
 
-    def _add_integers(self, name: str, values: NDArray[np.int32]) -> int:
+    def multiply_instead(self, step: Step, factor: float | None) -> None:
+        """Put a product in the place of an operation of one input and output: of the input with `factor`, or with itself. What was
+        read of the graph stays.
+        """
+        from ai_edge_litert import schema_py_generated as schema
+
+        operator = self._graph.operators[step.number]
+        operator.opcodeIndex = self._add_code("MUL")
+        (given,) = step.inputs
+        other = given
+        if factor is not None:
+            name = f"{self.name(step.outputs[0])}/factor"
+            other = self._add_constant(name, np.array([factor], np.float32))
+        operator.inputs = np.array([given, other], np.int32)
+        operator.builtinOptionsType = schema.BuiltinOptions.MulOptions
+        operator.builtinOptions = schema.MulOptionsT()
+
+    def _add_code(self, kind: str) -> int:
+        """The number of a new kind of operation, in the version that knows int8."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
+        code.version = 2
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+    def _add_constant(self, name: str, values: NDArray[np.int32] | NDArray[np.float32]) -> int:
+        """The number of a new tensor that holds `values`, of float32 or int32."""
         from ai_edge_litert import schema_py_generated as schema
 
         tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type = name.encode(), np.array([len(values)], np.int32), _INT32
+        tensor.name, tensor.shape = name.encode(), np.array(values.shape, np.int32)
+        tensor.type = _FLOAT32 if values.dtype == np.float32 else _INT32
         self._graph.tensors.append(tensor)
         self.set_bytes(len(self._graph.tensors) - 1, values.tobytes())
         return len(self._graph.tensors) - 1

@@ -1,8 +1,9 @@
-"""A float model without what leaves the quantizer's hands float: both are rests of a written out recurrent layer's first step,
-whose state is 0.
+"""A float model without what leaves the quantizer's hands float.
 
-What is computed of constants alone has no range that calibration inputs could tell. And of a SPLIT with an output that nothing
-reads (a forget gate with nothing to forget) it leaves all of them in float, in some runs and not in others.
+What is computed of constants alone has no range that calibration inputs could tell. Of a SPLIT with an output that nothing
+reads it leaves all of them in float, in some runs and not in others. Both are rests of a written out recurrent layer's first
+step, whose state is 0: a forget gate has nothing to forget. And no kernel negates or squares int8 (norms over channels subtract
+their mean that way and come to their variance), where any multiplies.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from compress.quantize.graph import TFLiteGraph
 from compress.quantize.observe import Observer, Sample
 from edgeai.errors import PassError
 
+# with what; None: with itself
+_PRODUCTS = {"NEG": -1.0, "SQUARE": None}
+
 
 def tidy(flatbuffer: bytes, sample: Sample) -> bytes:
-    """The same float32 TFLite model: what comes of constants alone is a constant, and a SPLIT that is not read whole is a slice
-    for each output that is. sample: any input (1, ...) of it. Raises PassError for a model with a loop in it still.
+    """The same float32 TFLite model: what comes of constants alone is a constant, a SPLIT that is not read whole is a slice for
+    each output that is, NEG and SQUARE are products. sample: any input (1, ...) of it. Raises PassError for a model with a loop in it still.
     """
     graph = TFLiteGraph(flatbuffer)
     if len(graph.model.subgraphs) > 1:
@@ -25,7 +29,7 @@ def tidy(flatbuffer: bytes, sample: Sample) -> bytes:
     folded = _fold_constants(graph, flatbuffer, sample)
     if folded is not flatbuffer:
         graph = TFLiteGraph(folded)
-    return _slice_partly_read(graph, folded)
+    return only_products(_slice_partly_read(graph, folded))
 
 
 def _fold_constants(graph: TFLiteGraph, flatbuffer: bytes, sample: Sample) -> bytes:
@@ -53,6 +57,15 @@ def _slice_partly_read(graph: TFLiteGraph, flatbuffer: bytes) -> bytes:
     for step in partly:
         graph.slice_instead(step)
     return graph.to_bytes() if partly else flatbuffer
+
+
+def only_products(flatbuffer: bytes) -> bytes:
+    """The same float32 TFLite model with products in the place of what int8 has no kernel for; every tensor keeps its number."""
+    graph = TFLiteGraph(flatbuffer)
+    steps = [step for step in graph.steps if step.kind in _PRODUCTS and graph.is_float(step.outputs[0])]
+    for step in steps:
+        graph.multiply_instead(step, _PRODUCTS[step.kind])
+    return graph.to_bytes() if steps else flatbuffer
 
 
 def _partly_read(graph: TFLiteGraph, tensors: tuple[int, ...]) -> bool:

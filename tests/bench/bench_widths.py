@@ -59,20 +59,12 @@ def with_steps(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"passes": tuple(passes)})
 
 
-def on_whole_pictures(recipe: Recipe) -> Recipe:
-    """Without windows: a few thousand of them show a detector too little to tell widths apart."""
-    pictures = recipe.data.pictures.model_copy(update={"crop": 0})
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"pictures": pictures})})
-
-
 def sweep(name: str, widths: Sequence[float], *, data: Path, work: Path, steps: int | None = None) -> Rows:
-    """The rows of one set. steps: of training on whole pictures, fewer than the recipe's where it would take hours; alike for
-    all widths.
-    """
+    """The rows of one set. steps: of training, fewer than the recipe's where it would take hours; alike for all widths."""
     recipe = load_part(name, "baseline", seed=1)
     own_width = recipe.network.params["multiplier"]
     if steps is not None:
-        recipe = on_whole_pictures(with_steps(recipe, steps))
+        recipe = with_steps(recipe, steps)
     trained = next(one.fit.steps for one in recipe.passes if one.kind == "train")
     rows = []
     for multiplier in sorted(widths):

@@ -44,10 +44,6 @@ def test_a_recipe_at_another_width_differs_in_nothing_else(bench):
 def test_fewer_steps_are_those_of_training_alone(bench):
     recipe = bench.load_part("commands", "baseline", seed=1)
     other = bench.with_steps(recipe, 100)
-    assert bench.on_whole_pictures(other) == other
-    windows = bench.load_part("deeppcb", "baseline", seed=1).data.pictures
-    whole = bench.on_whole_pictures(bench.load_part("deeppcb", "baseline", seed=1)).data.pictures
-    assert whole == windows.model_copy(update={"crop": 0})
     assert [one.kind for one in other.passes] == [one.kind for one in recipe.passes]
     assert other.passes[0].fit.steps == 100
     assert other.passes[0].fit.learning_rate == recipe.passes[0].fit.learning_rate

@@ -11,6 +11,7 @@ from compress.quantize.graph import TFLiteGraph
 from compress.quantize.integer import quantize_ranges
 from compress.quantize.observe import Sample
 from compress.quantize.tflite import convert_tflite
+from compress.quantize.tidy import only_products
 
 
 def convert_aware(aware: Any, samples: Sequence[Sample] = (), *, per_channel: bool = True) -> bytes:
@@ -19,7 +20,7 @@ def convert_aware(aware: Any, samples: Sequence[Sample] = (), *, per_channel: bo
     samples: inputs for tensors that lie inside what is one Keras layer and several operations of TFLite (layer norms,
     attention); where there are none given, these stay float. Raises PassError where converter or quantizer fail.
     """
-    floats, ranges = take_ranges(convert_tflite(aware, "float32"))
+    floats, ranges = take_ranges(only_products(convert_tflite(aware, "float32")))
     made = quantize_ranges(floats, ranges, per_channel=per_channel)
     if not samples or not not_done(made, "int8"):
         return made
