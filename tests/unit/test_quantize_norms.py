@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -44,30 +46,50 @@ def decibels(truth, told):
     return 10 * np.log10(np.sum(truth**2) / np.sum((np.concatenate(told) - truth) ** 2))
 
 
-@pytest.mark.parametrize("name", BODIES)
-def test_all_of_it_is_int8_and_near_float_in_both_files(keras, name):
-    import onnxruntime
-
+@pytest.fixture(scope="module", params=BODIES)
+def made(request, keras):
+    """(the network, its int8 TFLite file, its ONNX with Q/DQ, what was told of it)."""
     from compress.export.onnx_qdq import export_qdq
-    from compress.export.qdq_lint import lint_qdq
-    from compress.quantize.check import not_done
     from compress.quantize.post_training import quantize_network
     from compress.quantize.settings import PostTraining
+
+    network = built(keras, BODIES[request.param])
+    content, told = quantize_network(network, PostTraining(), samples())
+    return network, content, export_qdq(content), told
+
+
+def test_all_of_it_is_int8(made):
+    from compress.export.qdq_lint import lint_qdq
+    from compress.quantize.check import not_done
+
+    _, content, exported, told = made
+    assert not_done(content, "int8") == []
+    assert lint_qdq(exported) == []
+    assert len(told["layers"]) >= 4
+
+
+def test_both_files_are_near_float(made):
+    import onnxruntime
+
     from edgeai.engines.onnx import open_session
 
-    network = built(keras, BODIES[name])
+    network, content, exported, _ = made
     given = samples()
-    content, told = quantize_network(network, PostTraining(), given)
-    assert not_done(content, "int8") == []
-    exported = export_qdq(content)
-    assert lint_qdq(exported) == []
     session = open_session(onnxruntime, exported)
     truth = [np.asarray(network(one)["scores"]) for one in given]
     integer = [said_by_tflite(content, one) for one in given]
     onnx = [session.run(None, {"given": one})[0] for one in given]
     assert decibels(truth, integer) > 25
     assert decibels(integer, onnx) > 25
-    assert len(told["layers"]) >= 4
+
+
+def test_nvidias_builder_takes_it(made):
+    if not os.environ.get("EDGEAI_REQUIRE_TRT"):
+        pytest.importorskip("tensorrt_rtx_bindings", exc_type=ImportError)
+    from compress.export.trt_gate import check_for_tensorrt
+
+    report = check_for_tensorrt(made[2])
+    assert report.passed, (report.faults, report.errors)
 
 
 def test_a_product_in_the_place_of_a_negation_says_the_same(keras):
