@@ -62,7 +62,14 @@ def qat(settings: QatPass, candidate: Candidate, bench: Bench) -> Candidate:
     network = candidate.network
     refuse_recurrent(network, "a qat pass")
     samples = checked_samples(bench.task.representative_inputs(settings.calibration), input_shapes(network))
-    aware = make_aware(network, samples, ranges=settings.ranges, rule=settings.rule, progress=True)
+    aware = make_aware(
+        network,
+        samples,
+        ranges=settings.ranges,
+        rule=settings.rule,
+        equalized=settings.equalize,
+        progress=True,
+    )
     fit_candidate(
         aware,
         taught_by(candidate.reference or network, settings.teacher_share, settings.loss),

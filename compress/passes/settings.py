@@ -234,6 +234,7 @@ class QatPass(PassSettings):
     Batch norms are folded, then weights and activations are rounded while the network goes on learning: a fit at a low rate,
     a tenth of the training's steps or fewer. ranges: of activations, "learned" by gradient (LSQ) or the "moving-average" of
     what batches hold; where they begin is found on `calibration` training inputs by `rule`. per_channel: weights' scales.
+    equalize: cross-layer equalization before, which with one scale a tensor is most of the way.
     teacher_share: how much of the loss is the outputs of the network before rounding (before the first pruning where there
     was one), the rest being labels; loss: how it learns from them. What is left as the network has the rounded weights.
     """
@@ -246,6 +247,7 @@ class QatPass(PassSettings):
     rule: CalibrationRule = "mse"
     calibration: Annotated[int, Field(ge=1)] = 64
     per_channel: bool = True
+    equalize: bool = False
     teacher_share: Fraction = 0.5
     loss: DistillLoss = DistillLoss()
 

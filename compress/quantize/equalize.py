@@ -9,7 +9,9 @@ section 4.1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,29 +19,78 @@ from numpy.typing import NDArray
 from compress.quantize.graph import WEIGHT_AXIS, Step, TFLiteGraph, along
 from compress.quantize.linear import LinearStep, linear_steps, parameters
 
+Floats = NDArray[np.float32]
 SWEEPS = 40
 ENOUGH = 1e-3  # of the logarithm of a scale: nothing moves any more
 _HOMOGENEOUS = frozenset({"RELU", "LEAKY_RELU", "PRELU", "MAX_POOL_2D", "AVERAGE_POOL_2D", "PAD", "MEAN"})
 _NONE, _RELU = 0, 1  # schema.ActivationFunctionType
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    first: LinearStep
-    second: LinearStep
+class Pair(Protocol):
+    """Two layers between which a channel may be scaled."""
+
+    def largest(self) -> tuple[Floats, Floats]:
+        """Of each channel in between: the largest weight that makes it, and the largest that reads it."""
+
+    def divide(self, scale: Floats) -> None:
+        """What makes a channel by its scale; what reads it is multiplied."""
+
+
+def balance(pairs: Sequence[Pair]) -> None:
+    """Bring the ranges of all pairs together: layers are in several, so again and again until nothing moves."""
+    for _ in range(SWEEPS):
+        if max((_bring_together(pair) for pair in pairs), default=0.0) < ENOUGH:
+            break
+
+
+def _bring_together(pair: Pair) -> float:
+    """The largest change of one pair, as the logarithm of its scale."""
+    ones, others = pair.largest()
+    scale = np.ones_like(ones)
+    live = (ones > 0) & (others > 0)
+    scale[live] = np.sqrt(ones[live] / others[live])
+    pair.divide(scale)
+    return float(np.abs(np.log(scale)).max())
+
+
+def largest_along(weights: Floats, axis: int) -> Floats:
+    """The largest magnitude at each place of `axis`."""
+    others = tuple(i for i in range(weights.ndim) if i != axis % weights.ndim)
+    return np.asarray(np.abs(weights).max(others), np.float32)
 
 
 def equalize(flatbuffer: bytes) -> tuple[bytes, int]:
     """(a float32 TFLite model that says the same with channels of like size, how many pairs of layers were scaled)."""
     graph = TFLiteGraph(flatbuffer)
     pairs = _pairs(graph)
-    for _ in range(SWEEPS):
-        if max((_scale(graph, pair) for pair in pairs), default=0.0) < ENOUGH:
-            break
+    balance(pairs)
     return (graph.to_bytes() if pairs else flatbuffer), len(pairs)
 
 
-def _pairs(graph: TFLiteGraph) -> list[_Pair]:
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """A pair in a TFLite graph."""
+
+    graph: TFLiteGraph
+    first: LinearStep
+    second: LinearStep
+
+    def largest(self) -> tuple[Floats, Floats]:
+        before, _ = parameters(self.graph, self.first)
+        after, _ = parameters(self.graph, self.second)
+        return largest_along(before, WEIGHT_AXIS[self.first.step.kind]), largest_along(after, -1)
+
+    def divide(self, scale: Floats) -> None:
+        before, biases = parameters(self.graph, self.first)
+        after, _ = parameters(self.graph, self.second)
+        axis = WEIGHT_AXIS[self.first.step.kind]
+        self.graph.set_constant(self.first.weights, before / along(scale, before.ndim, axis))
+        if biases is not None:
+            self.graph.set_constant(self.first.biases, biases / scale)
+        self.graph.set_constant(self.second.weights, after * scale)  # its inputs are its last axis
+
+
+def _pairs(graph: TFLiteGraph) -> list[_Steps]:
     by_number = {linear.step.number: linear for linear in linear_steps(graph)}
     pairs = []
     for first in by_number.values():
@@ -48,7 +99,7 @@ def _pairs(graph: TFLiteGraph) -> list[_Pair]:
         if second is None or not all(_alone(graph, linear) for linear in (first, second)):
             continue
         if _inputs_of(graph, second) == graph.shape(first.output)[-1]:
-            pairs.append(_Pair(first, second))
+            pairs.append(_Steps(graph, first, second))
     return pairs
 
 
@@ -87,25 +138,3 @@ def _inputs_of(graph: TFLiteGraph, linear: LinearStep) -> int:
     if linear.step.kind == "DEPTHWISE_CONV_2D":
         return linear.groups if shape[3] == linear.groups else 0
     return shape[-1] if linear.groups == 1 else 0
-
-
-def _scale(graph: TFLiteGraph, pair: _Pair) -> float:
-    """Bring one pair's ranges together; the largest change, as the logarithm of its scale."""
-    before, biases = parameters(graph, pair.first)
-    after, _ = parameters(graph, pair.second)
-    axis = WEIGHT_AXIS[pair.first.step.kind]
-    ones = _largest(before, axis)
-    others = _largest(after, after.ndim - 1)
-    scale = np.ones_like(ones)
-    live = (ones > 0) & (others > 0)
-    scale[live] = np.sqrt(ones[live] / others[live])
-    graph.set_constant(pair.first.weights, before / along(scale, before.ndim, axis))
-    if biases is not None:
-        graph.set_constant(pair.first.biases, biases / scale)
-    graph.set_constant(pair.second.weights, after * scale)  # its inputs are its last axis
-    return float(np.abs(np.log(scale)).max())
-
-
-def _largest(weights: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    others = tuple(i for i in range(weights.ndim) if i != axis)
-    return np.asarray(np.abs(weights).max(others), np.float32)

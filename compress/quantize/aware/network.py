@@ -10,6 +10,7 @@ import numpy as np
 from compress.groups.rebuild import rebuild_model
 from compress.groups.wiring import Call, Wiring, open_wiring
 from compress.networks.signature import input_names
+from compress.quantize.aware.equalize import equalize_layers
 from compress.quantize.aware.fake_quant import fake_quant_class
 from compress.quantize.aware.fold import activation_name, fold_norms, kernel_axes
 from compress.quantize.aware.points import fixed_range, rounded_outputs, unlike_joins
@@ -29,16 +30,19 @@ def make_aware(
     *,
     ranges: RangeTraining = "learned",
     rule: CalibrationRule = "mse",
+    equalized: bool = False,
     progress: bool = False,
 ) -> Any:
     """The network with its batch norms folded and a FakeQuant layer wherever its int8 file will round an activation.
 
     samples: inputs (1, ...) of training data by name, at least one; they say where the ranges begin, by `rule`. ranges: how
-    they go on in training. Weights are rounded by the training (compress.train.rounded, with rounded_kernels()).
+    they go on in training. equalized: bring channels to like size first (compress.quantize.equalize). Weights are rounded by the training (compress.train.rounded, with rounded_kernels()).
 
     Raises PassError for a network that is not functional, and where a tensor becomes NaN or infinite.
     """
     folded = fold_norms(network)
+    if equalized:
+        equalize_layers(folded)
     wiring = open_wiring(folded)
     # words and indices are integers already
     given = {id(tensor): f"input {tensor.name}" for tensor in folded.inputs if _is_float(tensor)}
