@@ -25,6 +25,7 @@ from compress.recipe import (
     SpeechData,
 )
 from compress.train.detector_loss import has_maps
+from compress.train.forward import resized
 from edgeai.bundle.manifest import ImageInput
 from edgeai.bundle.write import check_place
 from edgeai.errors import DataMissingError, PassError, RecipeError, StageError
@@ -233,7 +234,9 @@ def estimate_costs(plan: Plan, recipe: Recipe) -> Plan:
     """The plan with about how long each pass takes here and how many bytes it writes; itself takes some seconds."""
     fits = [fit for settings in recipe.passes for fit in settings.fits]
     batch = min(MOST_TIMED, max((fit.batch for fit in fits), default=1))
-    example_s = time_step_s(plan.network, batch) / batch if fits else 0.0
+    crop = recipe.data.pictures.crop
+    trained = resized(plan.network, (crop, crop, 3)) if crop and fits else plan.network
+    example_s = time_step_s(trained, batch) / batch if fits else 0.0
     layers, whole = weighted_layers(plan.network), model_macs(plan.network)
     steps = []
     for step, settings in zip(plan.steps, recipe.passes, strict=True):

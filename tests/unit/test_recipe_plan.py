@@ -60,6 +60,18 @@ def test_costs_are_estimated_and_the_network_stays_as_it_was(data, tmp_path):
     assert costs[1].parameters < costs[0].parameters
 
 
+def test_steps_on_windows_are_timed_on_windows(data, tmp_path, monkeypatch):
+    import compress.plan as planning
+
+    timed = []
+    monkeypatch.setattr(
+        planning, "time_step_s", lambda network, batch: timed.append(network.inputs[0].shape) or 1.0
+    )
+    for given in (with_crop(32), squares_recipe()):
+        planning.estimate_costs(plan(given, data, tmp_path / "out"), parse_recipe(given, where="here"))
+    assert timed == [(None, 32, 32, 3), (None, 64, 64, 3)]
+
+
 def with_network(**network):
     return squares_recipe(network={"kind": "grid-detector", **network})
 
