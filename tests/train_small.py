@@ -6,6 +6,7 @@ python train_small.py one|mirrored|multi-worker OUT.npz [--steps N] [--checkpoin
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,32 @@ def make_pair(rng: np.random.Generator) -> dict[str, Any]:
     seed, number = rng.bit_generator.seed_seq.entropy
     both = [make(np.random.default_rng([seed, 2 * number + i])) for i in (0, 1)]
     return {name: np.concatenate([batch[name] for batch in both]) for name in both[0]}
+
+
+def stops_at(number: int, error: BaseException) -> Any:
+    """make, but batch `number` raises `error`."""
+
+    def stopping(rng: np.random.Generator) -> dict[str, Any]:
+        if rng.bit_generator.seed_seq.entropy[1] == number:
+            raise error
+        return make(rng)
+
+    return stopping
+
+
+def by_keras(net: Any, optimizer: Any, *, steps: int = 6, peak: float = 0.02) -> Any:
+    """`net`, trained by an optimizer of Keras' at the rates of fit without warm-up."""
+    import tensorflow as tf
+
+    for number in range(steps):
+        batch = make(np.random.default_rng([1, number]))
+        with tf.GradientTape() as tape:
+            value = loss(net(batch["inputs"], training=True), batch)
+        done = max(0, number - 1) / (steps - 1)
+        optimizer.learning_rate.assign(peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))))
+        variables = net.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
+    return net
 
 
 def settings(steps: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from train_small import loss, make, network
+from train_small import loss, make, network, stops_at
 
 from compress.train.fit import FitSettings, fit
 from edgeai.errors import DataError
@@ -32,17 +32,6 @@ def trained(checkpoint, *, make=make, settings=SETTINGS, seed=0, **options):
     net = network(seed, dropout=0.2)
     result = fit(net, make, loss, settings, description="small", checkpoint=checkpoint, **options)
     return net, result
-
-
-def stops_at(number, error):
-    """make, but batch `number` raises `error`."""
-
-    def stopping(rng):
-        if rng.bit_generator.seed_seq.entropy[1] == number:
-            raise error
-        return make(rng)
-
-    return stopping
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import train_small
-from train_small import loss, make
+from train_small import by_keras, loss, make
 
 from compress.train.divergence import START_STEPS, Watch
 from compress.train.early_stop import BestKept
@@ -40,21 +40,9 @@ def dense(keras, *, seed=0):
 
 
 def test_it_is_keras_adamw(keras):
-    import tensorflow as tf
-
-    wanted, mine = dense(keras), dense(keras)
     adamw = keras.optimizers.AdamW(0.02, weight_decay=0.05, global_clipnorm=0.5)
     adamw.exclude_from_weight_decay(var_names=["bias"])
-    for number in range(6):
-        batch = make(np.random.default_rng([1, number]))
-        with tf.GradientTape() as tape:
-            value = loss(wanted(batch["inputs"], training=True), batch)
-        adamw.learning_rate.assign(
-            0.02 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * max(0, number - 1) / 5)))
-        )
-        adamw.apply_gradients(
-            zip(tape.gradient(value, wanted.trainable_variables), wanted.trainable_variables, strict=True)
-        )
+    wanted, mine = by_keras(dense(keras), adamw), dense(keras)
     trained(mine, weight_decay=0.05, clip_norm=0.5, warm_up=0.0)
     for one, other in zip(mine.get_weights(), wanted.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from train_small import loss, make, network
+from train_small import by_keras, loss, make, network, stops_at
 
 from compress.train.fit import FitSettings, fit
 from compress.train.masks import hold_masks, zero_masks
@@ -24,8 +24,6 @@ def trained(net, *, make=make, checkpoint=None, masks=None, **changes):
 
 
 def test_it_is_keras_muon(keras):
-    import tensorflow as tf
-
     def dense():
         keras.utils.set_random_seed(0)
         picture = keras.Input((8, 8, 2))
@@ -34,19 +32,10 @@ def test_it_is_keras_muon(keras):
             x = keras.layers.Dense(units, activation="relu", name=name)(x)
         return keras.Model(picture, {"class": keras.layers.Dense(4, name="head")(x)})
 
-    wanted, mine = dense(), dense()
     muon = keras.optimizers.Muon(0.02, weight_decay=0.05, global_clipnorm=0.5, exclude_layers=["head"])
     muon.adam_weight_decay = 0.05
     muon.exclude_from_weight_decay(var_names=["bias"])
-    for number in range(6):
-        batch = make(np.random.default_rng([1, number]))
-        with tf.GradientTape() as tape:
-            value = loss(wanted(batch["inputs"], training=True), batch)
-        muon.learning_rate.assign(
-            0.02 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * max(0, number - 1) / 5)))
-        )
-        variables = wanted.trainable_variables
-        muon.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
+    wanted, mine = by_keras(dense(), muon), dense()
     trained(mine, weight_decay=0.05, clip_norm=0.5, warm_up=0.0)
     for one, other in zip(mine.get_weights(), wanted.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
@@ -116,29 +105,21 @@ def test_frozen_and_masked_weights_stay(keras):
 
 
 def test_it_goes_on_step_for_step(keras, tmp_path):
-    def stopping(rng):
-        if rng.bit_generator.seed_seq.entropy[1] == 4:
-            raise DataError("a broken picture")
-        return make(rng)
-
     whole, again = network(), network(seed=3)
     trained(whole)
     path = tmp_path / "fit.ckpt"
     with pytest.raises(DataError):
-        trained(network(), make=stopping, checkpoint=path)
+        trained(network(), make=stops_at(4, DataError("a broken picture")), checkpoint=path)
     assert trained(again, checkpoint=path).resumed_from == 4
     for mine, wanted in zip(again.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(mine, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_a_checkpoint_of_another_optimizer_starts_over(keras, tmp_path, capsys):
-    def stopping(rng):
-        if rng.bit_generator.seed_seq.entropy[1] == 4:
-            raise DataError("a broken picture")
-        return make(rng)
-
     path = tmp_path / "fit.ckpt"
     with pytest.raises(DataError):
-        trained(network(), make=stopping, checkpoint=path, optimizer="adamw")
+        trained(
+            network(), make=stops_at(4, DataError("a broken picture")), checkpoint=path, optimizer="adamw"
+        )
     assert trained(network(), checkpoint=path).resumed_from == 0
     assert "is of another training" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from train_small import loss, make, network
+from train_small import loss, make, network, stops_at
 
 from compress.train.fit import FitSettings, fit
 from compress.train.masks import MaskSchedule, hold_masks
@@ -60,14 +60,9 @@ def test_a_schedule_reaches_its_sparsity_and_holds_it():
 def test_a_stopped_training_goes_on_with_its_masks(tmp_path):
     whole = trained(cubic())
 
-    def stops(rng):
-        if rng.bit_generator.seed_seq.entropy[1] == 7:
-            raise DataError("a broken picture")
-        return make(rng)
-
     path = tmp_path / "fit.ckpt"
     with pytest.raises(DataError):
-        trained(cubic(), make=stops, checkpoint=path)
+        trained(cubic(), make=stops_at(7, DataError("a broken picture")), checkpoint=path)
     again = trained(cubic(), seed=3, checkpoint=path)
     assert again[1].resumed_from == 7
     for mine, wanted in zip(again[0].get_weights(), whole[0].get_weights(), strict=True):
