@@ -33,15 +33,17 @@ from edgeai.errors import EdgeError
 DECADES = 1.0  # channels' scales lie within 10 ** -DECADES to 10 ** DECADES
 STEPS = 400  # of the float network's training, and of QAT's
 PER_TENSOR = QuantizePass(kind="quantize", per_channel=False)
+TRAINED = QatPass(
+    kind="qat", per_channel=False, fit=FitSettings(steps=STEPS, learning_rate=1e-3, average=0.98)
+)
 VARIANTS: dict[str, ExportPass | QuantizePass | QatPass] = {
     "float32": ExportPass(kind="export", formats=("tflite/float32",)),
     "int8, plain": PER_TENSOR.model_copy(update={"correct_biases": False}),
     "int8, biases corrected": PER_TENSOR,
     "int8, equalized": PER_TENSOR.model_copy(update={"equalize": True, "correct_biases": False}),
     "int8, equalized, biases corrected": PER_TENSOR.model_copy(update={"equalize": True}),
-    "int8, qat": QatPass(
-        kind="qat", per_channel=False, fit=FitSettings(steps=STEPS, learning_rate=1e-3, average=0.98)
-    ),
+    "int8, qat": TRAINED,
+    "int8, equalized, qat": TRAINED.model_copy(update={"equalize": True}),
 }
 
 
