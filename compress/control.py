@@ -80,11 +80,13 @@ def train_control(
     file = chosen_file(candidate)
     if file is None:
         raise PassError("control: the compressed network has no TFLite file to be compared with")
-    settings = control_fit(passes)
+    fits = control_fits(passes)
     network = _untrained(candidate.network, seed=bench.recipe.seed)
     bench = replace(bench, step=CONTROL, work=bench.work / CONTROL)
     bench.work.mkdir(exist_ok=True)
-    fit_candidate(network, None, settings, bench, CONTROL)
+    for number, (settings, whole) in enumerate(fits):
+        name = "fit" if number == 0 else f"fit-{number + 1}"
+        fit_candidate(network, None, settings, bench.whole() if whole else bench, CONTROL, name=name)
     made = Candidate(network)
     for asked in passes:
         if isinstance(asked, QuantizePass) and asked.precision == file.precision:
@@ -98,7 +100,9 @@ def train_control(
     (ours, _), (theirs, measured) = bench.score(candidate), bench.score(made)
     difference = _pair(ours, theirs, turned=lower_is_better)
     record = PassRecord(CONTROL, time.monotonic() - began, measured, kept=True)
-    control = Control(record, settings.steps, settings.batch, difference)
+    first = fits[0][0]
+    examples = sum(settings.steps * settings.batch for settings, _ in fits)
+    control = Control(record, round(examples / first.batch), first.batch, difference)
     write_candidate(
         bench.recipe,
         made,
@@ -111,19 +115,28 @@ def train_control(
     return control
 
 
-def control_fit(passes: Sequence[PassSettings]) -> FitSettings:
-    """The first training's settings, with steps for as many examples as all trainings on labels of `passes` saw together; but
-    for quantization-aware training, which the control goes through by itself.
+def control_fits(passes: Sequence[PassSettings]) -> list[tuple[FitSettings, bool]]:
+    """(settings, whether on whole pictures) of the control's trainings: the first training's of `passes`, with steps for as many
+    examples as all of them on labels saw together; but for quantization-aware training, which the control goes through by
+    itself. Where some saw whole pictures and others windows, it has one of each, in their order.
 
     Raises PassError where none trains.
     """
-    fits = [fit for asked in passes if not isinstance(asked, (PretrainPass, QatPass)) for fit in asked.fits]
+    seen: dict[bool, list[FitSettings]] = {}
+    for asked in passes:
+        if not isinstance(asked, (PretrainPass, QatPass)):
+            seen.setdefault(getattr(asked, "whole_pictures", False), []).extend(asked.fits)
+    fits = [(_as_long(given), whole) for whole, given in seen.items() if given]
     if not fits:
         raise PassError("control: no pass of the recipe trains", next_step="leave out --control")
-    first = fits[0]
+    return fits
+
+
+def _as_long(fits: Sequence[FitSettings]) -> FitSettings:
+    """The first of them for the examples of all."""
     examples = sum(fit.steps * fit.batch for fit in fits)
     # it starts from nothing: layers that stayed as they were had been trained before
-    return first.model_copy(update={"steps": max(1, round(examples / first.batch)), "freeze": ()})
+    return fits[0].model_copy(update={"steps": max(1, round(examples / fits[0].batch)), "freeze": ()})
 
 
 def _untrained(network: Any, *, seed: int) -> Any:

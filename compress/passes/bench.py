@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,6 +76,10 @@ class Bench:
         shared = keras.models.model_from_json(header["network"])
         shared.set_weights([arrays[str(number)] for number in range(len(arrays))])
         return shared
+
+    def whole(self) -> Bench:
+        """The same with training examples that are whole pictures, where the recipe has windows."""
+        return replace(self, task=self.task.whole())
 
     def checkpoint(self, name: str) -> Path:
         """Where a fit of the pass under way keeps its state, so that a killed run goes on from there."""

@@ -64,12 +64,17 @@ class PassSettings(Settings):
 
 
 class TrainPass(PassSettings):
-    """Train on labels; with teacher_share > 0 also on what the network said before this pass, output by output."""
+    """Train on labels; with teacher_share > 0 also on what the network said before this pass, output by output.
+
+    whole_pictures: also where data.pictures.crop has windows. What lies far around an object is cut off in most windows; a
+    short training on whole pictures after a long one on windows brings it in.
+    """
 
     gives: ClassVar[frozenset[Fact]] = frozenset({"trained"})
     kind: Literal["train"]
     fit: FitSettings
     teacher_share: Fraction = 0.0
+    whole_pictures: bool = False
 
 
 class PretrainPass(PassSettings):
@@ -185,7 +190,7 @@ class DistillPass(PassSettings):
     teacher: a bundle's folder or zoo name, or a .keras, .onnx or .tflite file, below the data root or anywhere; its outputs
     must be the recipe's. loss: what is learnt from it (compress.distill.losses.DistillLoss). keep_batches: how many batches
     may be kept on disk with the teacher's answers, where that is faster than asking anew. unlabelled: examples a batch from
-    data.unlabelled on top of fit.batch; they count for the teacher's loss only.
+    data.unlabelled on top of fit.batch; they count for the teacher's loss only. whole_pictures: as in TrainPass.
     """
 
     needs: ClassVar[Mapping[Fact, str]] = {"trained": UNTRAINED}
@@ -197,6 +202,7 @@ class DistillPass(PassSettings):
     loss: DistillLoss = DistillLoss()
     keep_batches: Annotated[int, Field(ge=0)] = 0
     unlabelled: Annotated[int, Field(ge=0, le=1024)] = 0
+    whole_pictures: bool = False
 
 
 class DataFreePass(PassSettings):

@@ -21,6 +21,7 @@ from typing import Any
 from bench.bench_compress import RECIPES, SETS, load_part, made_bundle, set_names
 
 from compress.data.whole_file import write_whole
+from compress.passes.settings import AnyPass
 from compress.quiet import start_tensorflow
 from compress.recipe import Recipe
 from edgeai.console import print_json, print_note, print_table
@@ -49,13 +50,14 @@ def at_width(recipe: Recipe, multiplier: float) -> Recipe:
 
 
 def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """`steps` of training in place of its own."""
-    passes = [
-        one.model_copy(update={"fit": one.fit.model_copy(update={"steps": steps})})
-        if one.kind == "train"
-        else one
-        for one in recipe.passes
-    ]
+    """`steps` of the first training in the place of its own, and no other training."""
+    passes: list[AnyPass] = []
+    for one in recipe.passes:
+        if one.kind != "train":
+            passes.append(one)
+        elif all(before.kind != "train" for before in passes):
+            fit = one.fit.model_copy(update={"steps": steps})
+            passes.append(one.model_copy(update={"fit": fit}))
     return recipe.model_copy(update={"passes": tuple(passes)})
 
 

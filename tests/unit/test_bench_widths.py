@@ -47,6 +47,9 @@ def test_fewer_steps_are_those_of_training_alone(bench):
     assert [one.kind for one in other.passes] == [one.kind for one in recipe.passes]
     assert other.passes[0].fit.steps == 100
     assert other.passes[0].fit.learning_rate == recipe.passes[0].fit.learning_rate
+    twice = bench.load_part("deeppcb", "baseline", seed=1)
+    assert [one.kind for one in twice.passes] == ["train", "train", "export"]
+    assert [one.kind for one in bench.with_steps(twice, 100).passes] == ["train", "export"]
 
 
 def test_the_table_needs_no_data(bench, capsys):

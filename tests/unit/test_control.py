@@ -12,7 +12,7 @@ pytestmark = pytest.mark.compress
 
 
 def test_it_sees_as_many_examples_as_all_kept_passes():
-    from compress.control import control_fit
+    from compress.control import control_fits
 
     train = TrainPass(
         kind="train", fit={"steps": 100, "batch": 10, "learning_rate": 0.01, "freeze": ["stem"]}
@@ -20,16 +20,29 @@ def test_it_sees_as_many_examples_as_all_kept_passes():
     prune = PrunePass(kind="prune", macs_ratio=0.5, rounds=3, fit={"steps": 20, "batch": 5})
     distill = DistillPass(kind="distill", fit={"steps": 7, "batch": 10})
     look = PretrainPass(kind="pretrain", fit={"steps": 1000})
-    fit = control_fit([look, train, prune, distill, QuantizePass(kind="quantize")])
+    ((fit, whole),) = control_fits([look, train, prune, distill, QuantizePass(kind="quantize")])
     assert fit.steps == 100 + 3 * 20 * 5 // 10 + 7
     assert (fit.batch, fit.learning_rate, fit.freeze) == (10, 0.01, ())
+    assert not whole
+
+
+def test_windows_and_whole_pictures_are_as_many_each():
+    from compress.control import control_fits
+
+    prune = PrunePass(kind="prune", macs_ratio=0.5, rounds=1, fit={"steps": 20, "batch": 5})
+    windows = DistillPass(kind="distill", fit={"steps": 7, "batch": 10, "learning_rate": 0.02})
+    last = {"steps": 6, "batch": 2, "learning_rate": 0.004}
+    whole = DistillPass(kind="distill", fit=last, whole_pictures=True)
+    found = control_fits([prune, windows, whole, QuantizePass(kind="quantize")])
+    assert [(fit.steps, fit.batch, seen) for fit, seen in found] == [(34, 5, False), (6, 2, True)]
+    assert found[1][0].learning_rate == 0.004
 
 
 def test_without_a_training_there_is_nothing_to_compare():
-    from compress.control import control_fit
+    from compress.control import control_fits
 
     with pytest.raises(PassError, match="no pass of the recipe trains"):
-        control_fit([QuantizePass(kind="quantize")])
+        control_fits([QuantizePass(kind="quantize")])
 
 
 class Said:
