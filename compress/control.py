@@ -125,7 +125,7 @@ def control_fits(passes: Sequence[PassSettings]) -> list[tuple[FitSettings, bool
     seen: dict[bool, list[FitSettings]] = {}
     for asked in passes:
         if not isinstance(asked, (PretrainPass, QatPass)):
-            seen.setdefault(getattr(asked, "whole_pictures", False), []).extend(asked.fits)
+            seen.setdefault(asked.on_whole, []).extend(asked.fits)
     fits = [(_as_long(given), whole) for whole, given in seen.items() if given]
     if not fits:
         raise PassError("control: no pass of the recipe trains", next_step="leave out --control")

@@ -237,15 +237,15 @@ def estimate_costs(plan: Plan, recipe: Recipe) -> Plan:
     crop = recipe.data.pictures.crop
     # of an example, on windows and on whole pictures
     example_s: dict[bool, float] = {}
-    for whole in {getattr(s, "whole_pictures", False) or not crop for s in recipe.passes if s.fits}:
-        trained = plan.network if whole else resized(plan.network, (crop, crop, 3))
-        example_s[whole] = time_step_s(trained, batch) / batch
+    for on_whole in {s.on_whole or not crop for s in recipe.passes if s.fits}:
+        trained = plan.network if on_whole else resized(plan.network, (crop, crop, 3))
+        example_s[on_whole] = time_step_s(trained, batch) / batch
     layers, whole = weighted_layers(plan.network), model_macs(plan.network)
     steps = []
     for step, settings in zip(plan.steps, recipe.passes, strict=True):
         seconds = pass_seconds(
             settings,
-            example_s=example_s.get(getattr(settings, "whole_pictures", False) or not crop, 0.0),
+            example_s=example_s.get(settings.on_whole or not crop, 0.0),
             macs_ratio=step.macs / max(1, whole),
             teacher=getattr(settings, "teacher_share", 0.0) > 0,
         )

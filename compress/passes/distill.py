@@ -20,7 +20,7 @@ from edgeai.errors import PassError
 
 def distill(settings: DistillPass, candidate: Candidate, bench: Bench) -> Candidate:
     """Fit against the teacher. Raises PassError where there is none, and what open_teacher_network raises."""
-    bench = bench.whole() if settings.whole_pictures else bench
+    bench = bench.whole() if settings.on_whole else bench
     network = copy_network(candidate.network)
     with _opened(settings.teacher, candidate, bench) as teacher:
         teaching = Teaching(

@@ -54,6 +54,11 @@ class PassSettings(Settings):
         return (fit,) * getattr(self, "rounds", 1) if isinstance(fit, FitSettings) else ()
 
     @property
+    def on_whole(self) -> bool:
+        """Whether its training looks at whole pictures where the recipe has windows."""
+        return bool(getattr(self, "whole_pictures", False))
+
+    @property
     def writes(self) -> tuple[str, ...]:
         """The engine files that it leaves, as "format/precision"."""
         return ()

@@ -38,7 +38,7 @@ def pretrain(settings: PretrainPass, candidate: Candidate, bench: Bench) -> Cand
 
 def train(settings: TrainPass, candidate: Candidate, bench: Bench) -> Candidate:
     """Fit on labels; with teacher_share also on what the network said before this pass."""
-    bench = bench.whole() if settings.whole_pictures else bench
+    bench = bench.whole() if settings.on_whole else bench
     network = copy_network(candidate.network)
     before = taught_by(candidate.network, settings.teacher_share, DistillLoss())
     fit_candidate(network, before, settings.fit, bench, "train", hold=candidate.sparse)
