@@ -21,7 +21,7 @@ def forward_network(network: Any, policy: Policy, shape: tuple[int, ...] | None 
     """
     import keras
 
-    heads = {id(tensor._keras_history.operation) for tensor in getattr(network, "outputs", None) or ()}
+    heads = output_layers(network)
     fused = _fused_class()
 
     def copy(layer: Any) -> Any:
@@ -43,6 +43,11 @@ def forward_network(network: Any, policy: Policy, shape: tuple[int, ...] | None 
     if shape is not None:
         raise PassError(f"network {network.name} cannot be trained on inputs of {shape}: {why}")
     return _as_it_is(network, policy, why)
+
+
+def output_layers(network: Any) -> set[int]:
+    """The ids of the layers that make a functional model's outputs; none for another model."""
+    return {id(tensor._keras_history.operation) for tensor in getattr(network, "outputs", None) or ()}
 
 
 def resized(network: Any, shape: tuple[int, ...]) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from compress.train.forward import output_layers
+
 MOMENTUM = 0.95
 ROUNDS = 5
 # of x (a I + b A + c A A) with A = x x^T: drives singular values to about 1 from anywhere in 0..1 (Jordan et al. 2024)
@@ -27,7 +29,7 @@ def muon_kernels(network: Any) -> frozenset[int]:
 
     layers = keras.layers
     kinds = (layers.Conv1D, layers.Conv2D, layers.Dense)
-    heads = {id(tensor._keras_history.operation) for tensor in getattr(network, "outputs", None) or ()}
+    heads = output_layers(network)
     return frozenset(
         id(layer.kernel)
         for layer in network._flatten_layers(include_self=False)
