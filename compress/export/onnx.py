@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ def export_onnx(network: Any, path: Path, *, half: bool = False) -> None:
         )
     function = constant_function(network)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            proto, _ = tf2onnx.convert.from_function(
+        proto = convert_lean(
+            lambda: tf2onnx.convert.from_function(
                 function, input_signature=function.input_signature, opset=OPSET
             )
+        )
         # tf2onnx calls outputs Identity:0 and so on, in the order of the sorted dict keys, and inputs name:0
         outputs = dict(zip((o.name for o in proto.graph.output), sorted(names), strict=True))
         rename_edges(proto, {i.name: i.name.split(":")[0] for i in proto.graph.input} | outputs)
@@ -50,6 +52,34 @@ def export_onnx(network: Any, path: Path, *, half: bool = False) -> None:
             f"the ONNX exporter failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
         ) from error
     write_whole(path, proto.SerializeToString())
+
+
+def convert_lean(convert: Callable[[], tuple[Any, Any]]) -> Any:
+    """What a function of tf2onnx makes, without its copies of the whole graph.
+
+    It keeps a deep copy before each of its dozen optimizers, several times over, in case one fails: of 60 million parameters
+    that is 14 GB and ten minutes. Where one does fail, it is asked again with the copies, and leaves that one out.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            with _no_copies():
+                return convert()[0]
+        except Exception:  # an optimizer's or the converter's own: the second time tells
+            return convert()[0]
+
+
+@contextlib.contextmanager
+def _no_copies() -> Iterator[None]:
+    name = "TF2ONNX_CATCH_ERRORS"
+    before = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _halved(proto: Any) -> Any:

@@ -9,8 +9,6 @@ own accumulator (NVIDIA's guide to explicit quantization).
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import re
 import tempfile
@@ -23,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.export.gelu import write_out_gelus
-from compress.export.onnx import rename_edges
+from compress.export.onnx import convert_lean, rename_edges
 from compress.quantize.dequantize import dequantize
 from compress.quantize.graph import TFLiteGraph, along
 from compress.quiet import quiet_stderr
@@ -95,8 +93,8 @@ def _float_onnx(flatbuffer: bytes) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.tflite"
             path.write_bytes(flatbuffer)
-            with contextlib.redirect_stdout(io.StringIO()), quiet_stderr():
-                proto, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
+            with quiet_stderr():
+                proto = convert_lean(lambda: tf2onnx.convert.from_tflite(str(path), opset=OPSET))
     except Exception as error:  # it raises whatever it likes
         raise PassError(
             f"the ONNX exporter failed: {type(error).__name__}: {first_line(error)[:200]}"

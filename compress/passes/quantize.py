@@ -68,6 +68,7 @@ def qat(settings: QatPass, candidate: Candidate, bench: Bench) -> Candidate:
         ranges=settings.ranges,
         rule=settings.rule,
         equalized=settings.equalize,
+        per_channel=settings.per_channel,
         progress=True,
     )
     fit_candidate(

@@ -17,6 +17,7 @@ from compress.quantize.mixed import fewest_kept, rank_sensitive
 from compress.quantize.observe import Floats, Sample
 from compress.quantize.settings import NEEDS_INPUTS, PostTraining
 from compress.quantize.silu import narrow_silu_ranges
+from compress.quantize.spread import spread_silus
 from compress.quantize.tflite import checked_samples, convert_tflite
 from compress.quantize.tidy import tidy
 from edgeai.bundle.manifest import Precision
@@ -51,8 +52,13 @@ def quantize_network(
     samples = checked_samples(inputs, input_shapes(network))
     if precision == "int16x8":
         return convert_tflite(network, precision, samples), {}
+    spread: list[str] = []
+    if settings.per_channel:
+        network, spread = spread_silus(network, samples)
     floats = tidy(convert_tflite(network, "float32", loops=False), samples[0])
     work = _Integers(floats, settings, samples, seed=seed, progress=progress)
+    if spread:
+        work.told["spread_silus"] = spread
     content = work.build(()) if holds is None or settings.max_drop is None else work.mixed(holds)
     return content, work.told | {"layers": work.layers(content)}
 

@@ -83,6 +83,15 @@ def silu_caps(network: Watched[Key], tensors: Sequence[Key], samples: Sequence[S
     """Where to cut each of `tensors`, a SiLU's input with its channels last, from above: of PERCENTILES the one that leaves
     the least share of noise in the SiLU's output, on the mean of its channels, over some of `samples`; LEAST_CAP at least.
     """
+    return {tensor: tried.best() for tensor, tried in _try_caps(network, tensors, samples).items()}
+
+
+def silu_noise(network: Watched[Key], tensors: Sequence[Key], samples: Sequence[Sample]) -> dict[Key, float]:
+    """The share of noise, 0..1, in the output of each SiLU when it is cut where silu_caps() says."""
+    return {tensor: tried.least() for tensor, tried in _try_caps(network, tensors, samples).items()}
+
+
+def _try_caps(network: Watched[Key], tensors: Sequence[Key], samples: Sequence[Sample]) -> dict[Key, _Tried]:
     some = samples[:CAP_INPUTS]
     seen: dict[Key, list[Floats]] = {tensor: [] for tensor in tensors}
     for sample in some:
@@ -97,7 +106,7 @@ def silu_caps(network: Watched[Key], tensors: Sequence[Key], samples: Sequence[S
         network.run(sample)
         for tensor, one in tried.items():
             one.look(network.value(tensor))
-    return {tensor: one.best() for tensor, one in tried.items()}
+    return tried
 
 
 class _Tried:
@@ -123,8 +132,14 @@ class _Tried:
             self._noise[number] += ((told - truth) ** 2).sum(0)
 
     def best(self) -> float:
+        return float(self._caps[int(np.argmin(self._shares()))])
+
+    def least(self) -> float:
+        return float(np.min(self._shares()))
+
+    def _shares(self) -> list[Any]:
         power = np.maximum(self._squares - self._sum**2 / self._count, 1e-12)
-        return float(self._caps[int(np.argmin([np.mean(n / (n + power)) for n in self._noise]))])
+        return [np.mean(n / (n + power)) for n in self._noise]
 
 
 def _silu(x: Any) -> Any:

@@ -43,15 +43,15 @@ def equalize_layers(network: Any) -> int:
             (call,) = readers[id(call.outputs[0])]
             if is_weighted(call.op):
                 return call
-            if not _is_homogeneous(call.op):
+            if not is_homogeneous(call.op):
                 return None
         return None
 
     pairs = []
     for call in wiring.calls:
-        made = _made_axis(call.op)
+        made = made_axis(call.op)
         second = follower(call) if made is not None and times[call.name] == 1 else None
-        read = None if second is None or times[second.name] > 1 else _read_axis(second.op)
+        read = None if second is None or times[second.name] > 1 else read_axis(second.op)
         if made is not None and second is not None and read is not None:
             pairs.append(_Layers(call.op, made, second.op, read))
     balance(pairs)
@@ -82,7 +82,7 @@ def _kernel(layer: Any) -> Floats:
     return np.asarray(layer.weights[0].numpy(), np.float32)
 
 
-def _made_axis(layer: Any) -> int | None:
+def made_axis(layer: Any) -> int | None:
     """The axis of the output channels in a layer's kernel; None for layers that are not looked at."""
     import keras
 
@@ -94,16 +94,17 @@ def _made_axis(layer: Any) -> int | None:
     return -1 if type(layer) in (layers.Conv1D, layers.Conv2D, layers.Dense) else None
 
 
-def _read_axis(layer: Any) -> int | None:
+def read_axis(layer: Any) -> int | None:
     """The axis of the input channels in a layer's kernel; None where there is none of them all."""
     import keras
 
-    if _made_axis(layer) is None or getattr(layer, "groups", 1) != 1:
+    if made_axis(layer) is None or getattr(layer, "groups", 1) != 1:
         return None
     return -1 if isinstance(layer, keras.layers.Conv2DTranspose) else -2
 
 
-def _is_homogeneous(op: Any) -> bool:
+def is_homogeneous(op: Any) -> bool:
+    """Whether f(s x) = s f(x) for s > 0, channel by channel."""
     kind = type(op).__name__
     if kind == "Activation":
         return activation_name(op) in ("linear", "relu")

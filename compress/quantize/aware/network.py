@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from compress.groups.rebuild import rebuild_model
 from compress.groups.wiring import Call, Wiring, open_wiring
 from compress.networks.signature import input_names
@@ -15,9 +13,11 @@ from compress.quantize.aware.fake_quant import fake_quant_class
 from compress.quantize.aware.fold import activation_name, fold_norms, kernel_axes
 from compress.quantize.aware.points import fixed_range, rounded_outputs, unlike_joins
 from compress.quantize.calibrate import Range, find_ranges
-from compress.quantize.observe import Floats, Sample
+from compress.quantize.keras_tensors import KerasTensors
+from compress.quantize.observe import Floats
 from compress.quantize.settings import CalibrationRule, RangeTraining
 from compress.quantize.silu import FLAT_BELOW, silu_caps
+from compress.quantize.spread import spread_silus
 from compress.train.rounded import Kernels
 
 Named = Mapping[str, Floats]
@@ -31,16 +31,21 @@ def make_aware(
     ranges: RangeTraining = "learned",
     rule: CalibrationRule = "mse",
     equalized: bool = False,
+    per_channel: bool = True,
     progress: bool = False,
 ) -> Any:
     """The network with its batch norms folded and a FakeQuant layer wherever its int8 file will round an activation.
 
     samples: inputs (1, ...) of training data by name, at least one; they say where the ranges begin, by `rule`. ranges: how
-    they go on in training. equalized: bring channels to like size first (compress.quantize.equalize). Weights are rounded by the training (compress.train.rounded, with rounded_kernels()).
+    they go on in training. equalized: bring channels to like size first (compress.quantize.equalize). per_channel: weights will
+    have a scale a channel, with which SiLUs can be spread (compress.quantize.spread). Weights are rounded by the training
+    (compress.train.rounded, with rounded_kernels()).
 
     Raises PassError for a network that is not functional, and where a tensor becomes NaN or infinite.
     """
     folded = fold_norms(network)
+    if per_channel:
+        folded, _ = spread_silus(folded, renamed(samples, network, folded))
     if equalized:
         equalize_layers(folded)
     wiring = open_wiring(folded)
@@ -48,7 +53,7 @@ def make_aware(
     given = {id(tensor): f"input {tensor.name}" for tensor in folded.inputs if _is_float(tensor)}
     made = {id(wiring.calls[n].outputs[0]): wiring.calls[n].name for n in sorted(rounded_outputs(wiring))}
     names = given | made
-    observer = _KerasTensors(folded, wiring, list(names))
+    observer = KerasTensors(folded, wiring, list(names))
     samples = renamed(samples, network, folded)
     begin = find_ranges(observer, list(names), samples, rule, name=names.__getitem__, progress=progress)
     begin = _cut_silus(wiring, begin, observer, samples)
@@ -100,7 +105,7 @@ def renamed(samples: Sequence[Named], network: Any, other: Any) -> list[Named]:
 
 
 def _cut_silus(
-    wiring: Wiring, ranges: Mapping[int, Range], observer: _KerasTensors, samples: Sequence[Named]
+    wiring: Wiring, ranges: Mapping[int, Range], observer: KerasTensors, samples: Sequence[Named]
 ) -> dict[int, Range]:
     """As compress.quantize.silu does it after training, around every SiLU and what its values are joined to."""
     found = dict(ranges)
@@ -138,28 +143,3 @@ def _is_float(tensor: Any) -> bool:
 
 def _plain(name: str) -> str:
     return name.split(":", maxsplit=1)[0].replace("/", "_")
-
-
-class _KerasTensors:
-    """The tensors of a functional model, by id, after each input that it is run on."""
-
-    def __init__(self, model: Any, wiring: Wiring, wanted: Sequence[int]) -> None:
-        import keras
-
-        tensors = {id(t): t for call in wiring.calls for t in call.outputs} | {id(t): t for t in model.inputs}
-        self._wanted = list(wanted)
-        self._names = input_names(model)
-        inputs = list(model.inputs)
-        self._probe = keras.Model(inputs if len(inputs) > 1 else inputs[0], [tensors[key] for key in wanted])
-        self._values: dict[int, Floats] = {}
-
-    def run(self, sample: Sample) -> None:
-        given = [sample[name] for name in self._names] if isinstance(sample, Mapping) else [sample]
-        told = self._probe(given if len(given) > 1 else given[0], training=False)
-        told = told if isinstance(told, list) else [told]
-        self._values = {
-            key: np.asarray(value, np.float32) for key, value in zip(self._wanted, told, strict=True)
-        }
-
-    def value(self, tensor: int, /) -> Floats:
-        return self._values[tensor]
