@@ -6,7 +6,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-exports bench-peers \
-  import-check trt-check wheel-check lock clean
+  import-check trt-check wheel-check zoo-eval lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -65,6 +65,9 @@ trt-check: setup ## our ONNX exports through NVIDIA's own parser and builder, on
 
 wheel-check: setup ## build the wheel, install it in a clean environment, use it from /
 	@.ci/wheel_check.sh
+
+zoo-eval: setup ## every model of the zoo on its test split: are cards and README true? ARGS="--write" writes them, "--only commands" is one
+	@$(BIN)/edgeai-compress zoo-eval --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
 lock: setup ## fresh .ci/constraints.txt
 	@.ci/lock.sh

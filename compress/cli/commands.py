@@ -158,6 +158,43 @@ def new(
     )
 
 
+@app.command("zoo-eval")
+def zoo_eval(
+    data: DataRoot = None,
+    models: Annotated[Path, typer.Option("--models", help="The zoo, with its zoo.toml.")] = Path("models"),
+    readme: Annotated[Path, typer.Option("--readme", help="Where the table of all models is.")] = Path(
+        "README.md"
+    ),
+    out: Annotated[Path, typer.Option("--out", help="For pictures of the worst examples.")] = Path("out/zoo"),
+    only: Annotated[
+        str, typer.Option("--only", help="Names of models, separated by commas; all without.")
+    ] = "",
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write", help="Write the figures to manifests, cards and the README; else compare with them."
+        ),
+    ] = False,
+    json_output: Json = False,
+) -> int:
+    """Measure every model of the zoo again, each engine file, and check that cards and README say the same.
+
+    Example: edgeai-compress zoo-eval --data ../shared/data --only commands
+    """
+    from compress.cli.run import find_data_root
+    from compress.cli.zoo import evaluate_zoo
+
+    return evaluate_zoo(
+        models,
+        data_root=find_data_root(data),
+        readme=readme,
+        out=out,
+        only=[name.strip() for name in only.split(",") if name.strip()],
+        write=write,
+        json_output=json_output,
+    )
+
+
 @app.command("eval")
 def evaluate(
     bundle: BundleName,
@@ -202,6 +239,10 @@ def evaluate(
         Path | None,
         typer.Option("--report", help="Write an HTML page with curves and slices."),
     ] = None,
+    worst: Annotated[
+        Path | None,
+        typer.Option("--worst", help="Draw the examples that it does worst on, on one JPEG."),
+    ] = None,
     json_output: Json = False,
 ) -> int:
     """Measure a bundle on labelled data: AP50 or accuracy with its interval, bytes, milliseconds.
@@ -217,6 +258,7 @@ def evaluate(
         sure=sure,
         predictions=predictions,
         report=report,
+        worst=worst,
     )
     return evaluate_bundle(
         bundle, data=data, split=split, engine=engine, iou=iou, wanted=wanted, json_output=json_output

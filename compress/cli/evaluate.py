@@ -32,6 +32,7 @@ class Wanted:
     sure: bool = False
     predictions: Path | None = None
     report: Path | None = None
+    worst: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,11 @@ def evaluate_bundle(
                 precision=wanted.thresholds,
             )
         )
+    if wanted.worst is not None:
+        from compress.cli.worst import write_worst
+
+        drawn = write_worst(made, data, split, wanted.worst)
+        told["worst"] = str(drawn) if drawn is not None else None
     if json_output:
         print_json(told)
         return 0
@@ -123,9 +129,9 @@ def evaluate_bundle(
         print_slices(slices, made.metric)
     if wanted.thresholds is not None:
         print_thresholds(points, precision=wanted.thresholds, sure=wanted.sure, split=split)
-    for key in ("predictions", "report"):
+    for key in ("predictions", "report", "worst"):
         if key in told:
-            print(f"{key}: {told[key]}")
+            print(f"{key}: {told[key] or 'nothing went wrong'}")
     return 0
 
 

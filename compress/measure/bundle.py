@@ -86,7 +86,7 @@ def _score_classified(bundle: Bundle, engine: EdgeEngine, data: Path, split: str
 def _score_keywords(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
     from compress.measure.keywords import score_keywords
 
-    clips = _load_clips(bundle, data, split, bundle.manifest.labels)
+    clips = load_clips(bundle, data, split, bundle.manifest.labels)
     activation: Any = bundle.manifest.decoder.params.get("activation", "none")
     return score_keywords(engine, _logmel(bundle), clips, activation=activation)
 
@@ -94,18 +94,19 @@ def _score_keywords(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, 
 def _score_transcripts(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
     from compress.measure.sounds import score_speller
 
-    clips = _load_clips(bundle, data, split, None)
+    clips = load_clips(bundle, data, split, None)
     return score_speller(engine, _logmel(bundle), bundle.manifest.labels, clips)
 
 
 def _score_anomalies(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, iou: float) -> Scored:
     from compress.measure.sounds import WINDOWS, score_autoencoder
 
-    clips = _load_clips(bundle, data, split, bundle.manifest.labels)
+    clips = load_clips(bundle, data, split, bundle.manifest.labels)
     return score_autoencoder(engine, _logmel(bundle), replace(clips, samples=clips.samples * WINDOWS))
 
 
-def _load_clips(bundle: Bundle, data: Path, split: str, labels: tuple[str, ...] | None) -> SpeechSet:
+def load_clips(bundle: Bundle, data: Path, split: str, labels: tuple[str, ...] | None) -> SpeechSet:
+    """The split's clips as the bundle hears them. labels: those wanted; None, all. Raises DataError, DataMissingError."""
     from compress.data.speech import load_sound_folders, load_speech
     from edgeai.stages.audio.logmel import samples_for
 

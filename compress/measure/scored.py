@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,16 @@ from compress.measure.calibration import Calibration
 from compress.measure.metric import Metric, Picks
 from compress.measure.slices import Slice
 from compress.measure.thresholds import OperatingPoint, ThresholdCurve, best_threshold, threshold_curve
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """index: of the example. text: what went wrong, for people. weight: how bad it is; only its order counts."""
+
+    index: int
+    text: str
+    weight: float
+
 
 # the last name of a confusion where something may be said of nothing, or nothing of something
 NOTHING = "(nothing)"
@@ -98,6 +109,10 @@ class Scored(ABC):
     def right(self) -> NDArray[np.bool_] | None:
         """(N,) whether each example is right; None where that is no yes or no."""
         return None
+
+    def mistakes(self) -> list[Mistake]:
+        """Examples that went wrong, the worst first; none where wrong is no yes or no."""
+        return []
 
     def confusion(self) -> tuple[Sequence[str], NDArray[np.int64]] | None:
         """(names, counts (K, K)), row: what it is, column: what was said; None where there is none."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compress.measure.calibration import Calibration, measure_calibration
 from compress.measure.classes import Confusion, check_scores, count_confusion, measure_classes
 from compress.measure.metric import Metric, Picks
-from compress.measure.scored import Scored, json_number
+from compress.measure.scored import Mistake, Scored, json_number
 from compress.measure.slices import Slice, group_slices, third_slices
 
 
@@ -119,6 +119,19 @@ class ScoredClasses(Scored):
                     label: round(float(score), 6) for label, score in zip(self.labels, row, strict=True)
                 },
             }
+
+    def mistakes(self) -> list[Mistake]:
+        """What was said most firmly beside the truth, first."""
+        said = self.scores.argmax(axis=1)
+        found = []
+        for index in np.flatnonzero(~self._right):
+            truth = int(self.class_ids[index])
+            wrong, right = self.scores[index, said[index]], self.scores[index, truth]
+            text = (
+                f"{self.labels[truth]} ({right:.2f}) taken for {self.labels[int(said[index])]} ({wrong:.2f})"
+            )
+            found.append(Mistake(int(index), text, float(wrong - right)))
+        return sorted(found, key=lambda mistake: -mistake.weight)
 
     def confusion(self) -> tuple[Sequence[str], NDArray[np.int64]]:
         return self.labels, self.table.counts

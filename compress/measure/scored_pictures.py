@@ -15,7 +15,7 @@ from compress.measure.calibration import Calibration, measure_calibration
 from compress.measure.detection import measure_matches, truth_of
 from compress.measure.matches import ALL_SIZES, COCO_IOUS, COCO_SIZES, Matches, Truth, match_boxes
 from compress.measure.metric import Metric, Picks
-from compress.measure.scored import NOTHING, Scored, json_number
+from compress.measure.scored import NOTHING, Mistake, Scored, json_number
 from compress.measure.slices import Slice, band_slices, group_slices, third_slices
 from edgeai.bundle.manifest import ImageInput
 from edgeai.stages.boxes import iou_matrix
@@ -211,23 +211,46 @@ class ScoredPictures(Scored):
     def _confusion(self) -> NDArray[np.int64]:
         nothing = len(self.labels)
         counts = np.zeros((nothing + 1, nothing + 1), np.int64)
-        for picture, boxes in zip(self.data.pictures, self.found, strict=True):
-            told = boxes.select(np.flatnonzero(boxes.scores >= self.threshold))
-            free = np.ones(len(picture.class_ids), bool)
-            overlaps = iou_matrix(told.xyxy_px, picture.xyxy_px)
-            for number in np.argsort(-told.scores, kind="stable"):
-                said = int(told.class_ids[number])
-                fits = free & (overlaps[number] >= self.iou)
-                if fits.any():
-                    # its own class first: two objects on top of each other are no mistake
-                    own = fits & (picture.class_ids == said)
-                    best = int(np.argmax(np.where(own if own.any() else fits, overlaps[number], -1.0)))
-                    free[best] = False
-                    counts[int(picture.class_ids[best]), said] += 1
-                elif not _on_crowd(told.xyxy_px[number], picture.crowd_px, self.iou):
-                    counts[nothing, said] += 1
-            np.add.at(counts[:, nothing], picture.class_ids[free], 1)
+        for number in range(len(self)):
+            for truth, said in self._told(number):
+                counts[truth, said] += 1
         return counts
+
+    def mistakes(self) -> list[Mistake]:
+        """Pictures with the most boxes missed, false or of another class at the device's threshold, first."""
+        nothing = len(self.labels)
+        found = []
+        for number in range(len(self)):
+            told = self._told(number)
+            missed = sum(truth < nothing and said == nothing for truth, said in told)
+            false = sum(truth == nothing for truth, _ in told)
+            swapped = sum(truth != said and nothing not in (truth, said) for truth, said in told)
+            if missed + false + swapped:
+                parts = ((missed, "missed"), (false, "false"), (swapped, "of another class"))
+                text = ", ".join(f"{count} {what}" for count, what in parts if count)
+                wanted = len(self.data.pictures[number].class_ids)
+                found.append(Mistake(number, f"{text}, of {wanted}", missed + false + swapped))
+        return sorted(found, key=lambda mistake: -mistake.weight)
+
+    def _told(self, number: int) -> list[tuple[int, int]]:
+        """(what it is, what was said) of each object and each box of a picture; len(labels) for nothing."""
+        picture, boxes, nothing = self.data.pictures[number], self.found[number], len(self.labels)
+        told = boxes.select(np.flatnonzero(boxes.scores >= self.threshold))
+        free = np.ones(len(picture.class_ids), bool)
+        overlaps = iou_matrix(told.xyxy_px, picture.xyxy_px)
+        pairs = []
+        for row in np.argsort(-told.scores, kind="stable"):
+            said = int(told.class_ids[row])
+            fits = free & (overlaps[row] >= self.iou)
+            if fits.any():
+                # its own class first: two objects on top of each other are no mistake
+                own = fits & (picture.class_ids == said)
+                best = int(np.argmax(np.where(own if own.any() else fits, overlaps[row], -1.0)))
+                free[best] = False
+                pairs.append((int(picture.class_ids[best]), said))
+            elif not _on_crowd(told.xyxy_px[row], picture.crowd_px, self.iou):
+                pairs.append((nothing, said))
+        return pairs + [(int(k), nothing) for k in picture.class_ids[free]]
 
 
 def _at(matches: Matches, iou: float) -> float:

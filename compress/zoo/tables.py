@@ -1,0 +1,148 @@
+"""Tables of cards and of the README, made of what manifests have measured, and kept between two marks in a text.
+
+Everything else in such a text is written by people and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from compress.measure.metric import Metric
+from compress.measure.scored import Mistake
+from compress.measure.slices import MIN_TO_JUDGE, SliceMetric
+from edgeai.bundle.manifest import FileEntry, Manifest, Measured
+from edgeai.errors import DataError
+
+CALL = "the engine call alone, one thread"
+SHOWN_MISTAKES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """An engine file and what was measured of it: the task's metric on a split, and the milliseconds of a call."""
+
+    entry: FileEntry
+    metric: Measured
+    ms: Measured
+
+    @property
+    def engine(self) -> str:
+        return f"{self.entry.format}/{self.entry.precision}"
+
+
+def figures_of(manifest: Manifest, data: str) -> list[Figure]:
+    """What the manifest has measured on `data`, "folder/split", in the order of its files; int8 TFLite first."""
+    metrics = {one.file: one for one in manifest.measured if one.data == data}
+    calls = {one.file: one for one in manifest.measured if one.data == CALL and one.metric == "ms_p50"}
+    found = [
+        Figure(entry, metrics[entry.path], calls[entry.path])
+        for entry in manifest.files
+        if entry.path in metrics and entry.path in calls
+    ]
+    return sorted(found, key=lambda figure: figure.engine != "tflite/int8")
+
+
+def measured_fields(
+    entry: FileEntry, metric: Metric, ms: float, *, data: str, device: str, date: str
+) -> list[Measured]:
+    """What the manifest keeps of a file that was measured on `data`."""
+    low, high = (round(end, 4) for end in metric.ci95)
+    where = {"file": entry.path, "device": device, "date": date}
+    return [
+        Measured(
+            metric=metric.name, value=round(metric.value, 4), ci95=(low, high), n=metric.n, data=data, **where
+        ),
+        Measured(metric="ms_p50", value=round(ms, 4), n=100, data=CALL, **where),
+    ]
+
+
+def card_table(figures: Sequence[Figure]) -> str:
+    """Markdown: a row for each engine file."""
+    first = figures[0]
+    rows = [
+        (figure.engine, value_text(figure.metric), f"{figure.entry.bytes:,}", f"{figure.ms.value:.2f}")
+        for figure in figures
+    ]
+    head = ("engine file", f"{first.metric.metric}, {first.metric.data} (95 %)", "bytes", "ms")
+    note = (
+        f"n = {first.metric.n:,}; ms: the engine call alone, one thread, median, {first.ms.device}, {first.ms.date}. "
+        "Measured by `make zoo-eval`."
+    )
+    return f"{markdown_table(head, rows)}\n\n{note}"
+
+
+def details_text(
+    slices: Iterable[SliceMetric], mistakes: Sequence[Mistake], names: Sequence[str], metric: str
+) -> str:
+    """Markdown: the weakest slice of each kind that is large enough to judge, and the worst examples by name."""
+    weakest: dict[str, SliceMetric] = {}
+    for part in slices:
+        if part.n >= MIN_TO_JUDGE and (part.kind not in weakest or part.value < weakest[part.kind].value):
+            weakest[part.kind] = part
+    rows = [
+        (
+            f"{part.kind}: {part.name}",
+            f"{part.value:.3f} ({part.ci95[0]:.3f} to {part.ci95[1]:.3f})",
+            f"{part.n} {part.unit}",
+        )
+        for part in weakest.values()
+    ]
+    text = ["**Where it is weakest**, int8 TFLite, by each way to cut the test split:", ""]
+    text.append(
+        markdown_table(("slice", f"{metric} (95 %)", "n"), rows)
+        if rows
+        else "no slice is large enough to judge."
+    )
+    if mistakes:
+        shown = mistakes[:SHOWN_MISTAKES]
+        text += [
+            "",
+            f"**The worst {len(shown)}** of {len(mistakes)} that went wrong; `make zoo-eval` draws them:",
+            "",
+        ]
+        text += [f"- `{names[one.index]}`: {one.text}" for one in shown]
+    return "\n".join(text)
+
+
+def readme_table(rows: Sequence[tuple[Manifest, Sequence[Figure]]]) -> str:
+    """Markdown: a row for each model, of its first figure."""
+    cells = [
+        (
+            f"[{manifest.name}](models/{manifest.name})",
+            f"{figures[0].entry.bytes:,} bytes, {figures[0].ms.value:.2f} ms",
+            f"{figures[0].metric.metric} {value_text(figures[0].metric)}",
+            f"[card](models/{manifest.name}/card.md)",
+        )
+        for manifest, figures in rows
+    ]
+    return markdown_table(("model", "int8 TFLite", "on the test split", "card"), cells)
+
+
+def value_text(measured: Measured) -> str:
+    low, high = measured.ci95 or (measured.value, measured.value)
+    return f"{measured.value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def marked(text: str, mark: str, *, where: str) -> str:
+    """What stands between the marks called `mark` in `text`. Raises DataError where they do not stand there once."""
+    start, end = _marks(text, mark, where)
+    return text[start:end].strip("\n")
+
+
+def with_marked(text: str, mark: str, content: str, *, where: str) -> str:
+    """`text` with `content` between the marks. Raises DataError as marked() does."""
+    start, end = _marks(text, mark, where)
+    return f"{text[:start]}\n{content}\n{text[end:]}"
+
+
+def _marks(text: str, mark: str, where: str) -> tuple[int, int]:
+    opening, closing = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    if text.count(opening) != 1 or text.count(closing) != 1 or text.index(opening) > text.index(closing):
+        raise DataError(f"{where} needs the line {opening} once, and {closing} after it")
+    return text.index(opening) + len(opening), text.index(closing)
