@@ -156,11 +156,13 @@ class Network(Settings):
     """The architecture's name in compress.networks and its parameters.
 
     init: what to start from, where the architecture takes one: a file below the data root, or for `bundle` a zoo model or a
-    bundle's folder; only then may a recipe begin with another pass than train or pretrain.
+    bundle's folder; only then may a recipe begin with another pass than train or pretrain. keep: how the bundle holds the
+    network that somebody may go on training from: float16 is half the bytes, and as good to start from.
     """
 
     kind: str
     init: str | None = None
+    keep: Literal["float32", "float16"] = "float32"
     params: dict[str, Any] = Field(default_factory=dict)
 
 

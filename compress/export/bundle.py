@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from compress.candidate import Candidate, EngineFile
 from compress.networks.bundle_network import NETWORK_NAME
+from compress.networks.half_weights import halve_weights
 from compress.passes.bench import Measured
 from compress.quantize.tflite import convert_tflite
 from compress.recipe import Recipe
@@ -53,7 +54,7 @@ def write_candidate(
     files["labels.txt"] = ("\n".join(recipe.labels) + "\n").encode()
     golden = _golden(recipe, candidate)
     files["golden.npz"] = golden
-    files[NETWORK_NAME] = _network(candidate)
+    files[NETWORK_NAME] = _network(candidate, half=recipe.network.keep == "float16")
     entries = [
         {
             "path": file.path.name,
@@ -120,10 +121,12 @@ def _golden(recipe: Recipe, candidate: Candidate) -> bytes:
         path.unlink()
 
 
-def _network(candidate: Candidate) -> Path:
+def _network(candidate: Candidate, *, half: bool) -> Path:
     """The Keras network itself, so that somebody can go on training from the bundle; devices never read it."""
     path = candidate.files[0].path.with_name(NETWORK_NAME)
     candidate.network.save(path)
+    if half:
+        halve_weights(path)
     return path
 
 

@@ -1,0 +1,296 @@
+"""The zoo beside the networks that its users would take else, on the same examples in one run.
+
+Run: make bench-zoo ARGS="--only person"
+
+person, street: int8 TFLite beside YOLOX-nano (ONNX float32 at 416 x 416) and SSD-MobileNet v1 (TFLite, quantized, 300 x 300), on
+the test pictures; street also beside YOLOX-nano's own boxes of a score of 0.35 and more on the second half of a street camera's
+video. commands: int8 TFLite beside MLPerf Tiny's DS-CNN (int8), on the test clips. Differences are paired; milliseconds are of the
+engine call on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.cli.compare import Pair, pair_up
+from compress.cli.evaluate import Evaluated, evaluate_engine
+from compress.measure.bundle import load_clips
+from compress.measure.cost import Cost
+from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector, average_precision
+from compress.measure.pairs import paired_difference
+from compress.measure.scored_classes import ScoredClasses
+from compress.measure.scored_pictures import ScoredPictures
+from compress.quiet import start_tensorflow
+from edgeai.bundle import Bundle, load_bundle, write_bundle
+from edgeai.bundle.manifest import ImageInput
+from edgeai.console import print_json, print_table, progress_bar
+from edgeai.engines import open_file
+from edgeai.errors import EdgeError
+from edgeai.sources.video_file import VideoFile
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+PERSON, STREET = (0,), (0, 1, 2, 3, 5, 7)  # COCO's numbers of 80
+SSD_STREET = (0, 1, 2, 3, 5, 7)  # SSD's class numbers, label map line less one
+TRUTH_SCORE = 0.35
+EVERY = 5
+
+
+def yolox(folder: Path, data: Path, labels: Sequence[str], keep: Sequence[int]) -> Bundle:
+    file = data / "models/detectors/yolox_nano_coco_416.onnx"
+    size = {"width": 416, "height": 416}
+    fields = {
+        "name": "yolox-nano",
+        "task": "detect",
+        "input": {"kind": "image", "name": "images", "layout": "NCHW", **size},
+        "decoder": {"name": "grid", "params": {**size, "keep_classes": list(keep)}},
+        "labels": list(labels),
+        "files": [{"path": file.name, "format": "onnx", "precision": "float32"}],
+    }
+    return write_bundle(folder, fields, {file.name: file})
+
+
+def ssd(folder: Path, data: Path, labels: Sequence[str], keep: Sequence[int]) -> Bundle:
+    file = data / "models/detectors/ssd_mobilenet_v1_coco_quant_300.tflite"
+    size = {"width": 300, "height": 300}
+    fields = {
+        "name": "ssd-mobilenet-v1",
+        "task": "detect",
+        # its uint8 pixels are the picture's own
+        "input": {
+            "kind": "image",
+            "colour": "RGB",
+            "resize": "stretch",
+            "mean": [128.0] * 3,
+            "std": [128.0] * 3,
+            **size,
+        },
+        "decoder": {"name": "ssd", "params": {**size, "keep_classes": list(keep)}},
+        "labels": list(labels),
+        "files": [{"path": file.name, "format": "tflite", "precision": "int8"}],
+    }
+    return write_bundle(folder, fields, {file.name: file})
+
+
+def engine_of(bundle: Bundle, data: Path, split: str) -> Evaluated:
+    """A reference's one engine file, measured."""
+    return evaluate_engine(bundle, bundle.manifest.files[0], data, split, iou=0.5)
+
+
+def zoo(name: str, data: Path, split: str) -> Evaluated:
+    bundle = load_bundle(MODELS / name)
+    return evaluate_engine(bundle, bundle.engine_file("tflite", "int8"), data, split, iou=0.5)
+
+
+def person(data: Path, work: Path) -> list[dict[str, Any]]:
+    folder, labels = data / "coco_people", ("person",)
+    ours = zoo("person-detector", folder, "test")
+    others = (yolox(work / "yolox-1", data, labels, PERSON), ssd(work / "ssd-1", data, labels, PERSON))
+    return list(told("person", [pair_up(engine_of(other, folder, "test"), ours) for other in others]))
+
+
+def street(data: Path, work: Path) -> list[dict[str, Any]]:
+    folder = data / "coco_80class"
+    ours = zoo("street-detector", folder, "test")
+    labels = ours.bundle.labels
+    reference = yolox(work / "yolox-6", data, labels, STREET)
+    others = (reference, ssd(work / "ssd-6", data, labels, SSD_STREET))
+    pairs = [pair_up(engine_of(other, folder, "test"), ours) for other in others]
+    rows = list(told("street", pairs))
+    rows += by_class(pairs[0])
+    return [*rows, against_teacher(ours.bundle, reference, data / "videos/street-camera.mp4")]
+
+
+def by_class(pair: Pair) -> list[dict[str, Any]]:
+    """AP50 of each class of both, and the ratio that the zoo has of the reference's."""
+    a, b = pair.a.scored, pair.b.scored
+    assert isinstance(a, ScoredPictures)
+    assert isinstance(b, ScoredPictures)
+    rows = []
+    for number, label in enumerate(a.labels):
+        if not a.wanted(number):
+            continue
+        theirs, ours = (float(s.matches.average(class_id=number)) for s in (a, b))
+        gap = paired_difference(
+            len(a),
+            lambda picks, k=number: a.matches.average(picks, class_id=k),  # type: ignore[misc]
+            lambda picks, k=number: b.matches.average(picks, class_id=k),  # type: ignore[misc]
+        )
+        rows.append(
+            {
+                "name": f"street/{label}",
+                "other": "yolox-nano",
+                "ours": ours,
+                "theirs": theirs,
+                "difference": gap.value,
+                "ci95": list(gap.ci95),
+                "n": a.wanted(number),
+            }
+        )
+    return rows
+
+
+def against_teacher(bundle: Bundle, teacher: Bundle, video: Path) -> dict[str, Any]:
+    """AP50 of the zoo's boxes where the teacher's sure ones are the truth, on the second half of a video."""
+    truth, found = [], []
+    entry = bundle.engine_file("tflite", "int8")
+    with (
+        open_file(bundle, entry) as one,
+        open_file(teacher, teacher.manifest.files[0]) as two,
+        VideoFile(str(video), stream="second half", start=0.5) as source,
+    ):
+        detect, teach = (
+            BundleDetector(
+                engine,
+                spec_of(made),
+                made.manifest.decoder,
+                made.labels,
+                score_threshold=EVAL_SCORE_THRESHOLD,
+            )
+            for engine, made in ((one, bundle), (two, teacher))
+        )
+        with progress_bar("second half", source.frame_count // 2) as advance:
+            for number, frame in enumerate(source):
+                advance(1)
+                if number % EVERY:
+                    continue
+                said = teach(frame.image)
+                sure = said.select(said.scores >= TRUTH_SCORE)
+                height, width = frame.image.shape[:2]
+                truth.append((sure.xyxy_px, sure.class_ids, sure.xyxy_px[:0], width, height))
+                found.append(detect(frame.image))
+    metric = average_precision(truth, found, labels=bundle.labels)
+    return {
+        "name": f"street/second half of {video.name}",
+        "other": "yolox-nano is the truth",
+        "ours": metric.value,
+        "theirs": 1.0,
+        "difference": metric.value - 1,
+        "ci95": [end - 1 for end in metric.ci95],
+        "n": len(truth),
+    }
+
+
+def spec_of(bundle: Bundle) -> ImageInput:
+    spec = bundle.manifest.input
+    assert isinstance(spec, ImageInput)
+    return spec
+
+
+def commands(data: Path, work: Path) -> list[dict[str, Any]]:
+    from compress.distill.speech_teacher import SpeechTeacher
+
+    folder = data / "speech_commands"
+    ours = zoo("commands", folder, "test")
+    clips = load_clips(ours.bundle, folder, "test", ours.bundle.labels)
+    path = data / "models/mlperf_tiny/kws_ref_model_float32.tflite"
+    teacher = SpeechTeacher(path, ours.bundle.labels)
+    scores = []
+    with progress_bar("clips", len(clips)) as advance:
+        for index in range(len(clips)):
+            clip = np.zeros(16_000, np.float32)
+            samples = clips.clip(index)[:16_000]
+            clip[: len(samples)] = samples
+            scores.append(teacher(clip[None])[0])
+            advance(1)
+    scored = ScoredClasses(
+        ours.scored.labels,
+        ours.scored.names,
+        ours.scored.groups,
+        np.array(scores, np.float64),
+        clips.class_ids,
+        unit="clips",
+    )
+    cost = Cost(path.stat().st_size, 0, float("nan"), float("nan"), float("nan"))
+    theirs = Evaluated(ours.bundle, ours.entry, scored, scored.metric(), cost)
+    return list(told("commands", [pair_up(theirs, ours)], other="MLPerf Tiny DS-CNN"))
+
+
+BENCHES: dict[str, Callable[[Path, Path], list[dict[str, Any]]]] = {
+    "person": person,
+    "street": street,
+    "commands": commands,
+}
+
+
+def told(name: str, pairs: Any, *, other: str | None = None) -> Any:
+    for pair in pairs:
+        yield {
+            "name": name,
+            "other": other or pair.a.bundle.name,
+            "ours": pair.b.metric.value,
+            "theirs": pair.a.metric.value,
+            "difference": pair.difference.value,
+            "ci95": list(pair.difference.ci95),
+            "n": pair.difference.n,
+            "bytes": [pair.b.cost.bytes, pair.a.cost.bytes],
+            "ms": [pair.b.cost.ms_p50, pair.a.cost.ms_p50],
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", choices=tuple(BENCHES))
+    parser.add_argument("--json", action="store_true", help="one line for machines")
+    args = parser.parse_args(argv)
+    start_tensorflow()
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            rows = [
+                row
+                for name, bench in BENCHES.items()
+                if args.only in (None, name)
+                and (name != "street" or (MODELS / "street-detector/manifest.json").is_file())
+                for row in bench(args.data, Path(work))
+            ]
+    except EdgeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if args.json:
+        device = {"machine": platform.machine(), "cpus": os.cpu_count()}
+        results = [
+            {
+                "name": f"{row['name']} less {row['other']}",
+                "unit": "1",
+                "value": row["difference"],
+                "ci95": row["ci95"],
+                "n": row["n"],
+            }
+            for row in rows
+        ]
+        print_json(
+            {"bench": "zoo", "device": device, "versions": {"numpy": np.__version__}, "results": results}
+        )
+        return 0
+    print_table(
+        ["model", "beside", "ours", "theirs", "difference (95 %)", "n", "kB", "ms"],
+        [
+            [
+                row["name"],
+                row["other"],
+                f"{row['ours']:.3f}",
+                f"{row['theirs']:.3f}",
+                f"{row['difference']:+.3f} ({row['ci95'][0]:+.3f}, {row['ci95'][1]:+.3f})",
+                row["n"],
+                " / ".join(f"{size / 1e3:,.0f}" for size in row.get("bytes", ())),
+                " / ".join(f"{ms:.2f}" for ms in row.get("ms", ())),
+            ]
+            for row in rows
+        ],
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
