@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.whole_file import write_whole
+from compress.memory import give_back_memory
 from compress.networks.signature import constant_function, input_shapes, output_names
 from edgeai.errors import PassError
 
@@ -66,6 +67,8 @@ def convert_lean(convert: Callable[[], tuple[Any, Any]]) -> Any:
                 return convert()[0]
         except Exception:  # an optimizer's or the converter's own: the second time tells
             return convert()[0]
+        finally:
+            give_back_memory()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.memory import give_back_memory
 from compress.networks.signature import constant_function, input_shapes
 from compress.quantize.calibrate import calibrate
 from compress.quantize.integer import quantize_ranges
@@ -63,6 +64,7 @@ def _converted(network: Any, precision: Precision, asked: Precision, samples: Se
     try:
         with tempfile.TemporaryDirectory() as folder, quiet_stderr() as said:
             _save(network, folder)
+            give_back_memory()
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             if precision != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -76,6 +78,8 @@ def _converted(network: Any, precision: Precision, asked: Precision, samples: Se
             return bytes(converter.convert())
     except Exception as error:  # the converter and TensorFlow raise whatever they like
         raise PassError(f"the TFLite converter failed ({asked}): {reason_of(error, said)}") from error
+    finally:
+        give_back_memory()
 
 
 def _save(network: Any, folder: str) -> None:
