@@ -6,7 +6,6 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compress.cli.evaluate import Evaluated, cut, evaluate_engine
 from compress.cli.worst import write_worst
@@ -145,12 +144,12 @@ def _faults(one: _Measured) -> list[str]:
     return found
 
 
-def _zoo_rows(models: Path) -> list[tuple[Any, list[Figure]]]:
+def _zoo_rows(models: Path) -> list[tuple[str, list[Figure]]]:
     rows = []
     for model in load_zoo(models):
         manifest = load_bundle(model.folder, verify=False).manifest
         if figures := figures_of(manifest, _data_of(model)):
-            rows.append((manifest, figures))
+            rows.append((model.name, figures))
     return rows
 
 

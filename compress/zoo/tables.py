@@ -105,16 +105,16 @@ def details_text(
     return "\n".join(text)
 
 
-def readme_table(rows: Sequence[tuple[Manifest, Sequence[Figure]]]) -> str:
-    """Markdown: a row for each model, of its first figure."""
+def readme_table(rows: Sequence[tuple[str, Sequence[Figure]]]) -> str:
+    """Markdown: a row for each model, by its folder's name, of its first figure."""
     cells = [
         (
-            f"[{manifest.name}](models/{manifest.name})",
+            f"[{name}](models/{name})",
             f"{figures[0].entry.bytes:,} bytes, {figures[0].ms.value:.2f} ms",
             f"{figures[0].metric.metric} {value_text(figures[0].metric)}",
-            f"[card](models/{manifest.name}/card.md)",
+            f"[card](models/{name}/card.md)",
         )
-        for manifest, figures in rows
+        for name, figures in rows
     ]
     return markdown_table(("model", "int8 TFLite", "on the test split", "card"), cells)
 

@@ -1,0 +1,132 @@
+"""The zoo's tables: made of what manifests measured, kept between marks, and told apart from what was measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_bundle import write_keyword_bundle
+
+pytestmark = pytest.mark.compress
+
+CARD = "# tiny\n\nBy hand.\n<!-- figures -->\n<!-- /figures -->\nLimits, by hand.\n<!-- details -->\n<!-- /details -->\nEnd.\n"
+README = "# zoo\n<!-- zoo -->\n<!-- /zoo -->\nmore\n"
+
+
+def write_clips(folder, count=24):
+    import csv
+
+    import numpy as np
+    import soundfile
+
+    (folder / "clips").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        clip = rng.normal(0, 10 ** (-3 + number % 3), 4000).clip(-1, 1).astype(np.float32)
+        soundfile.write(folder / "clips" / f"{number}.wav", clip, 16000)
+        label = ("yes", "no", "silence")[number % 3]
+        rows.append({"file": f"clips/{number}.wav", "label": label, "speaker": f"s{number % 12}"})
+    with (folder / "part.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    models = tmp_path / "models"
+    write_keyword_bundle(models / "tiny")
+    (models / "tiny" / "card.md").write_text(CARD)
+    (models / "zoo.toml").write_text('[tiny]\ndata = "sounds"\nsplit = "part"\n')
+    (tmp_path / "README.md").write_text(README)
+    write_clips(tmp_path / "data" / "sounds")
+    return tmp_path
+
+
+def run(zoo, *options):
+    import sys
+
+    from compress.cli.commands import app
+    from edgeai.console import run_app
+
+    sys.argv = [
+        "edgeai-compress",
+        "zoo-eval",
+        *("--data", str(zoo / "data"), "--models", str(zoo / "models"), "--readme", str(zoo / "README.md")),
+        *("--out", str(zoo / "out"), *options),
+    ]
+    return run_app(app, program="edgeai-compress")
+
+
+def test_written_figures_are_checked_and_hold(zoo, capsys):
+    assert run(zoo) == 1
+    assert "never measured" in capsys.readouterr().out
+    assert run(zoo, "--write") == 0
+    card = (zoo / "models/tiny/card.md").read_text()
+    assert card.startswith("# tiny\n\nBy hand.\n")
+    assert card.endswith("End.\n")
+    assert "Limits, by hand." in card
+    assert "accuracy, sounds/part (95 %)" in card
+    assert "[tiny](models/tiny)" in (zoo / "README.md").read_text()
+    assert run(zoo) == 0
+    # written twice is written once
+    assert run(zoo, "--write") == 0
+    assert card.count("tflite/int8") == (zoo / "models/tiny/card.md").read_text().count("tflite/int8")
+
+
+def test_a_card_or_figure_that_tells_something_else_is_named(zoo, capsys):
+    run(zoo, "--write")
+    capsys.readouterr()
+    card, readme, manifest = (
+        zoo / name for name in ("models/tiny/card.md", "README.md", "models/tiny/manifest.json")
+    )
+    kept = card.read_text()
+    card.write_text(kept.replace("| bytes |", "| size |"))
+    readme.write_text(readme.read_text().replace("accuracy", "luck"))
+    assert run(zoo) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "card.md: its table is not what the manifest has measured" in said
+    assert "README.md: its table of models" in said
+    card.write_text(kept)
+    fields = json.loads(manifest.read_text())
+    for one in fields["measured"]:
+        if one["metric"] == "accuracy":
+            one["value"] += 0.1
+    manifest.write_text(json.dumps(fields))
+    assert run(zoo) == 1
+    assert "its manifest says" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda zoo: (zoo / "models/zoo.toml").write_text('[tinny]\ndata = "sounds"\n'), "split"),
+        (lambda zoo: (zoo / "models/zoo.toml").unlink(), "zoo.toml"),
+        (lambda zoo: (zoo / "models/tiny/card.md").write_text("# no marks"), "<!-- figures -->"),
+        (lambda zoo: (zoo / "data/sounds").rename(zoo / "data/noises"), "is measured on"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(zoo, capsys, change, said):
+    change(zoo)
+    assert run(zoo, "--write") != 0
+    captured = capsys.readouterr()
+    assert said in " ".join((captured.out + captured.err).split())
+    assert "Traceback" not in captured.err
+
+
+def test_an_unknown_model_names_the_nearest(zoo, capsys):
+    assert run(zoo, "--only", "tini") != 0
+    assert "tiny" in " ".join(capsys.readouterr().err.split())
+
+
+def test_marks_must_stand_once():
+    from compress.zoo.tables import marked, with_marked
+    from edgeai.errors import DataError
+
+    text = "a\n<!-- x -->\nold\n<!-- /x -->\nb"
+    assert marked(text, "x", where="card") == "old"
+    assert with_marked(text, "x", "new", where="card") == "a\n<!-- x -->\nnew\n<!-- /x -->\nb"
+    for wrong in ("none", "<!-- /x --> <!-- x -->", text + text):
+        with pytest.raises(DataError, match="card needs the line"):
+            marked(wrong, "x", where="card")
