@@ -60,10 +60,10 @@ def spread_silus(network: Any, samples: Sequence[Mapping[str, Floats]]) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class _Silu:
-    """maker: the convolution whose output only `silu` reads. readers: all layers that read the SiLU's output."""
+    """maker: the convolution whose output the SiLU's calls alone read. readers: all layers that read what the SiLU gives."""
 
     maker: Call
-    silu: Call
+    calls: tuple[Call, ...]
     readers: tuple[Call, ...]
 
     @property
@@ -72,8 +72,9 @@ class _Silu:
 
 
 def _has_silu(network: Any) -> bool:
+    """Or a sigmoid, which may be half of one."""
     layers = network._flatten_layers(include_self=False)
-    return any(activation_name(layer) in ("silu", "swish") for layer in layers)
+    return any(activation_name(layer) in ("silu", "swish", "sigmoid") for layer in layers)
 
 
 def _names(network: Any) -> list[str]:
@@ -110,21 +111,38 @@ def _find(wiring: Wiring) -> list[_Silu]:
 
     silus = []
     for call in wiring.calls:
-        if type(call.op).__name__ != "Activation" or activation_name(call.op) not in ("silu", "swish"):
+        parts = _parts(call, makers)
+        if not parts:
             continue
-        key = id(call.inputs[0])
+        key = id(parts[0].inputs[0])
         maker = makers.get(key)
-        if maker is None or key in ends or len(readers[key]) != 1 or len(call.inputs[0].shape) != 4:
+        if maker is None or key in ends or {id(part) for part in parts} != {id(c) for c in readers[key]}:
             continue
         last = getattr(maker.op, "data_format", "") == "channels_last"
-        if made_axis(maker.op) is None or not last or times[maker.name] > 1:
-            continue
-        behind = all_readers(id(call.outputs[0]))
-        if behind and all(
-            getattr(reader.op, "data_format", "channels_last") == "channels_last" for reader in behind
+        if (
+            made_axis(maker.op) is None
+            or not last
+            or times[maker.name] > 1
+            or len(maker.outputs[0].shape) != 4
         ):
-            silus.append(_Silu(maker, call, tuple(behind)))
+            continue
+        alone = all(len(readers.get(id(part.outputs[0]), [])) == 1 for part in parts[:-1])
+        behind = all_readers(id(parts[-1].outputs[0])) if alone else None
+        if behind and all(getattr(r.op, "data_format", "channels_last") == "channels_last" for r in behind):
+            silus.append(_Silu(maker, parts, tuple(behind)))
     return silus
+
+
+def _parts(call: Call, makers: Mapping[int, Call]) -> tuple[Call, ...]:
+    """The calls of the SiLU that ends with `call`: itself, or a sigmoid and the product; none where it is no SiLU."""
+    if type(call.op).__name__ == "Activation" and activation_name(call.op) in ("silu", "swish"):
+        return (call,)
+    if type(call.op).__name__ == "Multiply" and len(call.inputs) == 2:
+        for x, gate in (call.inputs, call.inputs[::-1]):
+            made = makers.get(id(gate))
+            if made is not None and activation_name(made.op) == "sigmoid" and made.inputs[0] is x:
+                return (made, call) if type(made.op).__name__ == "Activation" else ()
+    return ()
 
 
 def _reach(
@@ -176,7 +194,7 @@ def _rebuilt(network: Any, wiring: Wiring, scales: Mapping[_Silu, NDArray[np.flo
         wiring,
         change_weight=change_weight,
         change_tensor=change_tensor,
-        left_out={one.silu.number for one in scales},
+        left_out={call.number for one in scales for call in one.calls},
     )
     for name, scale in gates.items():
         rebuilt.get_layer(name).set_weights([scale.reshape(1, 1, -1, 1)])

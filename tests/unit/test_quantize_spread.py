@@ -16,7 +16,7 @@ def samples_of(network, count=8):
     return [{name: rng.uniform(-1, 1, (1, *shape)).astype(np.float32)} for _ in range(count)]
 
 
-def unlike_network(keras, *, norm=False, tail=None):
+def unlike_network(keras, *, norm=False, tail=None, written_out=False):
     """A first layer whose channels reach REACHES, and a depthwise one that makes them alike again."""
     layers = keras.layers
     keras.utils.set_random_seed(3)
@@ -25,7 +25,10 @@ def unlike_network(keras, *, norm=False, tail=None):
     x = first(picture)
     if norm:
         x = layers.BatchNormalization(name="norm")(x)
-    x = layers.Activation("silu", name="act")(x)
+    if written_out:
+        x = layers.Multiply(name="product")([layers.Activation("sigmoid", name="gate")(x), x])
+    else:
+        x = layers.Activation("silu", name="act")(x)
     second = layers.DepthwiseConv2D(3, padding="valid", name="depthwise")
     y = second(layers.ZeroPadding2D(1)(x))
     if tail is not None:
@@ -54,11 +57,14 @@ def noise_db(keras, network, samples, **settings):
     return 10 * np.log10(power / noise), told
 
 
-@pytest.mark.parametrize("norm", [False, True])
-def test_says_the_same_in_float(keras, norm):
+@pytest.mark.parametrize(
+    ("norm", "written_out"), [(False, False), (True, False), (False, True), (True, True)]
+)
+def test_says_the_same_in_float(keras, norm, written_out):
+    """Also where a network was imported, whose SiLUs are a sigmoid and a product."""
     from compress.quantize.spread import spread_silus
 
-    network = unlike_network(keras, norm=norm)
+    network = unlike_network(keras, norm=norm, written_out=written_out)
     samples = samples_of(network)
     spread, names = spread_silus(network, samples)
     assert names == ["stem"]
@@ -106,6 +112,16 @@ def test_what_else_reads_a_silu_leaves_it_alone(keras):
 
     network = unlike_network(keras, tail=lambda x, y: keras.layers.Add()([x, y]))
     assert spread_silus(network, samples_of(network)) == (network, [])
+
+
+def test_a_gate_that_something_else_reads_stays(keras):
+    from compress.quantize.spread import spread_silus
+
+    layers = keras.layers
+    network = unlike_network(keras, written_out=True)
+    gate = network.get_layer("gate").output
+    both = keras.Model(network.input, {"out": network.output["out"], "gate": layers.Flatten()(gate)})
+    assert spread_silus(both, samples_of(both)) == (both, [])
 
 
 def test_all_that_reads_it_is_scaled_back(keras):
