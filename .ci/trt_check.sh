@@ -13,4 +13,5 @@ if ! .venv/bin/python -c 'import tensorrt_rtx_bindings' 2>/dev/null; then
   }
   fetch || { echo 'trt-check: pip failed; trying once more' >&2; fetch; }
 fi
-EDGEAI_REQUIRE_TRT=1 .venv/bin/python -m pytest tests/unit/test_onnx_qdq.py tests/unit/test_onnx_dense.py tests/unit/test_quantize_norms.py
+EDGEAI_REQUIRE_TRT=1 .venv/bin/python -m pytest tests/unit/test_onnx_qdq.py tests/unit/test_onnx_dense.py tests/unit/test_quantize_norms.py \
+  tests/unit/test_quantize_spread.py

@@ -1,6 +1,6 @@
 """The zoo beside the networks that its users would take else, on the same examples in one run.
 
-Run: make bench-zoo ARGS="--only person"
+Run: make bench-zoo ARGS="--only person", or ARGS="--pictures out/zoo/videos" for a look at the detectors on each video
 
 person, street: int8 TFLite beside YOLOX-nano (ONNX float32 at 416 x 416) and SSD-MobileNet v1 (TFLite, quantized, 300 x 300), on
 the test pictures; street also beside YOLOX-nano's own boxes of a score of 0.35 and more on the second half of a street camera's
@@ -42,6 +42,7 @@ PERSON, STREET = (0,), (0, 1, 2, 3, 5, 7)  # COCO's numbers of 80
 SSD_STREET = (0, 1, 2, 3, 5, 7)  # SSD's class numbers, label map line less one
 TRUTH_SCORE = 0.35
 EVERY = 5
+LOOKED_AT = 4  # frames of a video
 
 
 def yolox(folder: Path, data: Path, labels: Sequence[str], keep: Sequence[int]) -> Bundle:
@@ -221,6 +222,37 @@ BENCHES: dict[str, Callable[[Path, Path], list[dict[str, Any]]]] = {
 }
 
 
+def look_at(data: Path, out: Path) -> list[Path]:
+    """For both detectors a JPEG of each video: frames of its second half with what was found."""
+    import cv2
+
+    from compress.report.worst import write_sheet
+    from edgeai.stages.overlay import draw_overlay
+
+    written = []
+    videos = sorted(path for path in (data / "videos").iterdir() if path.suffix in (".mp4", ".avi"))
+    for name in ("person-detector", "street-detector"):
+        bundle = load_bundle(MODELS / name)
+        with (
+            open_file(bundle, bundle.engine_file("tflite", "int8")) as engine,
+            progress_bar(name, len(videos)) as advance,
+        ):
+            detect = BundleDetector(engine, spec_of(bundle), bundle.manifest.decoder, bundle.labels)
+            for video in videos:
+                with VideoFile(str(video), stream=video.stem, start=0.5) as source:
+                    every = max(1, source.frame_count // 2 // LOOKED_AT)
+                    frames = [f.image for n, f in enumerate(source) if n % every == every // 2][:LOOKED_AT]
+                tiles = []
+                for image in frames:
+                    image = np.ascontiguousarray(image)
+                    drawn = draw_overlay(image.copy(), detect(image), labels=bundle.labels)
+                    tiles.append(cv2.resize(drawn, (640, round(640 * image.shape[0] / image.shape[1]))))
+                sheet = np.asarray(np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:4])]), np.uint8)
+                written.append(write_sheet(out / name / f"{video.stem}.jpg", sheet))
+                advance(1)
+    return written
+
+
 def told(name: str, pairs: Any, *, other: str | None = None) -> Any:
     for pair in pairs:
         yield {
@@ -242,10 +274,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", choices=tuple(BENCHES))
+    parser.add_argument("--pictures", type=Path, help="only draw what the detectors find on each video, here")
     parser.add_argument("--json", action="store_true", help="one line for machines")
     args = parser.parse_args(argv)
     start_tensorflow()
     try:
+        if args.pictures is not None:
+            print("\n".join(str(path) for path in look_at(args.data, args.pictures)))
+            return 0
         with tempfile.TemporaryDirectory() as work:
             rows = [
                 row

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -173,3 +175,21 @@ def test_channels_that_are_nothing_are_not_blown_up(keras):
     assert names == ["stem"]
     wanted = np.asarray(network(samples[0]["image"])["out"])
     assert np.asarray(spread(samples[0]["image"])["out"]) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_nvidias_builder_takes_a_gate(keras):
+    if not os.environ.get("EDGEAI_REQUIRE_TRT"):
+        pytest.importorskip("tensorrt_rtx_bindings", exc_type=ImportError)
+    from compress.export.onnx_qdq import export_qdq
+    from compress.export.qdq_lint import lint_qdq
+    from compress.export.trt_gate import check_for_tensorrt
+    from compress.quantize.post_training import quantize_network
+    from compress.quantize.settings import PostTraining
+
+    network = unlike_network(keras)
+    content, told = quantize_network(network, PostTraining(), samples_of(network))
+    assert told["spread_silus"] == ["stem"]
+    exported = export_qdq(content)
+    assert lint_qdq(exported) == []
+    report = check_for_tensorrt(exported)
+    assert report.passed, (report.faults, report.errors)
