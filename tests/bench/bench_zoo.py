@@ -170,8 +170,8 @@ def against_teacher(bundle: Bundle, teacher: Bundle, video: Path) -> dict[str, A
                 found.append(detect(frame.image))
     metric = average_precision(truth, found, labels=bundle.labels)
     return {
-        "name": f"street/second half of {video.name}",
-        "other": "yolox-nano is the truth",
+        "name": "street, second half of its video",
+        "other": "yolox-nano's own boxes",
         "ours": metric.value,
         "theirs": 1.0,
         "difference": metric.value - 1,
@@ -310,19 +310,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 0
     print_table(
-        ["model", "beside", "ours", "theirs", "difference (95 %)", "n", "kB", "ms"],
+        ["model", "ours", "other", "ours less the other's (95 %)", "n"],
         [
             [
-                row["name"],
-                row["other"],
+                f"{row['name']} beside {row['other']}",
                 f"{row['ours']:.3f}",
                 f"{row['theirs']:.3f}",
                 f"{row['difference']:+.3f} ({row['ci95'][0]:+.3f}, {row['ci95'][1]:+.3f})",
                 row["n"],
-                " / ".join(f"{size / 1e3:,.0f}" for size in row.get("bytes", ())),
-                " / ".join(f"{ms:.2f}" for ms in row.get("ms", ())),
             ]
             for row in rows
+        ],
+    )
+    print_table(
+        ["model", "bytes", "other's", "ms", "other's"],
+        [
+            [
+                f"{row['name']} beside {row['other']}",
+                *(f"{size:,}" for size in row["bytes"]),
+                *(f"{ms:.2f}" for ms in row["ms"]),
+            ]
+            for row in rows
+            if "bytes" in row
         ],
     )
     return 0
