@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from compress.groups.rebuild import rebuild_model
 from compress.groups.wiring import Call, Wiring, functional_part, open_wiring
+from compress.networks.signature import input_names
 from compress.quantize.aware.equalize import is_homogeneous, made_axis, read_axis
 from compress.quantize.aware.fold import activation_name, fold_norms
 from compress.quantize.graph import along
@@ -46,7 +47,7 @@ def spread_silus(network: Any, samples: Sequence[Mapping[str, Floats]]) -> tuple
     found = _find(wiring)
     if not found:
         return network, []
-    some = [dict(zip(_names(folded), sample.values(), strict=True)) for sample in samples[:REACH_INPUTS]]
+    some = [dict(zip(input_names(folded), sample.values(), strict=True)) for sample in samples[:REACH_INPUTS]]
     observer = KerasTensors(folded, wiring, [one.key for one in found])
     noise = silu_noise(observer, [one.key for one in found], some)
     noisy = [one for one in found if noise[one.key] > NOISE]
@@ -75,12 +76,6 @@ def _has_silu(network: Any) -> bool:
     """Or a sigmoid, which may be half of one."""
     layers = network._flatten_layers(include_self=False)
     return any(activation_name(layer) in ("silu", "swish", "sigmoid") for layer in layers)
-
-
-def _names(network: Any) -> list[str]:
-    from compress.networks.signature import input_names
-
-    return input_names(network)
 
 
 def _find(wiring: Wiring) -> list[_Silu]:
