@@ -38,8 +38,9 @@ def test_a_network_is_trained_exported_and_compared(bench, tmp_path, capsys):
 
 def test_every_network_of_the_module_is_known_and_few_are_apart(bench):
     names = bench.application_names()
-    assert set(bench.APART) <= set(names)
-    assert len(bench.APART) <= 0.2 * len(names)
+    assert set(bench.APART) | set(bench.UNTRIED) <= set(names)
+    assert not set(bench.APART) & set(bench.UNTRIED)
+    assert len(bench.APART) + len(bench.UNTRIED) <= 0.2 * len(names)
     assert bench.as_expected({"network": "VGG16", "holds": True, "faults": []})
     assert not bench.as_expected({"network": "VGG16", "refused": "no kernel"})
     assert bench.as_expected({"network": next(iter(bench.APART)), "holds": False, "faults": []})
