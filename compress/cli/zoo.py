@@ -54,6 +54,7 @@ def evaluate_zoo(
     Raises what evaluate_engine() raises, RecipeError and UsageError for the zoo's sheet, DataError for a text without marks.
     """
     zoo = load_zoo(models, tuple(only))
+    _check_marks(zoo, readme)
     measured = [_measure(model, data_root, out) for model in zoo]
     if write:
         for one in measured:
@@ -74,6 +75,15 @@ def evaluate_zoo(
         for fault in faults:
             print(fault)
     return 1 if faults else 0
+
+
+def _check_marks(zoo: Sequence[ZooModel], readme: Path) -> None:
+    """Raises DataError for a text that the figures have no place in, before minutes go into them."""
+    for model in zoo:
+        card = model.folder / "card.md"
+        for mark in (FIGURES, DETAILS):
+            marked(_read(card), mark, where=str(card))
+    marked(_read(readme), ZOO, where=str(readme))
 
 
 def _measure(model: ZooModel, data_root: Path, out: Path) -> _Measured:
@@ -114,12 +124,13 @@ def _write(one: _Measured) -> None:
     told = {(field.metric, field.file, field.data) for field in new}
     kept = [old for old in manifest.measured if (old.metric, old.file, old.data) not in told]
     manifest = manifest.model_copy(update={"measured": (*kept, *new)})
-    write_whole(one.model.folder / "manifest.json", dump_manifest(manifest))
     card = one.model.folder / "card.md"
     first = one.made[0]
     text = with_marked(_read(card), FIGURES, card_table(figures_of(manifest, data)), where=str(card))
     details = details_text(cut(first.scored), first.scored.mistakes(), first.scored.names, first.metric.name)
-    write_whole(card, with_marked(text, DETAILS, details, where=str(card)).encode())
+    text = with_marked(text, DETAILS, details, where=str(card))
+    write_whole(one.model.folder / "manifest.json", dump_manifest(manifest))
+    write_whole(card, text.encode())
 
 
 def _faults(one: _Measured) -> list[str]:
