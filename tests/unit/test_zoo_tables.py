@@ -92,7 +92,7 @@ def test_a_card_or_figure_that_tells_something_else_is_named(zoo, capsys):
     fields = json.loads(manifest.read_text())
     for one in fields["measured"]:
         if one["metric"] == "accuracy":
-            one["value"] += 0.1
+            one["value"] -= 0.4  # of 24 clips, whose interval is as wide as that
     manifest.write_text(json.dumps(fields))
     assert run(zoo) == 1
     assert "its manifest says" in " ".join(capsys.readouterr().out.split())
