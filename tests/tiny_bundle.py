@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from edgeai.bundle import Bundle, write_bundle
 from edgeai.bundle.golden import make_golden
@@ -79,3 +81,19 @@ def write_keyword_bundle(folder: Path) -> Bundle:
         "files": entries,
     }
     return write_bundle(folder, fields, files)
+
+
+def write_clips(folder: Path, *, count: int = 24) -> None:
+    """Clips of noise for the keyword bundle: a split called "part", three labels, twelve speakers."""
+    (folder / "clips").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        clip = rng.normal(0, 10 ** (-3 + number % 3), 4000).clip(-1, 1).astype(np.float32)
+        soundfile.write(folder / "clips" / f"{number}.wav", clip, 16000)
+        label = ("yes", "no", "silence")[number % 3]
+        rows.append({"file": f"clips/{number}.wav", "label": label, "speaker": f"s{number % 12}"})
+    with (folder / "part.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)

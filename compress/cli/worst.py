@@ -7,11 +7,9 @@ from pathlib import Path
 from compress.cli.evaluate import Evaluated
 from compress.measure.bundle import load_clips
 from compress.measure.scored_pictures import ScoredPictures
-from compress.report.worst import draw_worst_pictures, draw_worst_sounds, write_sheet
+from compress.report.worst import SHOWN, draw_worst_pictures, draw_worst_sounds, write_sheet
 from edgeai.bundle.manifest import LogMelInput
 from edgeai.stages.audio.logmel import log_mel
-
-SHOWN = 12
 
 
 def write_worst(made: Evaluated, data: Path, split: str, path: Path) -> Path | None:

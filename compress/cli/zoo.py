@@ -10,6 +10,7 @@ from pathlib import Path
 from compress.cli.evaluate import Evaluated, cut, evaluate_engine
 from compress.cli.worst import write_worst
 from compress.data.whole_file import write_whole
+from compress.measure.kept import measured_fields
 from compress.zoo.sheet import ZooModel, load_zoo
 from compress.zoo.tables import (
     Figure,
@@ -17,7 +18,6 @@ from compress.zoo.tables import (
     details_text,
     figures_of,
     marked,
-    measured_fields,
     readme_table,
     with_marked,
 )
@@ -101,9 +101,8 @@ def _measure(model: ZooModel, data_root: Path, out: Path) -> _Measured:
     for entry in entries:
         print_note(f"{model.name}: {entry.path}")
         made.append(evaluate_engine(bundle, entry, folder, model.measure.split, iou=0.5))
-    if (
-        sheet := write_worst(made[0], folder, model.measure.split, out / model.name / "worst.jpg")
-    ) is not None:
+    sheet = write_worst(made[0], folder, model.measure.split, out / model.name / "worst.jpg")
+    if sheet is not None:
         print_note(f"{model.name}: the worst are drawn in {sheet}")
     return _Measured(model, tuple(made))
 
@@ -120,7 +119,7 @@ def _write(one: _Measured) -> None:
         field
         for made in one.made
         for field in measured_fields(
-            made.entry, made.metric, made.cost.ms_p50, data=data, device=device, date=date
+            made.entry.path, made.metric, made.cost.ms_p50, data=data, device=device, date=date
         )
     ]
     told = {(field.metric, field.file, field.data) for field in new}

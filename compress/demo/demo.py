@@ -15,21 +15,20 @@ from compress.demo.footage import TEACHER_FILE, ColourTeacher, Footage, find_cli
 from compress.demo.live import KeywordResult, LiveResult, hear_clips, run_live
 from compress.demo.page import write_demo_page
 from compress.distill.teacher import TeacherDetector, label_pictures, soften
+from compress.measure.agreement import measure_agreement
 from compress.measure.cost import Cost, measure_cost
-from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector, average_precision
+from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector
 from compress.recipe import Recipe, Teacher, parse_recipe
 from compress.run import RunResult, run_recipe
 from edgeai.bundle import Bundle, load_bundle
 from edgeai.bundle.manifest import ImageInput
-from edgeai.console import print_json, print_note, print_table, progress_bar
+from edgeai.console import print_json, print_note, print_table
 from edgeai.data import data_root
 from edgeai.engines import open_engine
 from edgeai.errors import DataError
 from edgeai.sources.video_file import VideoFile
-from edgeai.types import Detections
 
 LABELS = ("person",)
-TRUTH_SCORE = 0.35  # what counts as the teacher's word when the student is measured against it
 LABEL_EVERY = 2
 COMPARE_EVERY = 2
 WIDTH_PX = 288
@@ -212,27 +211,14 @@ def _student_recipe(footage: Footage, effort: float) -> Recipe:
 def _compare(footage: Footage, teacher: DemoTeacher, student: Bundle) -> Agreement:
     spec = student.manifest.input
     assert isinstance(spec, ImageInput)  # noqa: S101  the demo's own recipe
-    truth, found = [], []
-    with (
-        open_engine(student) as engine,
-        VideoFile(str(footage.video), stream="second half", start=0.5) as source,
-    ):
+    with open_engine(student) as engine:
         detect = BundleDetector(
             engine, spec, student.manifest.decoder, student.labels, score_threshold=EVAL_SCORE_THRESHOLD
         )
-        with progress_bar("agreement", source.frame_count // 2) as advance:
-            for number, frame in enumerate(source):
-                advance(1)
-                if number % COMPARE_EVERY:
-                    continue
-                said: Detections = teacher.detect(frame.image)
-                sure = said.select(said.scores >= TRUTH_SCORE)
-                height, width = frame.image.shape[:2]
-                truth.append((sure.xyxy_px, sure.class_ids, sure.xyxy_px[:0], width, height))
-                found.append(detect(frame.image))
-    metric = average_precision(truth, found, labels=LABELS)
-    boxes = sum(len(t[1]) for t in truth) / max(1, len(truth))
-    return Agreement(metric.value, metric.ci95, len(truth), boxes)
+        metric, boxes = measure_agreement(
+            detect, teacher.detect, footage.video, labels=LABELS, every=COMPARE_EVERY
+        )
+    return Agreement(metric.value, metric.ci95, metric.n, boxes)
 
 
 def _summary(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.candidate import Candidate, EngineFile
+from compress.measure.kept import measured_fields
 from compress.networks.bundle_network import NETWORK_NAME
 from compress.networks.half_weights import halve_weights
 from compress.passes.bench import Measured
@@ -84,26 +85,17 @@ def write_candidate(
         },
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "measured": [
-            {
-                "metric": f"validation {final.metric.name}",
-                "value": round(final.metric.value, 4),
-                "ci95": [round(end, 4) for end in final.metric.ci95],
-                "n": final.metric.n,
+            field.model_dump(mode="json")
+            for field in measured_fields(
                 # a float32 file that only served to measure the network is in no bundle
-                "file": final.file.path.name if final.file in candidate.files else "",
-                "data": "held-out part of the training data",
-                "device": read_hardware(ask_gpu=False).label,
-                "date": date,
-            },
-            {
-                "metric": "ms_p50",
-                "value": round(final.cost.ms_p50, 4),
-                "n": 100,
-                "file": final.file.path.name if final.file in candidate.files else "",
-                "data": "the engine call alone, one thread",
-                "device": read_hardware(ask_gpu=False).label,
-                "date": date,
-            },
+                final.file.path.name if final.file in candidate.files else "",
+                final.metric,
+                final.cost.ms_p50,
+                data="held-out part of the training data",
+                device=read_hardware(ask_gpu=False).label,
+                date=date,
+                prefix="validation ",
+            )
         ],
     }
     return write_bundle(out, fields, files)

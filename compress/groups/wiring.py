@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,6 +60,15 @@ def open_wiring(model: Any) -> Wiring:
     named = tuple(replace(c, name=names[id(c.op)], number=n) for n, (_, c) in enumerate(calls))
     outputs = keras.tree.map_structure(lambda t: known[id(t)], outer.output)
     return Wiring(model.name, outer.input, outputs, named)
+
+
+def readers_of(wiring: Wiring) -> dict[int, list[Call]]:
+    """The calls that read each tensor, by its id; a call that reads one twice is there twice. What nothing reads is not in it."""
+    readers: dict[int, list[Call]] = defaultdict(list)
+    for call in wiring.calls:
+        for tensor in call.inputs:
+            readers[id(tensor)].append(call)
+    return dict(readers)
 
 
 def functional_part(model: Any) -> Any | None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.groups.rebuild import rebuild_model
-from compress.groups.wiring import Call, Wiring, functional_part, open_wiring
+from compress.groups.wiring import Call, Wiring, functional_part, open_wiring, readers_of
 from compress.networks.signature import input_names
 from compress.quantize.aware.equalize import is_homogeneous, made_axis, read_axis
 from compress.quantize.aware.fold import activation_name, fold_norms
@@ -43,16 +43,24 @@ def spread_silus(network: Any, samples: Sequence[Mapping[str, Floats]]) -> tuple
     if functional_part(network) is None or not _has_silu(network):
         return network, []
     folded = fold_norms(network)
+    names = input_names(folded)
+    some = [dict(zip(names, sample.values(), strict=True)) for sample in samples[:REACH_INPUTS]]
+    spread, found = spread_folded(folded, some)
+    return (spread, found) if found else (network, [])
+
+
+def spread_folded(folded: Any, samples: Sequence[Mapping[str, Floats]]) -> tuple[Any, list[str]]:
+    """spread_silus() of a network whose batch norms are folded already (compress.quantize.aware.fold)."""
     wiring = open_wiring(folded)
     found = _find(wiring)
     if not found:
-        return network, []
-    some = [dict(zip(input_names(folded), sample.values(), strict=True)) for sample in samples[:REACH_INPUTS]]
+        return folded, []
+    some = samples[:REACH_INPUTS]
     observer = KerasTensors(folded, wiring, [one.key for one in found])
     noise = silu_noise(observer, [one.key for one in found], some)
     noisy = [one for one in found if noise[one.key] > NOISE]
     if not noisy:
-        return network, []
+        return folded, []
     reach = _reach(observer, noisy, some)
     return _rebuilt(folded, wiring, {one: reach[one.key] / REACH for one in noisy}), [
         one.maker.name for one in noisy
@@ -84,10 +92,7 @@ def _find(wiring: Wiring) -> list[_Silu]:
     times = Counter(call.name for call in wiring.calls)
     makers = {id(tensor): call for call in wiring.calls for tensor in call.outputs}
     ends = {id(tensor) for tensor in keras.tree.flatten(wiring.outputs)}
-    readers: dict[int, list[Call]] = {}
-    for call in wiring.calls:
-        for tensor in call.inputs:
-            readers.setdefault(id(tensor), []).append(call)
+    readers = readers_of(wiring)
 
     def all_readers(tensor: int) -> list[Call] | None:
         """The layers with weights that read a tensor, past what is homogeneous; None where something else reads it."""

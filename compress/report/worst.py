@@ -16,6 +16,7 @@ from edgeai.errors import EdgeError
 
 Image = NDArray[np.uint8]
 TILE_WIDTH, TILE_HEIGHT, COLUMNS = 400, 300, 3
+SHOWN = 12  # examples on a sheet
 _CAPTION = 22
 _LETTERS = 54
 # BGR, told apart by people who see red and green alike (Okabe and Ito, 2008): what is there, what was said

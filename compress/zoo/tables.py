@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from compress.measure.metric import Metric
+from compress.measure.kept import CALL
 from compress.measure.scored import Mistake
 from compress.measure.slices import MIN_TO_JUDGE, SliceMetric
+from compress.report.worst import SHOWN
 from edgeai.bundle.manifest import FileEntry, Manifest, Measured
 from edgeai.errors import DataError
-
-CALL = "the engine call alone, one thread"
-SHOWN_MISTAKES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +41,16 @@ def figures_of(manifest: Manifest, data: str) -> list[Figure]:
     return sorted(found, key=lambda figure: figure.engine != "tflite/int8")
 
 
-def measured_fields(
-    entry: FileEntry, metric: Metric, ms: float, *, data: str, device: str, date: str
-) -> list[Measured]:
-    """What the manifest keeps of a file that was measured on `data`."""
-    low, high = (round(end, 4) for end in metric.ci95)
-    where = {"file": entry.path, "device": device, "date": date}
-    return [
-        Measured(
-            metric=metric.name, value=round(metric.value, 4), ci95=(low, high), n=metric.n, data=data, **where
-        ),
-        Measured(metric="ms_p50", value=round(ms, 4), n=100, data=CALL, **where),
-    ]
-
-
 def card_table(figures: Sequence[Figure]) -> str:
     """Markdown: a row for each engine file."""
     first = figures[0]
     rows = [
-        (figure.engine, value_text(figure.metric), f"{figure.entry.bytes:,}", f"{figure.ms.value:.2f}")
+        (
+            figure.engine,
+            _value_text(figure.metric.value, figure.metric.ci95),
+            f"{figure.entry.bytes:,}",
+            f"{figure.ms.value:.2f}",
+        )
         for figure in figures
     ]
     head = ("engine file", f"{first.metric.metric}, {first.metric.data} (95 %)", "bytes", "ms")
@@ -83,7 +72,7 @@ def details_text(
     rows = [
         (
             f"{part.kind}: {part.name}",
-            f"{part.value:.3f} ({part.ci95[0]:.3f} to {part.ci95[1]:.3f})",
+            _value_text(part.value, part.ci95),
             f"{part.n} {part.unit}",
         )
         for part in weakest.values()
@@ -95,7 +84,7 @@ def details_text(
         else "no slice is large enough to judge."
     )
     if mistakes:
-        shown = mistakes[:SHOWN_MISTAKES]
+        shown = mistakes[:SHOWN]
         text += [
             "",
             f"**The worst {len(shown)}** of {len(mistakes)} that went wrong; `make zoo-eval` draws them:",
@@ -111,7 +100,7 @@ def readme_table(rows: Sequence[tuple[str, Sequence[Figure]]]) -> str:
         (
             f"[{name}](models/{name})",
             f"{figures[0].entry.bytes:,} bytes, {figures[0].ms.value:.2f} ms",
-            f"{figures[0].metric.metric} {value_text(figures[0].metric)}",
+            f"{figures[0].metric.metric} {_value_text(figures[0].metric.value, figures[0].metric.ci95)}",
             f"[card](models/{name}/card.md)",
         )
         for name, figures in rows
@@ -119,9 +108,9 @@ def readme_table(rows: Sequence[tuple[str, Sequence[Figure]]]) -> str:
     return markdown_table(("model", "int8 TFLite", "on the test split", "card"), cells)
 
 
-def value_text(measured: Measured) -> str:
-    low, high = measured.ci95 or (measured.value, measured.value)
-    return f"{measured.value:.3f} ({low:.3f} to {high:.3f})"
+def _value_text(value: float, ci95: tuple[float, float] | None) -> str:
+    low, high = ci95 or (value, value)
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 
 import cv2
 import numpy as np
 import pytest
-import soundfile
-from tiny_bundle import write_keyword_bundle
+from tiny_bundle import write_clips, write_keyword_bundle
 
 from compress.cli.commands import app
 from edgeai.bundle import write_bundle
@@ -67,21 +65,6 @@ def write_pictures(folder, *, count=8, shift=0):
         )
     coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "square"}]}
     (folder / "instances_part.json").write_text(json.dumps(coco))
-
-
-def write_clips(folder, *, count=24):
-    (folder / "clips").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(count):
-        clip = rng.normal(0, 10 ** (-3 + number % 3), 4000).clip(-1, 1).astype(np.float32)
-        soundfile.write(folder / "clips" / f"{number}.wav", clip, 16000)
-        label = ("yes", "no", "silence")[number % 3]
-        rows.append({"file": f"clips/{number}.wav", "label": label, "speaker": f"s{number % 12}"})
-    with (folder / "part.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def write_classifier(folder):

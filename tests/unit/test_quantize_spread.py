@@ -99,7 +99,6 @@ def test_int8_gains(keras, monkeypatch):
     monkeypatch.setattr(spread, "NOISE", 1.0)
     before, told = noise_db(keras, network, samples)
     assert "spread_silus" not in told
-    print(after, before)
     assert after > before + 10
 
 
@@ -130,8 +129,12 @@ def test_all_that_reads_it_is_scaled_back(keras):
     from compress.quantize.spread import spread_silus
 
     layers = keras.layers
-    pooled = lambda x: layers.Conv2D(8, 1, name="side")(layers.AveragePooling2D(3, 1, "same")(x))  # noqa: E731
-    network = unlike_network(keras, tail=lambda x, y: layers.Concatenate()([pooled(x), y]))
+
+    def tail(x, y):
+        pooled = layers.AveragePooling2D(3, 1, "same")(x)
+        return layers.Concatenate()([layers.Conv2D(8, 1, name="side")(pooled), y])
+
+    network = unlike_network(keras, tail=tail)
     samples = samples_of(network)
     spread, names = spread_silus(network, samples)
     assert names == ["stem"]

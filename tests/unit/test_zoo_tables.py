@@ -5,32 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from tiny_bundle import write_keyword_bundle
+from tiny_bundle import write_clips, write_keyword_bundle
 
 pytestmark = pytest.mark.compress
 
 CARD = "# tiny\n\nBy hand.\n<!-- figures -->\n<!-- /figures -->\nLimits, by hand.\n<!-- details -->\n<!-- /details -->\nEnd.\n"
 README = "# zoo\n<!-- zoo -->\n<!-- /zoo -->\nmore\n"
-
-
-def write_clips(folder, count=24):
-    import csv
-
-    import numpy as np
-    import soundfile
-
-    (folder / "clips").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(count):
-        clip = rng.normal(0, 10 ** (-3 + number % 3), 4000).clip(-1, 1).astype(np.float32)
-        soundfile.write(folder / "clips" / f"{number}.wav", clip, 16000)
-        label = ("yes", "no", "silence")[number % 3]
-        rows.append({"file": f"clips/{number}.wav", "label": label, "speaker": f"s{number % 12}"})
-    with (folder / "part.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.groups.wiring import Call, open_wiring
+from compress.groups.wiring import Call, open_wiring, readers_of
 from compress.quantize.aware.fold import activation_name, is_weighted
 from compress.quantize.equalize import Floats, balance, largest_along
 from compress.quantize.graph import along
@@ -30,10 +30,7 @@ def equalize_layers(network: Any) -> int:
     wiring = open_wiring(network)
     times = Counter(call.name for call in wiring.calls)
     ends = {id(tensor) for tensor in keras.tree.flatten(wiring.outputs)}
-    readers: dict[int, list[Call]] = {}
-    for call in wiring.calls:
-        for tensor in call.inputs:
-            readers.setdefault(id(tensor), []).append(call)
+    readers = readers_of(wiring)
 
     def follower(call: Call) -> Call | None:
         """The one layer with weights that reads a call's output, past what is homogeneous."""

@@ -17,7 +17,7 @@ from compress.quantize.keras_tensors import KerasTensors
 from compress.quantize.observe import Floats
 from compress.quantize.settings import CalibrationRule, RangeTraining
 from compress.quantize.silu import FLAT_BELOW, silu_caps
-from compress.quantize.spread import spread_silus
+from compress.quantize.spread import spread_folded
 from compress.train.rounded import Kernels
 
 Named = Mapping[str, Floats]
@@ -45,7 +45,7 @@ def make_aware(
     """
     folded = fold_norms(network)
     if per_channel:
-        folded, _ = spread_silus(folded, renamed(samples, network, folded))
+        folded, _ = spread_folded(folded, renamed(samples, network, folded))
     if equalized:
         equalize_layers(folded)
     wiring = open_wiring(folded)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from compress.groups.wiring import Call, Wiring
+from compress.groups.wiring import Call, Wiring, readers_of
 from compress.quantize.aware.fold import FUSED_ACTIVATIONS, activation_name, is_weighted
 from compress.quantize.calibrate import Range
 from compress.quantize.tail import unlike
@@ -41,10 +41,7 @@ def rounded_outputs(wiring: Wiring) -> set[int]:
     """
     import keras
 
-    readers: dict[int, list[Call]] = {}
-    for call in wiring.calls:
-        for tensor in call.inputs:
-            readers.setdefault(id(tensor), []).append(call)
+    readers = readers_of(wiring)
     ends = Counter(id(tensor) for tensor in keras.tree.flatten(wiring.outputs))
     found = set()
     for call in wiring.calls:
