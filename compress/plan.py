@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from compress.data.synthesize.speech import require_program
 from compress.distill.open_teacher import open_teacher_network, output_shapes
 from compress.groups.macs import model_macs
 from compress.networks import detector_strides, open_network
@@ -23,6 +24,7 @@ from compress.recipe import (
     Recipe,
     SoundFolders,
     SpeechData,
+    SpokenWords,
 )
 from compress.train.detector_loss import has_maps
 from compress.train.forward import resized
@@ -100,6 +102,8 @@ def _check_files(recipe: Recipe, data_root: Path) -> None:
             wanted.append(("data", source.folder))
         elif isinstance(source, SpeechData):
             wanted.append(("clips", f"{source.folder}/{source.split}.csv"))
+        elif isinstance(source, SpokenWords):
+            require_program()
         else:
             wanted.append(("a video", source.file))
     if recipe.data.noises is not None:

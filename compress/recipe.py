@@ -53,11 +53,28 @@ class VideoData(Settings):
 
 
 class SpeechData(Settings):
-    """A folder with `<split>.csv` and its clips, below the data root."""
+    """A folder with `<split>.csv` and its clips, below the data root.
+
+    column: the list's column that says what is heard, where it has several. called: what the recipe calls it, by the list's
+    word; "*" stands for every word that is not named, and without it those are left out. leave_out: speakers.
+    """
 
     kind: Literal["speech"]
     folder: str
     split: str = "train"
+    column: str | None = None
+    called: dict[str, str] = Field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
+
+
+class SpokenWords(Settings):
+    """Words that espeak-ng speaks when the recipe runs. words: the label of each. voices, per_word: as of `data synthesize`."""
+
+    kind: Literal["spoken"]
+    words: Annotated[dict[str, str], Field(min_length=1)]
+    voices: Annotated[int, Field(ge=1, le=1000)] = 40
+    per_word: Annotated[int, Field(ge=1, le=10_000)] = 60
+    language: str = "en"
 
 
 class SoundFolders(Settings):
@@ -85,15 +102,16 @@ class Unlabelled(Settings):
 
 
 AnyData = Annotated[
-    BoxData | VideoData | PictureFolders | SpeechData | SoundFolders, Field(discriminator="kind")
+    BoxData | VideoData | PictureFolders | SpeechData | SpokenWords | SoundFolders,
+    Field(discriminator="kind"),
 ]
 # which kinds of data a task learns from, and of which input
 TASK_DATA: dict[str, tuple[str, tuple[str, ...]]] = {
     "detect": ("image", ("coco", "voc", "yolo", "label-studio", "cvat", "video")),
     "classify": ("image", ("picture-folders",)),
-    "keyword": ("logmel", ("speech", "sound-folders")),
-    "transcribe": ("logmel", ("speech", "sound-folders")),
-    "anomaly": ("logmel", ("speech", "sound-folders")),
+    "keyword": ("logmel", ("speech", "spoken", "sound-folders")),
+    "transcribe": ("logmel", ("speech", "spoken", "sound-folders")),
+    "anomaly": ("logmel", ("speech", "spoken", "sound-folders")),
 }
 
 
@@ -107,7 +125,9 @@ class Data(Settings):
     class_weights: how often examples are drawn: "none" as they are, "balanced" every class alike (pictures with boxes: rare
     classes more often), or a factor for some labels. Not given: balanced for keyword and classify, none otherwise.
     unlabelled: what `pretrain` looks at. noises: a folder of background recordings for augmentation. joined: for transcribe,
-    up to so many clips of one speaker follow each other in a training window. Test data has no place in a recipe.
+    up to so many clips of one speaker follow each other in a training window. window: which part of a clip that is longer
+    than the model's window is seen, its start or its loudest part; a shorter one lies at the start, or in the middle. never_held:
+    speakers that are never held out, for there are few of them. Test data has no place in a recipe.
     """
 
     train: Annotated[tuple[AnyData, ...], Field(min_length=1)]
@@ -118,6 +138,8 @@ class Data(Settings):
     unlabelled: tuple[Unlabelled, ...] = ()
     noises: str | None = None
     joined: Annotated[int, Field(ge=1, le=20)] = 1
+    window: Literal["start", "loudest"] = "start"
+    never_held: tuple[str, ...] = ()
     pictures: PictureAugment = PictureAugment()
     sounds: SoundAugment = SoundAugment()
 

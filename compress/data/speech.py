@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from compress.data.confined import confined
 from compress.data.holdout import hold_out
 from edgeai.errors import DataError, DataMissingError
+from edgeai.faults import nearest_hint
 from edgeai.sources.audio_file import AudioFile
 
 LABEL_COLUMNS = ("label", "digit", "keyword", "intent")
@@ -22,6 +24,8 @@ WHOLE_CLIP = (
 )  # samples read at once: a clip is a few seconds, and small blocks cost more than decoding
 # 16-bit samples kept in memory: two hours at 16 kHz; past that clips are decoded each time
 CACHE_BYTES = 256 << 20
+Window: TypeAlias = Literal["start", "loudest"]
+OTHERS = "*"
 
 
 class ClipCache:
@@ -30,18 +34,20 @@ class ClipCache:
     def __init__(self, *, sample_rate_hz: int, max_bytes: int = CACHE_BYTES) -> None:
         self._sample_rate_hz = sample_rate_hz
         self._left_bytes = max_bytes
-        self._kept: dict[tuple[Path, int], NDArray[np.int16]] = {}
+        self._kept: dict[tuple[Path, int, Window], NDArray[np.int16]] = {}
 
-    def read(self, path: Path, samples: int) -> NDArray[np.float32]:
-        """The first `samples` of a clip, or all of a shorter one. Raises what read_clip raises."""
-        kept = self._kept.get((path, samples))
+    def read(self, path: Path, samples: int, window: Window = "start") -> NDArray[np.float32]:
+        """`samples` of a clip from its start or where it is loudest, or all of a shorter one. Raises what read_clip raises."""
+        kept = self._kept.get((path, samples, window))
         if kept is None:
-            clip = read_clip(path, sample_rate_hz=self._sample_rate_hz)[:samples]
+            clip = read_clip(path, sample_rate_hz=self._sample_rate_hz)
+            begin = loudest(clip, samples) if window == "loudest" else 0
+            clip = clip[begin : begin + samples]
             if clip.size * 2 > self._left_bytes:
                 return clip
             kept = np.clip(np.rint(clip * 32768), -32768, 32767).astype(np.int16)
             self._left_bytes -= kept.nbytes
-            self._kept[path, samples] = kept
+            self._kept[path, samples, window] = kept
         return kept.astype(np.float32) / np.float32(32768)
 
 
@@ -50,7 +56,8 @@ class SpeechSet:
     """Clips of `samples` samples at `sample_rate_hz`, read when asked for.
 
     class_ids: (N,) int32, through `labels`. groups: (N,) the speaker of each clip, or its file name where none is told;
-    splits never part a group.
+    splits never part a group. window: "start", the first samples, zeros behind a shorter clip; "loudest", round the loudest
+    part, a shorter clip in the middle.
     """
 
     labels: tuple[str, ...]
@@ -59,6 +66,7 @@ class SpeechSet:
     groups: tuple[str, ...]
     samples: int
     sample_rate_hz: int = 16000
+    window: Window = "start"
     cache: ClipCache | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,11 +77,12 @@ class SpeechSet:
         return len(self.paths)
 
     def clip(self, index: int) -> NDArray[np.float32]:
-        """(samples,) float32, -1..1: cut at the end, or padded there with zeros. Raises DataError or DataMissingError."""
+        """(samples,) float32, -1..1: cut, or padded with zeros. Raises DataError or DataMissingError."""
         assert self.cache is not None  # noqa: S101  set in __post_init__
         clip = np.zeros(self.samples, np.float32)
-        heard = self.cache.read(self.paths[index], self.samples)
-        clip[: len(heard)] = heard
+        heard = self.cache.read(self.paths[index], self.samples, self.window)
+        begin = (self.samples - len(heard)) // 2 if self.window == "loudest" else 0
+        clip[begin : begin + len(heard)] = heard
         return clip
 
     def clips(self, indices: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
@@ -83,9 +92,11 @@ class SpeechSet:
             out[row] = self.clip(int(index))
         return out
 
-    def split(self, fraction: float) -> tuple[SpeechSet, SpeechSet]:
-        """(kept, held out), whole speakers."""
-        held = hold_out(self.groups, fraction)
+    def split(self, fraction: float, *, never_held: Collection[str] = ()) -> tuple[SpeechSet, SpeechSet]:
+        """(kept, held out), whole speakers. never_held: speakers that are kept; the fraction is of the others."""
+        free = np.array([group not in never_held for group in self.groups], bool)
+        held = np.zeros(len(self), bool)
+        held[free] = hold_out([group for group in self.groups if group not in never_held], fraction)
         return self.pick(~held), self.pick(held)
 
     def pick(self, mask: NDArray[np.bool_]) -> SpeechSet:
@@ -102,10 +113,11 @@ def join_speech(sets: Sequence[SpeechSet]) -> SpeechSet:
     """One set of all clips; labels, length and rate must be the same. Raises DataError."""
     first = sets[0] if sets else None
     if first is None or any(
-        (s.labels, s.samples, s.sample_rate_hz) != (first.labels, first.samples, first.sample_rate_hz)
+        (s.labels, s.samples, s.sample_rate_hz, s.window)
+        != (first.labels, first.samples, first.sample_rate_hz, first.window)
         for s in sets
     ):
-        raise DataError("speech sets to be joined must have the same labels, length and sample rate")
+        raise DataError("speech sets to be joined must have the same labels, length, sample rate and window")
     if len(sets) == 1:
         return first
     return SpeechSet(
@@ -115,37 +127,69 @@ def join_speech(sets: Sequence[SpeechSet]) -> SpeechSet:
         tuple(g for s in sets for g in s.groups),
         first.samples,
         first.sample_rate_hz,
+        first.window,
     )
 
 
 def load_speech(
-    folder: Path, split: str, labels: Sequence[str] | None, *, samples: int, sample_rate_hz: int = 16000
+    folder: Path,
+    split: str,
+    labels: Sequence[str] | None,
+    *,
+    samples: int,
+    sample_rate_hz: int = 16000,
+    column: str | None = None,
+    called: Mapping[str, str] | None = None,
+    leave_out: Collection[str] = (),
 ) -> SpeechSet:
     """Read `<split>.csv` (columns `file` and one of label, digit, keyword, intent; `speaker` where known).
 
-    labels: None for those that occur, in alphabetical order. No clip is decoded yet. Raises DataMissingError where the list
-    or a clip is absent, DataError for a label outside `labels` or a wrong column.
+    labels: None for those that occur, in alphabetical order. column: another one to take labels from. called: the label of each
+    word that the list has there, "*" for all others; without it those are left out. leave_out: speakers. No clip is decoded yet.
+    Raises DataMissingError where the list or a clip is absent, DataError for a label outside `labels`, a wrong column, or a word
+    or speaker that the list does not have.
     """
     path = folder / f"{split}.csv"
-    rows, column = read_speech_list(path)
-    names = (
-        tuple(labels) if labels is not None else tuple(sorted({row[column] for row in rows if row[column]}))
-    )
-    paths: list[Path] = []
-    class_ids = np.zeros(len(rows), np.int32)
-    groups = []
+    rows, column = read_speech_list(path, column)
+    _check_named(path, rows, column, called or {}, leave_out)
+    kept: list[tuple[str, str, Path]] = []  # label, group, clip
     for number, row in enumerate(rows):
         where = f"{path}, line {number + 2}"
-        if row[column] not in names:
-            raise DataError(f"{where}: label {row[column]!r} is not among {', '.join(names)}")
+        label = called.get(row[column], called.get(OTHERS)) if called else row[column]
+        speaker = row.get("speaker") or "none"
+        if label is None or speaker in leave_out:
+            continue
+        if labels is not None and label not in labels:
+            raise DataError(f"{where}: label {label!r} is not among {', '.join(labels)}")
         clip = _inside(folder, row["file"], where)
         if not clip.is_file():
             raise DataMissingError(f"{where}: no clip at {clip}")
-        paths.append(clip)
-        class_ids[number] = names.index(row[column])
-        speaker = row.get("speaker") or "none"
-        groups.append(row["file"] if speaker == "none" else speaker)
-    return SpeechSet(names, tuple(paths), class_ids, tuple(groups), samples, sample_rate_hz)
+        kept.append((label, row["file"] if speaker == "none" else speaker, clip))
+    names = tuple(labels) if labels is not None else tuple(sorted({label for label, _, _ in kept if label}))
+    return SpeechSet(
+        names,
+        tuple(clip for _, _, clip in kept),
+        np.array([names.index(label) for label, _, _ in kept], np.int32),
+        tuple(group for _, group, _ in kept),
+        samples,
+        sample_rate_hz,
+    )
+
+
+def _check_named(
+    path: Path,
+    rows: Sequence[Mapping[str, str]],
+    column: str,
+    called: Mapping[str, str],
+    leave_out: Collection[str],
+) -> None:
+    """Raises DataError for a word or a speaker that a recipe names and the list does not have: a slip of the pen."""
+    for name, known in (
+        *((word, {row[column] for row in rows}) for word in called if word != OTHERS),
+        *((speaker, {row.get("speaker") or "none" for row in rows}) for speaker in leave_out),
+    ):
+        if name not in known:
+            raise DataError(f"{path} has no {name!r}", next_step=nearest_hint(name, known))
 
 
 def load_sound_folders(
@@ -169,8 +213,11 @@ def load_sound_folders(
     )
 
 
-def read_speech_list(path: Path) -> tuple[list[dict[str, str]], str]:
-    """The rows of a CSV of clips, and which column holds the label. Raises DataMissingError or DataError."""
+def read_speech_list(path: Path, column: str | None = None) -> tuple[list[dict[str, str]], str]:
+    """The rows of a CSV of clips, and which column holds the label: `column`, or the first of those that are known.
+
+    Raises DataMissingError or DataError.
+    """
     if not path.is_file():
         found = sorted(p.name for p in path.parent.glob("*.csv")) if path.parent.is_dir() else []
         raise DataMissingError(f"no {path}" + (f"; there is {', '.join(found)}" if found else ""))
@@ -181,10 +228,11 @@ def read_speech_list(path: Path) -> tuple[list[dict[str, str]], str]:
         raise DataError(f"{path} is no CSV: {error}") from error
     if not rows:
         raise DataError(f"{path} lists nothing: there are no clips in it")
-    column = next((c for c in LABEL_COLUMNS if c in rows[0]), None)
+    wanted = LABEL_COLUMNS if column is None else (column,)
+    column = next((c for c in wanted if c in rows[0]), None)
     if column is None or "file" not in rows[0]:
         raise DataError(
-            f"{path} must have the column file and one of {', '.join(LABEL_COLUMNS)}; it has {', '.join(map(str, rows[0]))}"
+            f"{path} must have the column file and one of {', '.join(wanted)}; it has {', '.join(map(str, rows[0]))}"
         )
     if len(rows) > MAX_CLIPS:
         raise DataError(f"{path} lists {len(rows)} clips, more than {MAX_CLIPS}")
@@ -210,6 +258,16 @@ def read_clip(path: Path, *, sample_rate_hz: int = 16000) -> NDArray[np.float32]
     with AudioFile(path, stream=path.stem, sample_rate_hz=sample_rate_hz, chunk_samples=WHOLE_CLIP) as source:
         parts = [chunk.samples for chunk in source]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def loudest(clip: NDArray[np.float32], samples: int) -> int:
+    """Where the part of `samples` begins that has the loudest half of it in its middle; 0 for a clip that is no longer."""
+    if len(clip) <= samples:
+        return 0
+    power = np.concatenate([[0.0], np.cumsum(np.square(clip, dtype=np.float64))])
+    half = max(1, samples // 2)
+    begin = int(np.argmax(power[half:] - power[:-half]))
+    return int(np.clip(begin + half // 2 - samples // 2, 0, len(clip) - samples))
 
 
 def load_noises(folder: Path | None, *, sample_rate_hz: int = 16000) -> list[NDArray[np.float32]]:

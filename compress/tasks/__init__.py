@@ -22,7 +22,7 @@ MAX_MEASURED = 2000
 
 
 def open_task(recipe: Recipe, *, data_root: Path, work: Path) -> TrainingTask:
-    """The recipe's task on its data; frames of videos are written below `work`.
+    """The recipe's task on its data; frames of videos and spoken words are written below `work`.
 
     Raises DataMissingError or DataError for data that is not there, is something else, or leaves nothing to learn from or
     to measure on; RecipeError where data and task do not fit.
@@ -78,8 +78,8 @@ def _open_keyword(recipe: Recipe, data_root: Path, work: Path) -> TrainingTask:
     from compress.tasks.keyword import KeywordTask
 
     spec = _logmel(recipe)
-    clips = load_clips(recipe, data_root, labels=recipe.labels)
-    training, validation = clips.split(recipe.data.validation)
+    clips = load_clips(recipe, data_root, work, labels=recipe.labels)
+    training, validation = clips.split(recipe.data.validation, never_held=recipe.data.never_held)
     noises = load_noises(_noises(recipe, data_root), sample_rate_hz=spec.sample_rate_hz)
     teacher, share = None, 0.0
     if recipe.speech_teacher is not None:
@@ -104,10 +104,10 @@ def _open_transcribe(recipe: Recipe, data_root: Path, work: Path) -> TrainingTas
     from compress.tasks.transcribe import TranscribeTask
 
     spec = _logmel(recipe)
-    clips = load_clips(recipe, data_root, labels=None)
+    clips = load_clips(recipe, data_root, work, labels=None)
     for text in clips.labels:
         spell(text, recipe.labels)  # a text that cannot be spelled is told before training
-    training, validation = clips.split(recipe.data.validation)
+    training, validation = clips.split(recipe.data.validation, never_held=recipe.data.never_held)
     noises = load_noises(_noises(recipe, data_root), sample_rate_hz=spec.sample_rate_hz)
     return TranscribeTask(
         training,
@@ -127,9 +127,9 @@ def _open_anomaly(recipe: Recipe, data_root: Path, work: Path) -> TrainingTask:
     from compress.measure.sounds import WINDOWS
     from compress.tasks.anomaly import AnomalyTask
 
-    clips = load_clips(recipe, data_root, labels=recipe.labels)
+    clips = load_clips(recipe, data_root, work, labels=recipe.labels)
     clips = replace(clips, samples=clips.samples * WINDOWS)
-    kept, held = clips.split(recipe.data.validation)
+    kept, held = clips.split(recipe.data.validation, never_held=recipe.data.never_held)
     normal = kept.class_ids == 0
     # what is unusual is never learnt from, so all of it may be measured on
     unusual = clips.class_ids != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from compress.data.formats import load_detections
 from compress.data.speech import SpeechSet, join_speech, load_sound_folders, load_speech
 from compress.data.video import extract_frames
 from compress.distill.teacher import TeacherDetector, label_pictures, soften
-from compress.recipe import BoxData, PictureFolders, Recipe, SoundFolders, SpeechData, VideoData
+from compress.recipe import BoxData, PictureFolders, Recipe, SoundFolders, SpeechData, SpokenWords, VideoData
 from edgeai.bundle.manifest import LogMelInput
 from edgeai.errors import RecipeError
 from edgeai.stages.audio.logmel import samples_for
@@ -61,23 +62,64 @@ def load_classified(recipe: Recipe, data_root: Path) -> tuple[PictureSet, Pictur
     return join_pictures(sets).split(recipe.data.validation)
 
 
-def load_clips(recipe: Recipe, data_root: Path, *, labels: tuple[str, ...] | None) -> SpeechSet:
-    """Every clip of the recipe. labels: None for those that occur, which differ from the recipe's where it spells."""
+def load_clips(recipe: Recipe, data_root: Path, work: Path, *, labels: tuple[str, ...] | None) -> SpeechSet:
+    """Every clip of the recipe; words that are to be spoken are written below `work`.
+
+    labels: None for those that occur, which differ from the recipe's where it spells.
+    """
     spec = recipe.input
     if not isinstance(spec, LogMelInput):
         raise RecipeError(f"recipe {recipe.name}: sounds need an input of kind 'logmel'")
-    samples = samples_for(spec.frames, spec)
+    samples, rate = samples_for(spec.frames, spec), spec.sample_rate_hz
     sets = []
-    for source in recipe.data.train:
-        if not isinstance(source, (SpeechData, SoundFolders)):
+    for number, source in enumerate(recipe.data.train):
+        if isinstance(source, SpeechData):
+            clips = load_speech(
+                data_root / source.folder,
+                source.split,
+                labels,
+                samples=samples,
+                sample_rate_hz=rate,
+                column=source.column,
+                called=source.called,
+                leave_out=source.leave_out,
+            )
+        elif isinstance(source, SpokenWords):
+            folder = _spoken(source, work / "spoken", seed=recipe.seed + number, sample_rate_hz=rate)
+            clips = load_speech(
+                folder, "train", labels, samples=samples, sample_rate_hz=rate, called=source.words
+            )
+        elif isinstance(source, SoundFolders):
+            clips = load_sound_folders(
+                data_root / source.folder, source.split, labels, samples=samples, sample_rate_hz=rate
+            )
+        else:
             raise _misfit(recipe, source.kind, "sounds")
-        folder = data_root / source.folder
-        load = load_speech if isinstance(source, SpeechData) else load_sound_folders
-        sets.append(load(folder, source.split, labels, samples=samples, sample_rate_hz=spec.sample_rate_hz))
+        sets.append(clips)
     if labels is None:  # each folder may know other words
         known = tuple(sorted({label for clips in sets for label in clips.labels}))
         sets = [relabelled(clips, known) for clips in sets]
-    return join_speech(sets)
+    return replace(join_speech(sets), window=recipe.data.window)
+
+
+def _spoken(source: SpokenWords, work: Path, *, seed: int, sample_rate_hz: int) -> Path:
+    """The folder of the spoken words, made unless an earlier run of the recipe made it."""
+    from compress.data.synthesize.speech import synthesize_speech
+
+    asked = f"{source.model_dump_json()} {seed} {sample_rate_hz}"
+    folder = work / f"{zlib.crc32(asked.encode()):08x}"
+    if not folder.is_dir():
+        work.mkdir(parents=True, exist_ok=True)
+        synthesize_speech(
+            list(source.words),
+            folder,
+            voices=source.voices,
+            per_word=source.per_word,
+            seed=seed,
+            language=source.language,
+            sample_rate_hz=sample_rate_hz,
+        )
+    return folder
 
 
 def relabelled(clips: SpeechSet, labels: tuple[str, ...]) -> SpeechSet:

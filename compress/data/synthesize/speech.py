@@ -215,17 +215,26 @@ def _voice_files(language: str) -> list[str]:
     return [match["file"] for line in listed if (match := _VOICE_LINE.match(line))]
 
 
-def _run(arguments: Sequence[str], *, stdin: str = "") -> bytes:
-    """Words go through standard input, never on the command line: none of them can become an option."""
+def require_program() -> str:
+    """Where espeak-ng is. Raises DataMissingError that says how to install it."""
     program = shutil.which(PROGRAM)
     if program is None:
         raise DataMissingError(
             f"{PROGRAM} is not installed",
             next_step=f"install it, on Debian and Ubuntu: apt-get install {PROGRAM}",
         )
+    return program
+
+
+def _run(arguments: Sequence[str], *, stdin: str = "") -> bytes:
+    """Words go through standard input, never on the command line: none of them can become an option."""
     try:
         done = subprocess.run(
-            [program, *arguments], input=stdin.encode(), capture_output=True, timeout=TIMEOUT_S, check=False
+            [require_program(), *arguments],
+            input=stdin.encode(),
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise DataError(f"{PROGRAM} did not answer within {TIMEOUT_S:.0f} s for {stdin!r}") from None
