@@ -20,6 +20,7 @@ from compress.prune.target import Target, prune_to
 from compress.recipe import (
     ONLY_DECODER,
     BoxData,
+    MachineSounds,
     PictureFolders,
     Recipe,
     SoundFolders,
@@ -104,6 +105,8 @@ def _check_files(recipe: Recipe, data_root: Path) -> None:
             wanted.append(("clips", f"{source.folder}/{source.split}.csv"))
         elif isinstance(source, SpokenWords):
             require_program()
+        elif isinstance(source, MachineSounds):
+            wanted += [("noises", source.noises)] if source.noises else []
         else:
             wanted.append(("a video", source.file))
     if recipe.data.noises is not None:

@@ -101,8 +101,20 @@ class Unlabelled(Settings):
         return self
 
 
+class MachineSounds(Settings):
+    """A made-up machine, sound and faulty, heard in a part of the recordings in `noises`; made when the recipe runs, as
+    `data synthesize machine` makes it.
+    """
+
+    kind: Literal["machine"]
+    clips: Annotated[int, Field(ge=1, le=100_000)] = 400
+    faulty: Annotated[int, Field(ge=0, le=10_000)] = 40
+    noises: str | None = None
+    part: tuple[Fraction, Fraction] = (0.0, 1.0)
+
+
 AnyData = Annotated[
-    BoxData | VideoData | PictureFolders | SpeechData | SpokenWords | SoundFolders,
+    BoxData | VideoData | PictureFolders | SpeechData | SpokenWords | SoundFolders | MachineSounds,
     Field(discriminator="kind"),
 ]
 # which kinds of data a task learns from, and of which input
@@ -111,7 +123,7 @@ TASK_DATA: dict[str, tuple[str, tuple[str, ...]]] = {
     "classify": ("image", ("picture-folders",)),
     "keyword": ("logmel", ("speech", "spoken", "sound-folders")),
     "transcribe": ("logmel", ("speech", "spoken", "sound-folders")),
-    "anomaly": ("logmel", ("speech", "spoken", "sound-folders")),
+    "anomaly": ("logmel", ("speech", "sound-folders", "machine")),
 }
 
 

@@ -212,6 +212,12 @@ def evaluate(
         ),
     ] = None,
     iou: Annotated[float, typer.Option("--iou", help="From which overlap on a box counts as found.")] = 0.5,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--others", help="More sound without the wake word, for false accepts; may be repeated."
+        ),
+    ] = None,
     slices: Annotated[
         bool,
         typer.Option("--slices", help="The metric by speaker or site, size, light, count, loudness, label."),
@@ -261,7 +267,14 @@ def evaluate(
         worst=worst,
     )
     return evaluate_bundle(
-        bundle, data=data, split=split, engine=engine, iou=iou, wanted=wanted, json_output=json_output
+        bundle,
+        data=data,
+        split=split,
+        engine=engine,
+        iou=iou,
+        others=others or (),
+        wanted=wanted,
+        json_output=json_output,
     )
 
 

@@ -109,6 +109,31 @@ def synthesize_speech(
     )
 
 
+@synthesize.command("machine")
+def synthesize_machine(
+    out: Annotated[Path, typer.Option("--out", help="The new folder.")],
+    clips: Annotated[
+        int, typer.Option("--clips", help="Of the machine as it should be, three seconds each.")
+    ] = 400,
+    faulty: Annotated[int, typer.Option("--faulty", help="Of each kind of fault.")] = 40,
+    noises: Annotated[
+        Path | None, typer.Option("--noises", help="A folder of recordings to put behind the machine.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed, the same clips.")] = 0,
+    split: Annotated[str, typer.Option("--split", help="What the list is called.")] = "train",
+    json_output: Json = False,
+) -> int:
+    """Make the sound of a rotating machine, sound and with six kinds of fault: to try an autoencoder before there are recordings.
+
+    Example: edgeai-compress data synthesize machine --out out/machine
+    """
+    from compress.cli import synthesize as command
+
+    return command.machine(
+        out, clips=clips, faulty=faulty, noises=noises, seed=seed, split=split, json_output=json_output
+    )
+
+
 @app.command()
 def check(
     folder: Folder,

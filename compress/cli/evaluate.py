@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.cli.evaluate_tables import print_details, print_recalls, print_slices, print_thresholds
+from compress.cli.evaluate_tables import (
+    print_details,
+    print_false_accepts,
+    print_recalls,
+    print_slices,
+    print_thresholds,
+)
 from compress.measure.bundle import choose_engine, score_bundle
 from compress.measure.cost import Cost, measure_cost
 from compress.measure.graph_cost import GraphCost, count_graph
@@ -71,6 +78,7 @@ def evaluate_bundle(
     split: str,
     engine: str | None = None,
     iou: float = 0.5,
+    others: Sequence[Path] = (),
     wanted: Wanted = Wanted(),
     json_output: bool = False,
 ) -> int:
@@ -81,7 +89,7 @@ def evaluate_bundle(
     if wanted.thresholds is not None:
         check_precision(wanted.thresholds)
     bundle = load_bundle(where)
-    made = evaluate_engine(bundle, choose_engine(bundle, engine), data, split, iou=iou)
+    made = evaluate_engine(bundle, choose_engine(bundle, engine), data, split, iou=iou, others=others)
     slices = cut(made.scored) if wanted.slices or wanted.report else []
     points = _points(made.scored, wanted)
     told = made.to_json()
@@ -121,6 +129,7 @@ def evaluate_bundle(
         print_json(told)
         return 0
     _print_metric(made, f"{bundle.name} on {split} of {data}")
+    print_false_accepts(made.metric)
     if wanted.details:
         print_details(made.scored.details(), cost_details(made))
     else:
@@ -135,10 +144,12 @@ def evaluate_bundle(
     return 0
 
 
-def evaluate_engine(bundle: Bundle, entry: FileEntry, data: Path, split: str, *, iou: float) -> Evaluated:
+def evaluate_engine(
+    bundle: Bundle, entry: FileEntry, data: Path, split: str, *, iou: float, others: Sequence[Path] = ()
+) -> Evaluated:
     """Run an engine file of a bundle on the split, and time it, on one thread."""
     with open_file(bundle, entry, threads=1) as opened:
-        scored = score_bundle(bundle, opened, data, split, iou=iou)
+        scored = score_bundle(bundle, opened, data, split, iou=iou, others=others)
         cost = measure_cost(opened, bundle.path(entry))
     return Evaluated(bundle, entry, scored, scored.metric(), cost)
 

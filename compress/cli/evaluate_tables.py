@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from compress.measure.false_accepts import RULE_OF_THREE
 from compress.measure.metric import Metric
 from compress.measure.slices import MIN_TO_JUDGE, SliceMetric, worst_slice
 from compress.measure.thresholds import OperatingPoint
@@ -26,16 +27,45 @@ def print_recalls(metric: Metric) -> None:
         print_table(["label", "recall"], [[label, f"{value:.3f}"] for label, value in recalls.items()])
 
 
+def print_false_accepts(metric: Metric) -> None:
+    """Of a wake word: how often other sound was taken for it, and what that says."""
+    hours = metric.details.get("negative_hours")
+    if not hours:
+        return
+    count = metric.details["false_accepts"]
+    sure = (
+        f"{count / hours:.2f} an hour"
+        if count
+        else f"up to {RULE_OF_THREE / hours:.1f} an hour cannot be excluded"
+    )
+    print(f"{count} false accepts in {hours:.2f} h of other sound: {sure}")
+
+
 def print_details(details: dict[str, Any], cost: dict[str, Any]) -> None:
     """details: of Scored.details; cost: names and numbers."""
-    columns = [key for key in next(iter(details["classes"].values())) if key != "n"]
-    rows = [
-        [label, *(figure_text(row[key]) for key in columns), row["n"]]
-        for label, row in details["classes"].items()
-    ]
     at = details.get("at_threshold")
-    title = f"boxes with a score of {at['threshold']:g} and more" if at else "classes"
-    print_table(["label", *columns, "n"], rows, title=title)
+    if details.get("classes"):
+        columns = [key for key in next(iter(details["classes"].values())) if key != "n"]
+        rows = [
+            [label, *(figure_text(row[key]) for key in columns), row["n"]]
+            for label, row in details["classes"].items()
+        ]
+        title = f"boxes with a score of {at['threshold']:g} and more" if at else "classes"
+        print_table(["label", *columns, "n"], rows, title=title)
+    if details.get("misses"):
+        print_table(
+            ["at most, an hour", "threshold", "missed", "false accepts"],
+            [
+                [
+                    f"{row['wanted_per_hour']:g}",
+                    f"{row['threshold']:.4f}",
+                    f"{row['miss_rate']:.3f}",
+                    row["false_accepts"],
+                ]
+                for row in details["misses"]
+            ],
+            title="the fewest misses",
+        )
     flat = {
         **{key: value for key, value in details.items() if isinstance(value, (int, float))},
         **details.get("averages", {}),

@@ -58,6 +58,23 @@ def speech(
     return 0
 
 
+def machine(
+    out: Path, *, clips: int, faulty: int, noises: Path | None, seed: int, split: str, json_output: bool
+) -> int:
+    """Make a machine's sounds and say what came of it. Raises what synthesize_machine raises."""
+    from compress.data.synthesize.machine import synthesize_machine
+
+    made = synthesize_machine(out, clips=clips, faulty=faulty, noises=noises, seed=seed, split=split)
+    if json_output:
+        print_json({"out": str(made.folder), "clips": made.clips})
+        return 0
+    print_table(
+        ["label", "clips"], [[label, n] for label, n in made.clips.items()], title=f"made {made.folder}"
+    )
+    print(f"next: edgeai-compress data check {made.folder}")
+    return 0
+
+
 def method_of(name: str) -> Method:
     """Raise UsageError for a method that is not known."""
     from compress.data.synthesize.pictures import METHODS

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.cli.evaluate import Evaluated
+from compress.data.speech import read_clip
 from compress.measure.bundle import load_clips
 from compress.measure.scored_pictures import ScoredPictures
+from compress.measure.wake_word import ScoredWakeWord
 from compress.report.worst import SHOWN, draw_worst_pictures, draw_worst_sounds, write_sheet
 from edgeai.bundle.manifest import LogMelInput
 from edgeai.stages.audio.logmel import log_mel
@@ -23,6 +25,16 @@ def write_worst(made: Evaluated, data: Path, split: str, path: Path) -> Path | N
         return None
     if isinstance(made.scored, ScoredPictures):
         return write_sheet(path, draw_worst_pictures(made.scored, mistakes))
+    if isinstance(made.scored, ScoredWakeWord) and isinstance(spec, LogMelInput):
+        paths, rate = made.scored.paths, spec.sample_rate_hz
+        return write_sheet(
+            path,
+            draw_worst_sounds(
+                made.scored.names,
+                mistakes,
+                lambda index: log_mel(read_clip(paths[index], sample_rate_hz=rate), spec),
+            ),
+        )
     if isinstance(spec, LogMelInput):
         clips = load_clips(made.bundle, data, split, made.bundle.manifest.labels)
         return write_sheet(

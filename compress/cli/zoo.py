@@ -90,17 +90,18 @@ def _check_marks(zoo: Sequence[ZooModel], readme: Path) -> None:
 
 def _measure(model: ZooModel, data_root: Path, out: Path) -> _Measured:
     bundle = load_bundle(model.folder)
-    folder = model.measure.folder(data_root)
+    folder = model.measure.folder(data_root, out / model.name)
     if not folder.is_dir():
         raise DataMissingError(
             f"{model.name} is measured on {folder}, which is not there", next_step="give --data"
         )
     entries = [entry for entry in bundle.manifest.files if entry.format in ("tflite", "onnx")]
     entries.sort(key=lambda entry: (entry.format, entry.precision) != ("tflite", "int8"))
+    others = [data_root / name for name in model.measure.others]
     made = []
     for entry in entries:
         print_note(f"{model.name}: {entry.path}")
-        made.append(evaluate_engine(bundle, entry, folder, model.measure.split, iou=0.5))
+        made.append(evaluate_engine(bundle, entry, folder, model.measure.split, iou=0.5, others=others))
     sheet = write_worst(made[0], folder, model.measure.split, out / model.name / "worst.jpg")
     if sheet is not None:
         print_note(f"{model.name}: the worst are drawn in {sheet}")

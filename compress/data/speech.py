@@ -155,12 +155,14 @@ def load_speech(
     kept: list[tuple[str, str, Path]] = []  # label, group, clip
     for number, row in enumerate(rows):
         where = f"{path}, line {number + 2}"
-        label = called.get(row[column], called.get(OTHERS)) if called else row[column]
-        speaker = row.get("speaker") or "none"
-        if label is None or speaker in leave_out:
+        word, speaker = row[column], row.get("speaker") or "none"
+        if speaker in leave_out or (called and OTHERS not in called and word and word not in called):
             continue
-        if labels is not None and label not in labels:
-            raise DataError(f"{where}: label {label!r} is not among {', '.join(labels)}")
+        label = called.get(word, called.get(OTHERS)) if called and word else word
+        if not label or (labels is not None and label not in labels):
+            raise DataError(
+                f"{where}: label {label!r} is not among {', '.join(labels or ('those of the list',))}"
+            )
         clip = _inside(folder, row["file"], where)
         if not clip.is_file():
             raise DataMissingError(f"{where}: no clip at {clip}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.measure.scored import Scored
+from compress.measure.wake_word import score_wake_word, wake_word_of
 from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import FileEntry, ImageInput, LogMelInput
 from edgeai.engines import EdgeEngine, engine_order
@@ -27,10 +28,20 @@ def choose_engine(bundle: Bundle, engine: str | None) -> FileEntry:
         raise BundleError(str(error), next_step="choose one with --engine") from None
 
 
-def score_bundle(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, *, iou: float = 0.5) -> Scored:
+def score_bundle(
+    bundle: Bundle,
+    engine: EdgeEngine,
+    data: Path,
+    split: str,
+    *,
+    iou: float = 0.5,
+    others: Sequence[Path] = (),
+) -> Scored:
     """Run every example of the split through `engine`, one of the bundle's. iou: from which overlap on a box is found.
+    others: folders of sound in which a wake word is not.
 
-    Raises DataMissingError, DataError, UsageError for an IoU outside 0..1, and BundleError for a task without a metric.
+    Raises DataMissingError, DataError, UsageError for an IoU outside 0..1 or `others` of another model, and BundleError for
+    a task without a metric.
     """
     if not data.is_dir():
         raise DataMissingError(
@@ -39,6 +50,14 @@ def score_bundle(bundle: Bundle, engine: EdgeEngine, data: Path, split: str, *, 
         )
     if not 0 < iou < 1:
         raise UsageError(f"an IoU must be between 0 and 1, got {iou:g}")
+    word = wake_word_of(bundle.manifest)
+    if word is not None:
+        return score_wake_word(engine, bundle.manifest, data, split, word=word, others=others)
+    if others:
+        raise UsageError(
+            f"other sound is for a wake word, bundle {bundle.name} has {len(bundle.labels)} labels to tell apart",
+            next_step="leave out --others",
+        )
     score = TASKS.get(bundle.manifest.task)
     if score is None:
         raise BundleError(f"bundle {bundle.name}: no metric is known for the task {bundle.manifest.task!r}")

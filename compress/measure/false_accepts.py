@@ -13,7 +13,7 @@ from compress.measure.metric import Metric, group_numbers, interval95
 from edgeai.errors import DataError
 
 # the rate that cannot be excluded where nothing fired in h hours is 3 / h (the rule of three, Hanley & Lippman-Hand 1983)
-_RULE_OF_THREE = 3.0
+RULE_OF_THREE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class MissCurve:
 
     def at(self, index: int) -> MissPoint:
         count = int(self.false_accepts[index])
-        high = max(count, _RULE_OF_THREE) / self.negative_hours
+        high = max(count, RULE_OF_THREE) / self.negative_hours
         return MissPoint(
             float(self.threshold[index]),
             float(self.miss_rate[index]),

@@ -63,8 +63,15 @@ def _refitted(
     """A copy with another input shape, and with `heads` for so many labels, untrained."""
     import keras
 
+    was = tuple(network.inputs[0].shape[1:])
+
     def build(layer: Any) -> Any:
         config = layer.get_config()
+        if isinstance(layer, keras.layers.Reshape) and layer.input is network.inputs[0]:
+            # more frames of the same bands: a first axis that counts them counts the new ones
+            target = tuple(config["target_shape"])
+            if target[0] == was[0] and was[1:] == shape[1:]:
+                config["target_shape"] = (shape[0], *target[1:])
         if layer.name in heads:
             blank = layer.name.startswith("symbols")  # CTC's blank is one more output
             config["units" if "units" in config else "filters"] = labels + blank

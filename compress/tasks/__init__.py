@@ -22,7 +22,7 @@ MAX_MEASURED = 2000
 
 
 def open_task(recipe: Recipe, *, data_root: Path, work: Path) -> TrainingTask:
-    """The recipe's task on its data; frames of videos and spoken words are written below `work`.
+    """The recipe's task on its data; frames of videos and made sounds are written below `work`.
 
     Raises DataMissingError or DataError for data that is not there, is something else, or leaves nothing to learn from or
     to measure on; RecipeError where data and task do not fit.

@@ -16,7 +16,16 @@ from compress.data.formats import load_detections
 from compress.data.speech import SpeechSet, join_speech, load_sound_folders, load_speech
 from compress.data.video import extract_frames
 from compress.distill.teacher import TeacherDetector, label_pictures, soften
-from compress.recipe import BoxData, PictureFolders, Recipe, SoundFolders, SpeechData, SpokenWords, VideoData
+from compress.recipe import (
+    BoxData,
+    MachineSounds,
+    PictureFolders,
+    Recipe,
+    SoundFolders,
+    SpeechData,
+    SpokenWords,
+    VideoData,
+)
 from edgeai.bundle.manifest import LogMelInput
 from edgeai.errors import RecipeError
 from edgeai.stages.audio.logmel import samples_for
@@ -63,7 +72,7 @@ def load_classified(recipe: Recipe, data_root: Path) -> tuple[PictureSet, Pictur
 
 
 def load_clips(recipe: Recipe, data_root: Path, work: Path, *, labels: tuple[str, ...] | None) -> SpeechSet:
-    """Every clip of the recipe; words that are to be spoken are written below `work`.
+    """Every clip of the recipe; what is spoken or made for it is written below `work`.
 
     labels: None for those that occur, which differ from the recipe's where it spells.
     """
@@ -89,6 +98,11 @@ def load_clips(recipe: Recipe, data_root: Path, work: Path, *, labels: tuple[str
             clips = load_speech(
                 folder, "train", labels, samples=samples, sample_rate_hz=rate, called=source.words
             )
+        elif isinstance(source, MachineSounds):
+            folder = _machine(
+                source, data_root, work / "machine", seed=recipe.seed + number, sample_rate_hz=rate
+            )
+            clips = load_speech(folder, "train", labels, samples=samples, sample_rate_hz=rate)
         elif isinstance(source, SoundFolders):
             clips = load_sound_folders(
                 data_root / source.folder, source.split, labels, samples=samples, sample_rate_hz=rate
@@ -106,10 +120,8 @@ def _spoken(source: SpokenWords, work: Path, *, seed: int, sample_rate_hz: int) 
     """The folder of the spoken words, made unless an earlier run of the recipe made it."""
     from compress.data.synthesize.speech import synthesize_speech
 
-    asked = f"{source.model_dump_json()} {seed} {sample_rate_hz}"
-    folder = work / f"{zlib.crc32(asked.encode()):08x}"
+    folder = _made_folder(source, work, seed, sample_rate_hz)
     if not folder.is_dir():
-        work.mkdir(parents=True, exist_ok=True)
         synthesize_speech(
             list(source.words),
             folder,
@@ -120,6 +132,31 @@ def _spoken(source: SpokenWords, work: Path, *, seed: int, sample_rate_hz: int) 
             sample_rate_hz=sample_rate_hz,
         )
     return folder
+
+
+def _machine(source: MachineSounds, data_root: Path, work: Path, *, seed: int, sample_rate_hz: int) -> Path:
+    """The folder of a machine's sounds, made unless an earlier run of the recipe made it."""
+    from compress.data.synthesize.machine import synthesize_machine
+
+    folder = _made_folder(source, work, seed, sample_rate_hz)
+    if not folder.is_dir():
+        synthesize_machine(
+            folder,
+            clips=source.clips,
+            faulty=source.faulty,
+            noises=data_root / source.noises if source.noises else None,
+            part=source.part,
+            seed=seed,
+            sample_rate_hz=sample_rate_hz,
+        )
+    return folder
+
+
+def _made_folder(source: SpokenWords | MachineSounds, work: Path, seed: int, sample_rate_hz: int) -> Path:
+    """Another one whenever anything that it is made from changes."""
+    work.mkdir(parents=True, exist_ok=True)
+    asked = f"{source.model_dump_json()} {seed} {sample_rate_hz}"
+    return work / f"{zlib.crc32(asked.encode()):08x}"
 
 
 def relabelled(clips: SpeechSet, labels: tuple[str, ...]) -> SpeechSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,46 @@ from edgeai.faults import nearest_hint
 from edgeai.settings_file import load_settings
 
 
+class MadeMachine(Settings):
+    """Sounds of a machine made for measuring, as the recipe's data of kind "machine" is, but by another seed."""
+
+    seed: Annotated[int, Field(ge=0)]
+    clips: Annotated[int, Field(ge=1)]
+    faulty: Annotated[int, Field(ge=1)]
+    noises: Annotated[str, Field(min_length=1)]
+    part: tuple[float, float]
+
+
 class Measure(Settings):
-    """data: a folder below the data root. split: of it, which training has not seen."""
+    """data: a folder below the data root, or the name of what `machine` makes. split: of it, which training has not seen.
+    others: folders of sound without the wake word.
+    """
 
     data: Annotated[str, Field(min_length=1)]
     split: Annotated[str, Field(min_length=1)]
+    others: tuple[str, ...] = ()
+    machine: MadeMachine | None = None
 
-    def folder(self, root: Path) -> Path:
-        return root / self.data
+    def folder(self, root: Path, out: Path) -> Path:
+        """Where the data is; made below `out` where it is to be made."""
+        if self.machine is None:
+            return root / self.data
+        from compress.data.synthesize.machine import synthesize_machine
+
+        folder, asked = out / self.data, self.machine
+        if folder.is_dir():  # of an earlier run, and perhaps of another sheet
+            shutil.rmtree(folder)
+        out.mkdir(parents=True, exist_ok=True)
+        synthesize_machine(
+            folder,
+            clips=asked.clips,
+            faulty=asked.faulty,
+            noises=root / asked.noises,
+            part=asked.part,
+            seed=asked.seed,
+            split=self.split,
+        )
+        return folder
 
 
 class _Sheet(RootModel[dict[str, Measure]]):

@@ -4,8 +4,9 @@ Run: make bench-zoo ARGS="--only person", or ARGS="--pictures out/zoo/videos" fo
 
 person, street: int8 TFLite beside YOLOX-nano (ONNX float32 at 416 x 416) and SSD-MobileNet v1 (TFLite, quantized, 300 x 300), on
 the test pictures; street also beside YOLOX-nano's own boxes of a score of 0.35 and more on the second half of a street camera's
-video. commands: int8 TFLite beside MLPerf Tiny's DS-CNN (TFLite, float32), on the test clips. Differences are paired; milliseconds are of the
-engine call on one thread.
+video. commands: int8 TFLite beside MLPerf Tiny's DS-CNN (TFLite, float32), on the test clips. wake: beside microWakeWord's alexa in
+its own runtime, on the test recordings, and on all other speech and noise for false accepts. Differences are paired;
+milliseconds are of the engine call on one thread.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 
 from compress.cli.compare import Pair, pair_up
 from compress.cli.evaluate import Evaluated, evaluate_engine
+from compress.cli.evaluate_tables import print_false_accepts
 from compress.measure.agreement import measure_agreement
 from compress.measure.bundle import load_clips
 from compress.measure.cost import Cost
@@ -31,7 +33,9 @@ from compress.measure.detection import EVAL_SCORE_THRESHOLD, BundleDetector
 from compress.measure.pairs import paired_difference
 from compress.measure.scored_classes import ScoredClasses
 from compress.measure.scored_pictures import ScoredPictures
+from compress.measure.wake_word import ScoredWakeWord
 from compress.quiet import start_tensorflow
+from compress.zoo.sheet import load_zoo
 from edgeai.bundle import Bundle, load_bundle, write_bundle
 from edgeai.bundle.manifest import ImageInput
 from edgeai.console import print_json, print_table, progress_bar
@@ -201,10 +205,33 @@ def commands(data: Path, work: Path) -> list[dict[str, Any]]:
     return list(told("commands", [pair_up(theirs, ours)], other="MLPerf Tiny DS-CNN"))
 
 
+def wake(data: Path, work: Path) -> list[dict[str, Any]]:
+    from bench.peers.micro_wake_word import score_micro_wake_word
+
+    (model,) = load_zoo(MODELS, ("wake-word",))
+    folder, measure = data / model.measure.data, model.measure
+    bundle = load_bundle(model.folder)
+    entry = bundle.engine_file("tflite", "int8")
+    others = [data / name for name in measure.others]
+    ours = evaluate_engine(bundle, entry, folder, measure.split, iou=0.5, others=others)
+    assert isinstance(ours.scored, ScoredWakeWord)
+    settings = data / "models/microwakeword/alexa.json"
+    scored = score_micro_wake_word(settings, ours.scored)
+    cost = Cost(settings.with_suffix(".tflite").stat().st_size, 0, float("nan"), float("nan"), float("nan"))
+    theirs = Evaluated(bundle, entry, scored, scored.metric(), cost)
+    rows = list(told("wake word, recall", [pair_up(theirs, ours)], other="microWakeWord"))
+    for name, made in (("ours", ours), ("microWakeWord", theirs)):
+        low, high = made.metric.ci95
+        print(f"{name}: recall {made.metric.value:.3f} ({low:.3f} to {high:.3f})")
+        print_false_accepts(made.metric)
+    return rows
+
+
 BENCHES: dict[str, Callable[[Path, Path], list[dict[str, Any]]]] = {
     "person": person,
     "street": street,
     "commands": commands,
+    "wake": wake,
 }
 
 
