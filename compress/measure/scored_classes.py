@@ -57,8 +57,11 @@ class ScoredClasses(Scored):
 
     def slices(self) -> list[Slice]:
         parts = group_slices(self.groups, self.value, unit=self.unit)
-        # silence is quiet and easy: it would hide how quiet speakers fare
+        # silence is quiet and easy: it would hide how quiet speakers fare, and how words do
         among = self.class_ids != (self.labels.index("silence") if "silence" in self.labels else -1)
+        if among.any() and not among.all():
+            picks = np.flatnonzero(among)
+            parts.append(Slice("without", "silence", picks, len(picks), self.unit, self.value))
         for trait in self.traits:
             parts += third_slices(
                 trait.name,

@@ -82,7 +82,7 @@ class ScoredTranscripts(_ScoredClips):
 
 
 class ScoredAnomalies(_ScoredClips):
-    """errors: (N,) how badly each clip was rebuilt. is_anomaly: (N,) bool."""
+    """errors: (N,) how badly each clip was rebuilt. class_ids: (N,) through `labels`, of which the first is the normal sound."""
 
     def __init__(
         self,
@@ -90,10 +90,11 @@ class ScoredAnomalies(_ScoredClips):
         names: Sequence[str],
         groups: Sequence[str],
         errors: NDArray[np.float64],
-        is_anomaly: NDArray[np.bool_],
+        class_ids: NDArray[Any],
     ) -> None:
         self.labels, self.names, self.groups = tuple(labels), tuple(names), tuple(groups)
-        self._errors, self._is_anomaly = errors, is_anomaly
+        self._errors, self._class_ids = errors, np.asarray(class_ids)
+        self._is_anomaly = self._class_ids != 0
 
     def value(self, picks: Picks) -> float:
         from compress.measure.ranking import roc_auc
@@ -101,6 +102,23 @@ class ScoredAnomalies(_ScoredClips):
         positive = self._is_anomaly[picks]
         both = positive.any() and not positive.all()
         return roc_auc(self._errors[picks], positive) if both else float("nan")
+
+    def slices(self) -> list[Slice]:
+        """Each kind of anomaly beside all that is normal, where there are several."""
+        kinds = [k for k in range(1, len(self.labels)) if (self._class_ids == k).any()]
+        if len(kinds) < 2:
+            return []
+        return [
+            Slice(
+                "anomaly",
+                self.labels[k],
+                np.flatnonzero((self._class_ids == 0) | (self._class_ids == k)),
+                int((self._class_ids == k).sum()),
+                self.unit,
+                self.value,
+            )
+            for k in kinds
+        ]
 
     def predictions(self) -> Iterator[dict[str, Any]]:
         for name, error, anomaly in zip(self.names, self._errors, self._is_anomaly, strict=True):

@@ -44,7 +44,7 @@ def score_autoencoder(engine: EdgeEngine, spec: LogMelInput, data: SpeechSet) ->
             errors[number] = rebuilding_errors(engine, spec, data.clip(number)).mean()
             advance(1)
     names = [path.name for path in data.paths]
-    return ScoredAnomalies(data.labels, names, data.groups, errors, data.class_ids != 0)
+    return ScoredAnomalies(data.labels, names, data.groups, errors, data.class_ids)
 
 
 def rebuilding_errors(

@@ -132,15 +132,18 @@ def _drops_no_more(max_drop: float, candidate: Candidate, bench: Bench) -> Calla
 
 
 def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidate:
-    """Write further engine files of the network. Raises PassError where one does not say what it was made of says."""
+    """Write further engine files of the network. One that does not say what it was made of says is left out, and told.
+
+    Hours went into what is there: a file that nobody may use is no reason to throw them away.
+    """
     sources: dict[
         bool, tuple[EngineFile, Scored]
     ] = {}  # by whether it is the int8 file: scored once for all made of it
-    files, parities = list(candidate.files), []
+    files, parities, refused = list(candidate.files), [], []
     for wanted in settings.formats:
         made = _written(wanted, candidate, bench)
-        files.append(made)
         if wanted == "tflite/float32":  # which the others are compared with
+            files.append(made)
             continue
         integer = wanted == "onnx/int8"
         if integer not in sources:
@@ -149,10 +152,16 @@ def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidat
         source, truth = sources[integer]
         parity = compare_scored(truth, _said(made, bench))
         if not parity.holds:
-            raise PassError(_parted(wanted, parity, source, bench))
+            refused.append({"file": made.path.name, "why": _parted(wanted, parity, source, bench)})
+            print_note(f"export: left out: {refused[-1]['why']}")
+            made.path.unlink()
+            continue
+        files.append(made)
         print_note(f"export: {wanted} says what {source.format}/{source.precision} says: {parity}")
         parities.append({"file": made.path.name, **parity_json(parity)})
-    return replace(candidate, files=tuple(files)).with_notes("parity", parities)
+    return (
+        replace(candidate, files=tuple(files)).with_notes("parity", parities).with_notes("refused", refused)
+    )
 
 
 def _written(wanted: str, candidate: Candidate, bench: Bench) -> EngineFile:

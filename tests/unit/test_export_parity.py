@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeai.errors import PassError
-
 pytestmark = pytest.mark.compress
 
 
@@ -119,7 +117,7 @@ def test_the_first_layer_that_parts_is_named(integer, monkeypatch):
     assert first_parting(integer, samples(4)).startswith("second")
 
 
-def test_an_export_that_says_something_else_fails(tmp_path, monkeypatch):
+def test_an_export_that_says_something_else_is_left_out_and_told(tmp_path, monkeypatch, capsys):
     from tiny_recipe import INT8, squares_recipe, write_squares
 
     from compress.export.parity import compare_scored
@@ -136,10 +134,22 @@ def test_an_export_that_says_something_else_fails(tmp_path, monkeypatch):
     assert [one["file"].split("-")[-1] for one in told] == ["float16.tflite", "int8.onnx"]
     assert {entry.precision for entry in made.bundle.manifest.engine_files} == {"int8", "float16"}
 
-    # nothing is found any more: all of it parts
+    # nothing is found any more in one of them: it parts
     parity = compare_scored(boxes(0), boxes(0, lost=60))
-    monkeypatch.setattr(module, "compare_scored", lambda source, other: parity)
-    with pytest.raises(
-        PassError, match=r"tflite/float16 does not say what measured-float32\.tflite says: difference"
-    ):
-        run_recipe(recipe, data_root=tmp_path, out=tmp_path / "out2", work=tmp_path / "work2")
+    real = module.compare_scored
+    given = iter([True, False])
+    monkeypatch.setattr(
+        module, "compare_scored", lambda source, other: parity if next(given) else real(source, other)
+    )
+    capsys.readouterr()
+    made = run_recipe(recipe, data_root=tmp_path, out=tmp_path / "out2", work=tmp_path / "work2")
+    why = "tflite/float16 does not say what measured-float32.tflite says: difference"
+    (refused,) = made.bundle.manifest.provenance["notes"]["refused"]
+    assert refused["file"] == "squares-float16.tflite"
+    assert refused["why"].startswith(why)
+    assert f"left out: {why}" in " ".join(capsys.readouterr().err.split())
+    assert {f"{entry.format}/{entry.precision}" for entry in made.bundle.manifest.engine_files} == {
+        "tflite/int8",
+        "onnx/int8",
+    }
+    assert not list((tmp_path / "work2").rglob("*float16.tflite"))

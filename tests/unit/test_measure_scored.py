@@ -260,3 +260,26 @@ def test_a_file_that_is_no_graph_is_told(tmp_path):
         with pytest.raises(EngineError, match="cannot be read"):
             count_graph(tmp_path / name, name[2:])
     assert count_graph(tmp_path / "x.plan", "plan") is None
+
+
+def test_each_kind_of_anomaly_is_told_beside_what_is_normal():
+    from compress.measure.scored_sounds import ScoredAnomalies
+
+    ids = np.array([0] * 20 + [1] * 10 + [2] * 10)
+    errors = np.concatenate([np.linspace(0, 1, 20), np.full(10, 2.0), np.linspace(0, 1, 10)])
+    names = [str(n) for n in range(40)]
+    scored = ScoredAnomalies(("normal", "loud", "faint"), names, names, errors, ids)
+    parts = {part.name: (part.value, part.n) for part in measure_slices(scored.slices(), scored.groups)}
+    assert parts["loud"] == (1.0, 10)
+    assert parts["faint"][0] == pytest.approx(0.5, abs=0.03)
+    one = ScoredAnomalies(("normal", "loud"), names[:30], names[:30], errors[:30], ids[:30])
+    assert one.slices() == []
+
+
+def test_words_are_told_without_silence_too():
+    scores = np.eye(3)[[0, 1, 0, 2]]
+    truth = np.array([0, 1, 1, 2])
+    names = ("a", "b", "c", "d")
+    scored = ScoredClasses(("yes", "no", "silence"), names, names, scores, truth)
+    (part,) = [part for part in scored.slices() if part.kind == "without"]
+    assert (part.name, part.n, part.value(part.picks)) == ("silence", 3, pytest.approx(2 / 3))
