@@ -6,7 +6,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-exports bench-peers \
-  import-check trt-check wheel-check zoo-eval bench-zoo lock clean
+  import-check trt-check wheel-check zoo-eval bench-zoo bench-speakers bench-large lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,7 +69,13 @@ wheel-check: setup ## build the wheel, install it in a clean environment, use it
 zoo-eval: setup ## every model of the zoo on its test split: are cards and README true? ARGS="--write" writes them, "--only commands" is one
 	@$(BIN)/edgeai-compress zoo-eval --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
-bench-zoo: setup ## the zoo beside YOLOX-nano, SSD-MobileNet and MLPerf Tiny's keyword model, on test splits; a minute
+bench-speakers: setup ## a keyword recipe without each of its speakers, measured on that one; some ten minutes a speaker
+	@$(BIN)/python tests/bench/bench_speakers.py --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
+bench-large: setup ## memory of a network of 24 million parameters through prune, distill, quantize and export; some minutes
+	@$(BIN)/python tests/bench/bench_large.py $(ARGS)
+
+bench-zoo: setup ## the zoo beside YOLOX-nano, SSD-MobileNet, MLPerf Tiny's keyword model and microWakeWord, on test splits; some minutes
 	@PYTHONPATH=tests $(BIN)/python -m bench.bench_zoo --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
 lock: setup ## fresh .ci/constraints.txt

@@ -1,6 +1,6 @@
 """Memory and time of a network of 24 million parameters (ResNet50, random weights) through every pass, few steps each.
 
-Run: python tests/bench/bench_large.py --size 96 --json
+Run: make bench-large, or ARGS="--size 96 --json"
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def _healthy(phase: Samples, rng: np.random.Generator, sample_rate_hz: int) -> S
 
 def _bearing(clip: _Clip) -> Samples:
     """A pitted race: a short ringing at each ball, not quite evenly, loudest once a turn."""
-    passes = np.floor(clip.phase * BALL_PASSES * 1.0)
+    passes = np.floor(clip.phase * BALL_PASSES)
     hits = np.flatnonzero(np.diff(passes) > 0)
     hits = hits + clip.rng.integers(-8, 9, len(hits))
     strike = np.zeros(len(clip.phase))
