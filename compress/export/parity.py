@@ -1,7 +1,7 @@
 """Whether an exported file says what the file that it was made of says, on the same held-out examples.
 
-Classes: the same label comes first for 99 of 100 examples; anything else: the metric is within half a point. What chance
-explains on so few examples is let through and told; what it does not stops the export, and the first layer where the two
+Classes: the same label comes first for 99 of 100 examples; anything else: the metric is within half a point, or within what one
+object more or less makes of it where there are few. What chance explains on so few examples is let through and told; what it does not stops the export, and the first layer where the two
 files part is named.
 """
 
@@ -54,7 +54,9 @@ def compare_scored(source: Scored, made: Scored) -> Parity:
         holds = apart <= (1 - AGREEMENT) * n or _at_least(apart, n, 1 - AGREEMENT) > CHANCE
         return Parity("top-1 agreement", 1 - apart / n, holds, n, source.unit)
     gap = paired_difference(n, source.value, made.value, groups=group_numbers(source.groups))
-    holds = abs(gap.value) <= DIFFERENCE or not gap.seen
+    objects = sum(source.wanted(k) for k in range(len(source.labels)))
+    limit = max(DIFFERENCE, 1 / objects) if objects else DIFFERENCE
+    holds = abs(gap.value) <= limit or not gap.seen
     return Parity(f"difference of {source.metric().name}", gap.value, holds, n, source.unit)
 
 

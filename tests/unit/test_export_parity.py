@@ -73,6 +73,8 @@ def test_boxes_are_compared_by_the_metric():
     fewer = compare_scored(boxes(0), boxes(0, lost=12))
     assert not fewer.holds
     assert fewer.value == pytest.approx(-0.2, abs=0.03)
+    # of ten boxes one is a tenth: no half a point can be asked of them
+    assert compare_scored(boxes(0, count=10), boxes(0, count=10, lost=1)).holds
 
 
 @pytest.fixture(scope="module")
