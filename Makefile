@@ -6,7 +6,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-exports bench-peers \
-  import-check trt-check wheel-check zoo-eval bench-zoo bench-speakers bench-large lock clean
+  import-check trt-check wheel-check zoo-eval bench-zoo bench-speakers bench-learning-curve bench-large lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -71,6 +71,9 @@ zoo-eval: setup ## every model of the zoo on its test split: are cards and READM
 
 bench-speakers: setup ## a keyword recipe without each of its speakers, measured on that one; some ten minutes a speaker
 	@$(BIN)/python tests/bench/bench_speakers.py --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
+bench-learning-curve: setup ## would more pictures help? field-weeds' recipe on a part of its pictures, and on more; minutes a size
+	@$(BIN)/python tests/bench/bench_learning_curve.py --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
 bench-large: setup ## memory of a network of 24 million parameters through prune, distill, quantize and export; some minutes
 	@$(BIN)/python tests/bench/bench_large.py $(ARGS)

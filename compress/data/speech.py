@@ -156,9 +156,10 @@ def load_speech(
     for number, row in enumerate(rows):
         where = f"{path}, line {number + 2}"
         word, speaker = row[column], row.get("speaker") or "none"
-        if speaker in leave_out or (called and OTHERS not in called and word and word not in called):
+        # a cell that is empty is another word, or none; one that is not there is a broken row
+        label = called.get(word, called.get(OTHERS)) if called and word is not None else word
+        if speaker in leave_out or (called and word and label is None):
             continue
-        label = called.get(word, called.get(OTHERS)) if called and word else word
         if not label or (labels is not None and label not in labels):
             raise DataError(
                 f"{where}: label {label!r} is not among {', '.join(labels or ('those of the list',))}"

@@ -41,6 +41,10 @@ def test_words_get_other_names_and_the_rest_is_left_out_or_gets_one(tones):
     all_of_them = load(tones, ("bass", "other"), called={"low": "bass", "*": "other"})
     assert np.bincount(all_of_them.class_ids).tolist() == [4, 8]
     assert load(tones, called={"low": "bass"}).labels == ("bass",)
+    path = tones / "train.csv"
+    path.write_text(path.read_text().replace("the silence", ""))
+    named = load(tones, ("bass", "other"), column="word", called={"the low": "bass", "*": "other"})
+    assert np.bincount(named.class_ids).tolist() == [4, 8], "no word is another one"
 
 
 def test_speakers_are_left_out_and_never_held_out(tones):
