@@ -97,9 +97,10 @@ def _measure(model: ZooModel, data_root: Path, out: Path) -> _Measured:
         )
     entries = [entry for entry in bundle.manifest.files if entry.format in ("tflite", "onnx")]
     entries.sort(key=lambda entry: (entry.format, entry.precision) != ("tflite", "int8"))
-    others = [data_root / name for name in model.measure.others]
     made = []
     for entry in entries:
+        # hours of it, and what the others say of the word itself is told against the first
+        others = [] if made else [data_root / name for name in model.measure.others]
         print_note(f"{model.name}: {entry.path}")
         made.append(evaluate_engine(bundle, entry, folder, model.measure.split, iou=0.5, others=others))
     sheet = write_worst(made[0], folder, model.measure.split, out / model.name / "worst.jpg")

@@ -275,7 +275,7 @@ def told(name: str, pairs: Any, *, other: str | None = None) -> Any:
             "theirs": pair.a.metric.value,
             "difference": pair.difference.value,
             "ci95": list(pair.difference.ci95),
-            "n": pair.difference.n,
+            "n": pair.b.metric.n,
             "bytes": [pair.b.cost.bytes, pair.a.cost.bytes],
             "ms": [pair.b.cost.ms_p50, pair.a.cost.ms_p50],
         }
