@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compress.measure.false_accepts import RULE_OF_THREE
+from compress.measure.false_accepts import false_accepts_text
 from compress.measure.metric import Metric
 from compress.measure.slices import MIN_TO_JUDGE, SliceMetric, worst_slice
 from compress.measure.thresholds import OperatingPoint
@@ -32,13 +32,7 @@ def print_false_accepts(metric: Metric) -> None:
     hours = metric.details.get("negative_hours")
     if not hours:
         return
-    count = metric.details["false_accepts"]
-    sure = (
-        f"{count / hours:.2f} an hour"
-        if count
-        else f"up to {RULE_OF_THREE / hours:.1f} an hour cannot be excluded"
-    )
-    print(f"{count} false accepts in {hours:.2f} h of other sound: {sure}")
+    print(false_accepts_text(metric.details["false_accepts"], hours))
 
 
 def print_details(details: dict[str, Any], cost: dict[str, Any]) -> None:

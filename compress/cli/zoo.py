@@ -10,7 +10,7 @@ from pathlib import Path
 from compress.cli.evaluate import Evaluated, cut, evaluate_engine
 from compress.cli.worst import write_worst
 from compress.data.whole_file import write_whole
-from compress.measure.kept import measured_fields
+from compress.measure.kept import FALSE_ACCEPTS, measured_fields
 from compress.zoo.sheet import ZooModel, load_zoo
 from compress.zoo.tables import (
     Figure,
@@ -31,6 +31,8 @@ from edgeai.hardware import read_hardware
 # other machines' kernels round in another order: a figure moves by an example or two, and of few examples that is much
 MAY_DIFFER = 0.01
 FEW = 100
+# false accepts more or fewer than on the machine that wrote the manifest
+MAY_ACCEPT = 1
 FIGURES, DETAILS, ZOO = "figures", "details", "zoo"
 
 
@@ -97,7 +99,7 @@ def _measure(model: ZooModel, data_root: Path, out: Path) -> _Measured:
         )
     entries = [entry for entry in bundle.manifest.files if entry.format in ("tflite", "onnx")]
     entries.sort(key=lambda entry: (entry.format, entry.precision) != ("tflite", "int8"))
-    made = []
+    made: list[Evaluated] = []
     for entry in entries:
         # hours of it, and what the others say of the word itself is told against the first
         others = [] if made else [data_root / name for name in model.measure.others]
@@ -152,10 +154,21 @@ def _faults(one: _Measured) -> list[str]:
                 f"{one.model.name}: {made.entry.path} has {made.metric.name} {made.metric.value:.4f} on {data}, its manifest "
                 f"says {figure.metric.value:.4f}"
             )
+    found += _false_accept_faults(one, known)
     card = one.model.folder / "card.md"
     if known and marked(_read(card), FIGURES, where=str(card)) != card_table(list(known.values())):
         found.append(f"{card}: its table is not what the manifest has measured: run it with --write")
     return found
+
+
+def _false_accept_faults(one: _Measured, known: dict[str, Figure]) -> list[str]:
+    first = one.made[0]
+    count, figure = first.metric.details.get(FALSE_ACCEPTS), known.get(first.entry.path)
+    if count is None or figure is None or abs(count - (figure.false_accepts or 0)) <= MAY_ACCEPT:
+        return []
+    return [
+        f"{one.model.name}: {first.entry.path} has {count} false accepts, its manifest says {figure.false_accepts}"
+    ]
 
 
 def _may_differ(known: Measured) -> float:

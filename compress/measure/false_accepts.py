@@ -13,7 +13,7 @@ from compress.measure.metric import Metric, group_numbers, interval95
 from edgeai.errors import DataError
 
 # the rate that cannot be excluded where nothing fired in h hours is 3 / h (the rule of three, Hanley & Lippman-Hand 1983)
-RULE_OF_THREE = 3.0
+_RULE_OF_THREE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class MissCurve:
 
     def at(self, index: int) -> MissPoint:
         count = int(self.false_accepts[index])
-        high = max(count, RULE_OF_THREE) / self.negative_hours
+        high = max(count, _RULE_OF_THREE) / self.negative_hours
         return MissPoint(
             float(self.threshold[index]),
             float(self.miss_rate[index]),
@@ -87,6 +87,16 @@ def miss_curve(
     missed = np.searchsorted(np.sort(words), threshold, side="left")
     accepted = len(others) - np.searchsorted(np.sort(others), threshold, side="left")
     return MissCurve(threshold, missed / len(words), accepted.astype(np.int64), float(negative_hours))
+
+
+def false_accepts_text(count: int, hours: float) -> str:
+    """How often other sound was taken for the word, and what that says, for people."""
+    sure = (
+        f"{count / hours:.2f} an hour"
+        if count
+        else f"up to {_RULE_OF_THREE / hours:.1f} an hour cannot be excluded"
+    )
+    return f"{count} false accepts in {hours:.2f} h of other sound: {sure}"
 
 
 def measure_wake_word(

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from compress.measure.kept import CALL
+from compress.measure.false_accepts import false_accepts_text
+from compress.measure.kept import CALL, FALSE_ACCEPTS, HOURS, other_sound
 from compress.measure.scored import Mistake
 from compress.measure.slices import MIN_TO_JUDGE, SliceMetric
 from compress.report.worst import SHOWN
@@ -18,11 +19,16 @@ from edgeai.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """An engine file and what was measured of it: the task's metric on a split, and the milliseconds of a call."""
+    """An engine file and what was measured of it: the task's metric on a split, and the milliseconds of a call.
+
+    false_accepts: of a wake word, in so many hours of other sound.
+    """
 
     entry: FileEntry
     metric: Measured
     ms: Measured
+    false_accepts: int | None = None
+    hours: float = 0.0
 
     @property
     def engine(self) -> str:
@@ -33,8 +39,14 @@ def figures_of(manifest: Manifest, data: str) -> list[Figure]:
     """What the manifest has measured on `data`, "folder/split", in the order of its files; int8 TFLite first."""
     metrics = {one.file: one for one in manifest.measured if one.data == data}
     calls = {one.file: one for one in manifest.measured if one.data == CALL and one.metric == "ms_p50"}
+    heard = {(one.file, one.metric): one.value for one in manifest.measured if one.data == other_sound(data)}
+
+    def false_accepts(path: str) -> tuple[int | None, float]:
+        count = heard.get((path, FALSE_ACCEPTS))
+        return None if count is None else int(count), heard.get((path, HOURS), 0.0)
+
     found = [
-        Figure(entry, metrics[entry.path], calls[entry.path])
+        Figure(entry, metrics[entry.path], calls[entry.path], *false_accepts(entry.path))
         for entry in manifest.files
         if entry.path in metrics and entry.path in calls
     ]
@@ -58,6 +70,8 @@ def card_table(figures: Sequence[Figure]) -> str:
         f"n = {first.metric.n:,}; ms: the engine call alone, one thread, median, {first.ms.device}, {first.ms.date}. "
         "Measured by `make zoo-eval`."
     )
+    if first.false_accepts is not None:
+        note = f"{false_accepts_text(first.false_accepts, first.hours)} ({first.engine}). {note}"
     return f"{markdown_table(head, rows)}\n\n{note}"
 
 

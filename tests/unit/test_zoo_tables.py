@@ -110,3 +110,49 @@ def test_marks_must_stand_once():
     for wrong in ("none", "<!-- /x --> <!-- x -->", text + text):
         with pytest.raises(DataError, match="card needs the line"):
             marked(wrong, "x", where="card")
+
+
+def test_a_wake_words_false_accepts_stand_in_its_card_and_are_checked(tmp_path, capsys):
+    from test_wake_word import write_wake_bundle
+
+    models = tmp_path / "models"
+    write_wake_bundle(models / "wake", threshold=0.3)
+    (models / "wake" / "card.md").write_text(CARD)
+    (models / "zoo.toml").write_text('[wake]\ndata = "sounds"\nsplit = "part"\nothers = ["sounds/part"]\n')
+    (tmp_path / "README.md").write_text(README)
+    write_clips(tmp_path / "data" / "sounds")
+    # its words are in what is called other sound: they are taken for the word, every time
+    assert run(tmp_path, "--write") == 0
+    manifest = models / "wake" / "manifest.json"
+    fields = json.loads(manifest.read_text())
+    heard = {one["metric"]: one for one in fields["measured"] if "other sound" in one["data"]}
+    count = heard["false_accepts"]["value"]
+    assert count >= 8
+    assert heard["negative_hours"]["value"] == pytest.approx((16 + 24) * 4000 / 16000 / 3600, abs=1e-4)
+    assert f"{count:.0f} false accepts in 0.00 h of other sound" in (models / "wake/card.md").read_text()
+    assert run(tmp_path) == 0
+    heard["false_accepts"]["value"] = 1
+    manifest.write_text(json.dumps(fields))
+    capsys.readouterr()
+    assert run(tmp_path) == 1
+    assert "false accepts, its manifest says 1" in " ".join(capsys.readouterr().out.split())
+
+
+def test_sounds_are_made_for_a_model_that_is_measured_on_made_ones(tmp_path):
+    import numpy as np
+    import soundfile
+
+    from compress.zoo.sheet import load_zoo
+
+    (tmp_path / "noise").mkdir()
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "noise/a.wav", rng.normal(0, 0.1, 120_000).astype(np.float32), 16000)
+    (tmp_path / "zoo.toml").write_text(
+        '[m]\ndata = "machine"\nsplit = "test"\n'
+        'machine = { seed = 3, clips = 2, faulty = 1, noises = "noise", part = [0.5, 1.0] }\n'
+    )
+    (model,) = load_zoo(tmp_path)
+    for _ in range(2):  # made anew, whatever lies there
+        folder = model.measure.folder(tmp_path, tmp_path / "out")
+        assert folder == tmp_path / "out" / "machine"
+        assert len((folder / "test.csv").read_text().splitlines()) == 9
