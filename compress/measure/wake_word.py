@@ -22,12 +22,14 @@ from edgeai.bundle.manifest import LogMelInput, Manifest
 from edgeai.console import progress_bar
 from edgeai.engines import EdgeEngine
 from edgeai.errors import DataError, DataMissingError
+from edgeai.sources.audio_file import AudioFile
 from edgeai.stages.audio.logmel import samples_for
 from edgeai.stages.audio.smoothing import KeywordSmoother, SmootherSettings
 from edgeai.stages.audio.window import FeatureWindow
 from edgeai.types import Chunk
 
 SOUNDS = (".flac", ".wav")
+PIECE = 1 << 17  # samples read and heard at once
 # false accepts an hour at which the misses are told
 PER_HOUR = (0.0, 0.5, 1.0, 2.0)
 
@@ -173,14 +175,14 @@ def score_wake_word(
     listen = _Listener(engine, spec, settings, manifest.labels, manifest.labels.index(word))
     with progress_bar("listening", len(paths)) as advance:
         for number, path in enumerate(paths):
-            clip = read_clip(path, sample_rate_hz=spec.sample_rate_hz)
-            means = listen(clip)
+            means, samples = listen(path)
             peaks[number] = means.max(initial=0.0)
             if is_word[number]:
+                clip = read_clip(path, sample_rate_hz=spec.sample_rate_hz)
                 levels[number] = clip_levels_db(clip, sample_rate_hz=spec.sample_rate_hz)
             else:
                 false_peaks += rises(means, settings.rearm * threshold)
-                seconds += len(clip) / spec.sample_rate_hz
+                seconds += samples / spec.sample_rate_hz
             advance(1)
     traits = (
         Trait("loudness", levels[:, 0], ("quiet", "middle", "loud"), "dBFS"),
@@ -235,18 +237,29 @@ class _Listener:
         self._smoother = KeywordSmoother(settings, labels)
         self._silence = samples_for(spec.frames, spec)
 
-    def __call__(self, clip: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(T,) scores of a clip (N,) with a window of silence before it and half of one behind."""
+    def __call__(self, path: Path) -> tuple[NDArray[np.float64], int]:
+        """(T,) scores of a recording with a window of silence before it and half of one behind, and its samples.
+
+        It is read in pieces: a night's recording does not fit into memory, let alone its windows.
+        """
         self._window.reset()
         self._smoother.reset()
         self._engine.reset()
-        given = self._engine.inputs[0]
-        sound = np.concatenate(
-            [np.zeros(self._silence, np.float32), clip, np.zeros(self._silence // 2, np.float32)]
-        )
+        rate_hz = self._spec.sample_rate_hz
+        means = self._hear(np.zeros(self._silence, np.float32), 0)
+        samples = 0
+        with AudioFile(path, stream=path.stem, sample_rate_hz=rate_hz, chunk_samples=PIECE) as source:
+            for chunk in source:
+                means += self._hear(chunk.samples, self._silence + samples)
+                samples += len(chunk.samples)
+        means += self._hear(np.zeros(self._silence // 2, np.float32), self._silence + samples)
+        return np.array(means, np.float64), samples
+
+    def _hear(self, sound: NDArray[np.float32], begin: int) -> list[float]:
+        given, rate_hz = self._engine.inputs[0], self._spec.sample_rate_hz
         means = []
-        for time_s, features in self._window.push(Chunk(sound, self._spec.sample_rate_hz, 0.0, "clip")):
+        for time_s, features in self._window.push(Chunk(sound, rate_hz, begin / rate_hz, "recording")):
             (scores,) = self._engine.run({given.name: features.reshape(given.shape)}).values()
             self._smoother.update(scores.reshape(-1), time_s)
-            means.append(self._smoother.means[self._word])
-        return np.array(means, np.float64)
+            means.append(float(self._smoother.means[self._word]))
+        return means

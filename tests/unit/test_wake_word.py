@@ -184,3 +184,28 @@ def test_other_sound_is_for_wake_words_only(tmp_path, data, capsys):
 
     with open_file(bundle, bundle.manifest.files[0]) as engine, pytest.raises(UsageError, match="--others"):
         score_bundle(bundle, engine, data, "part", others=[data])
+
+
+def test_a_night_is_heard_in_pieces_and_as_at_once(tmp_path, data, monkeypatch):
+    from compress.measure import wake_word
+
+    bundle = write_wake_bundle(tmp_path / "wake")
+    whole = scored_of(bundle, data)
+    monkeypatch.setattr(wake_word, "PIECE", 777)
+    pieces = scored_of(bundle, data)
+    np.testing.assert_array_equal(pieces.peaks, whole.peaks)
+    np.testing.assert_array_equal(pieces.false_peaks, whole.false_peaks)
+    assert pieces.hours == whole.hours
+
+
+def test_what_is_no_sound_is_one_line(tmp_path, data, capsys):
+    write_wake_bundle(tmp_path / "wake")
+    (tmp_path / "noise").mkdir()
+    options = ("--data", data, "--split", "part", "--engine", "tflite/float32", "--others", tmp_path / "noise")
+    assert run(tmp_path / "wake", *options) != 0
+    assert "no FLAC or WAV recordings" in capsys.readouterr().err
+    (tmp_path / "noise/a.flac").write_bytes(b"no sound at all")
+    assert run(tmp_path / "wake", *options) != 0
+    said = capsys.readouterr().err
+    assert "a.flac" in said
+    assert "Traceback" not in said
