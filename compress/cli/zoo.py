@@ -177,12 +177,12 @@ def _may_differ(known: Measured) -> float:
     return max(MAY_DIFFER, (high - low) / (2 if known.n < FEW else 6))
 
 
-def _zoo_rows(models: Path) -> list[tuple[str, list[Figure]]]:
+def _zoo_rows(models: Path) -> list[tuple[str, str, list[Figure]]]:
     rows = []
     for model in load_zoo(models):
         manifest = load_bundle(model.folder, verify=False).manifest
         if figures := figures_of(manifest, _data_of(model)):
-            rows.append((model.name, figures))
+            rows.append((model.name, manifest.task, figures))
     return rows
 
 

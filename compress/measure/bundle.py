@@ -52,7 +52,8 @@ def score_bundle(
         raise UsageError(f"an IoU must be between 0 and 1, got {iou:g}")
     word = wake_word_of(bundle.manifest)
     if word is not None:
-        return score_wake_word(engine, bundle.manifest, data, split, word=word, others=others)
+        listed = load_clips(bundle, data, split, None)
+        return score_wake_word(engine, bundle.manifest, listed, word=word, others=others)
     if others:
         raise UsageError(
             f"other sound is for a wake word, bundle {bundle.name} has {len(bundle.labels)} labels to tell apart",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.speech import load_speech, read_clip
+from compress.data.speech import SpeechSet, load_speech, read_clip
 from compress.measure.calibration import Calibration
 from compress.measure.false_accepts import measure_wake_word, miss_curve
 from compress.measure.keywords import clip_levels_db
@@ -140,16 +140,15 @@ class ScoredWakeWord(Scored):
 def score_wake_word(
     engine: EdgeEngine,
     manifest: Manifest,
-    data: Path,
-    split: str,
+    listed: SpeechSet,
     *,
     word: str,
     others: Sequence[Path] = (),
 ) -> ScoredWakeWord:
-    """Every recording of the split, whole: those labelled `word`, and as false accepts all that has another label.
+    """Every recording of `listed`, whole: those labelled `word`, and as false accepts all that has another label.
 
     others: folders of more sound without the word; a name beside a list of clips (fsdd/test) stands for those listed. Raises
-    DataMissingError for what is not there, DataError where the split does not hold the word or nothing else is there to hear.
+    DataMissingError for what is not there, DataError where the word is not among the labels or nothing else is there to hear.
     """
     spec = manifest.input
     assert isinstance(spec, LogMelInput)  # noqa: S101  the manifest has checked it
@@ -166,7 +165,7 @@ def score_wake_word(
     is_word = np.concatenate([is_word, np.zeros(len(sounds), bool)])
     if is_word.all():
         raise DataError(
-            f"{data / split}.csv holds {word!r} only, so nothing can be taken for it",
+            f"the data holds {word!r} only, so nothing can be taken for it",
             next_step="give other sound with --others",
         )
     peaks, false_peaks, seconds = np.empty(len(paths)), [], 0.0

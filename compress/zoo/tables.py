@@ -108,18 +108,19 @@ def details_text(
     return "\n".join(text)
 
 
-def readme_table(rows: Sequence[tuple[str, Sequence[Figure]]]) -> str:
-    """Markdown: a row for each model, by its folder's name, of its first figure."""
+def readme_table(rows: Sequence[tuple[str, str, Sequence[Figure]]]) -> str:
+    """Markdown: a row for each model, by its folder's name and its task, of its first figure."""
     cells = [
         (
             f"[{name}](models/{name})",
+            task,
             f"{figures[0].entry.bytes:,} bytes, {figures[0].ms.value:.2f} ms",
             f"{figures[0].metric.metric} {_value_text(figures[0].metric.value, figures[0].metric.ci95)}",
             f"[card](models/{name}/card.md)",
         )
-        for name, figures in rows
+        for name, task, figures in rows
     ]
-    return markdown_table(("model", "int8 TFLite", "on the test split", "card"), cells)
+    return markdown_table(("model", "task", "int8 TFLite", "on the test split", "card"), cells)
 
 
 def _value_text(value: float, ci95: tuple[float, float] | None) -> str:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import KEYWORD_INPUT, MODELS, write_clips, write_keyword_bundle
 
+from compress.measure.bundle import load_clips
 from compress.measure.wake_word import ScoredWakeWord, rises, score_wake_word, sounds_of, wake_word_of
 from edgeai.bundle import write_bundle
 from edgeai.engines import open_file
@@ -45,7 +46,8 @@ def data(tmp_path):
 
 def scored_of(bundle, data, **changes):
     with open_file(bundle, bundle.manifest.files[0]) as engine:
-        return score_wake_word(engine, bundle.manifest, data, "part", word="yes", **changes)
+        listed = load_clips(bundle, data, "part", None)
+        return score_wake_word(engine, bundle.manifest, listed, word="yes", **changes)
 
 
 def test_only_a_model_with_one_keyword_is_a_wake_word(tmp_path):
@@ -201,7 +203,16 @@ def test_a_night_is_heard_in_pieces_and_as_at_once(tmp_path, data, monkeypatch):
 def test_what_is_no_sound_is_one_line(tmp_path, data, capsys):
     write_wake_bundle(tmp_path / "wake")
     (tmp_path / "noise").mkdir()
-    options = ("--data", data, "--split", "part", "--engine", "tflite/float32", "--others", tmp_path / "noise")
+    options = (
+        "--data",
+        data,
+        "--split",
+        "part",
+        "--engine",
+        "tflite/float32",
+        "--others",
+        tmp_path / "noise",
+    )
     assert run(tmp_path / "wake", *options) != 0
     assert "no FLAC or WAV recordings" in capsys.readouterr().err
     (tmp_path / "noise/a.flac").write_bytes(b"no sound at all")
