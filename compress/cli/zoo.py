@@ -178,7 +178,7 @@ def _may_differ(known: Measured) -> float:
 
 
 def _zoo_rows(models: Path) -> list[tuple[str, str, list[Figure]]]:
-    rows = []
+    rows: list[tuple[str, str, list[Figure]]] = []
     for model in load_zoo(models):
         manifest = load_bundle(model.folder, verify=False).manifest
         if figures := figures_of(manifest, _data_of(model)):

@@ -153,11 +153,9 @@ def score_wake_word(
     spec = manifest.input
     assert isinstance(spec, LogMelInput)  # noqa: S101  the manifest has checked it
     settings = SmootherSettings.from_params(manifest.decoder.params)
-    listed = load_speech(data, split, None, samples=1, sample_rate_hz=spec.sample_rate_hz)
     if word not in listed.labels:
         raise DataError(
-            f"{data / split}.csv has no recordings of {word!r}",
-            next_step=f"it has {', '.join(listed.labels)}",
+            f"the data has no recordings of {word!r}", next_step=f"it has {', '.join(listed.labels)}"
         )
     is_word = listed.class_ids == listed.labels.index(word)
     sounds = [path for folder in others for path in sounds_of(folder)]
