@@ -126,3 +126,41 @@ def test_the_person_detector_holds_its_network():
 
     bundle = load_bundle("person-detector")
     assert bundle.path("network.keras").is_file()
+
+
+def test_a_keyword_network_takes_more_frames_of_the_same_bands(tmp_path):
+    from tiny_recipe import tones_recipe
+
+    from compress.networks import open_network
+    from compress.quantize.tflite import convert_tflite
+    from compress.recipe import parse_recipe
+    from edgeai.bundle import write_bundle
+
+    recipe = parse_recipe(tones_recipe(), where="here")
+    network = open_network(recipe, data_root=tmp_path)
+    network.save(tmp_path / "network.keras")
+    fields = {
+        "name": "tones",
+        "task": "keyword",
+        "input": recipe.input.model_dump(mode="json"),
+        "decoder": recipe.decoder.model_dump(mode="json"),
+        "labels": list(recipe.labels),
+        "files": [{"path": "tones.tflite", "format": "tflite", "precision": "float32"}],
+    }
+    files = {
+        "tones.tflite": convert_tflite(network, "float32"),
+        "network.keras": tmp_path / "network.keras",
+    }
+    write_bundle(tmp_path / "tones", fields, files)
+    changed = tones_recipe(labels=["word", "unknown"], network={"kind": "bundle", "init": "tones"})
+    changed["input"]["frames"] = 40
+    longer = open_network(parse_recipe(changed, where="here"), data_root=tmp_path)
+    assert longer.input_shape[1:] == (40, 16, 1)
+    assert longer.output_shape["keyword"][1:] == (2,)
+    ours, theirs = weights_of(longer), weights_of(network)
+    assert all(same(ours[name], theirs[name]) for name in theirs if name != "keyword")
+    features = np.random.default_rng(0).normal(0, 0.3, (1, 40, 16, 1)).astype(np.float32)
+    assert np.isfinite(np.asarray(longer(features)["keyword"])).all()
+    changed["input"]["mels"] = 20
+    with pytest.raises(RecipeError, match="cannot take inputs of"):
+        open_network(parse_recipe(changed, where="here"), data_root=tmp_path)
