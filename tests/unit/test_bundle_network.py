@@ -155,8 +155,8 @@ def test_a_keyword_network_takes_more_frames_of_the_same_bands(tmp_path):
     changed = tones_recipe(labels=["word", "unknown"], network={"kind": "bundle", "init": "tones"})
     changed["input"]["frames"] = 40
     longer = open_network(parse_recipe(changed, where="here"), data_root=tmp_path)
-    assert longer.input_shape[1:] == (40, 16, 1)
-    assert longer.output_shape["keyword"][1:] == (2,)
+    assert tuple(longer.inputs[0].shape[1:]) == (40, 16, 1)
+    assert tuple(longer.output["keyword"].shape[1:]) == (2,)
     ours, theirs = weights_of(longer), weights_of(network)
     assert all(same(ours[name], theirs[name]) for name in theirs if name != "keyword")
     features = np.random.default_rng(0).normal(0, 0.3, (1, 40, 16, 1)).astype(np.float32)
