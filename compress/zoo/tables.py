@@ -78,11 +78,14 @@ def card_table(figures: Sequence[Figure]) -> str:
 def details_text(
     slices: Iterable[SliceMetric], mistakes: Sequence[Mistake], names: Sequence[str], metric: str
 ) -> str:
-    """Markdown: the weakest slice of each kind that is large enough to judge, and the worst examples by name."""
-    weakest: dict[str, SliceMetric] = {}
+    """Markdown: the weakest slice of each kind that is large enough to judge, each kind of anomaly, and the worst examples by
+    name.
+    """
+    weakest: dict[tuple[str, str], SliceMetric] = {}
     for part in slices:
-        if part.n >= MIN_TO_JUDGE and (part.kind not in weakest or part.value < weakest[part.kind].value):
-            weakest[part.kind] = part
+        key = (part.kind, part.name if part.kind == "anomaly" else "")
+        if part.n >= MIN_TO_JUDGE and (key not in weakest or part.value < weakest[key].value):
+            weakest[key] = part
     rows = [
         (
             f"{part.kind}: {part.name}",
