@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compress.measure.calibration import Calibration, measure_calibration
 from compress.measure.classes import Confusion, check_scores, count_confusion, measure_classes
-from compress.measure.metric import Metric, Picks
+from compress.measure.metric import Metric, Picks, Statistic
 from compress.measure.scored import Mistake, Scored, json_number
 from compress.measure.slices import Slice, group_slices, third_slices
 
@@ -28,6 +28,19 @@ class Trait:
     values: NDArray[Any]
     names: tuple[str, str, str]
     unit: str
+
+
+def trait_slices(
+    traits: Sequence[Trait], value: Statistic, *, unit: str, among: NDArray[np.bool_]
+) -> list[Slice]:
+    """Three slices by each trait, of the examples `among` (N,)."""
+    return [
+        part
+        for trait in traits
+        for part in third_slices(
+            trait.name, trait.values, trait.names, value, unit=unit, value_unit=trait.unit, among=among
+        )
+    ]
 
 
 @dataclass(frozen=True)
@@ -62,16 +75,7 @@ class ScoredClasses(Scored):
         if among.any() and not among.all():
             picks = np.flatnonzero(among)
             parts.append(Slice("without", "silence", picks, len(picks), self.unit, self.value))
-        for trait in self.traits:
-            parts += third_slices(
-                trait.name,
-                trait.values,
-                trait.names,
-                self.value,
-                unit=self.unit,
-                value_unit=trait.unit,
-                among=among,
-            )
+        parts += trait_slices(self.traits, self.value, unit=self.unit, among=among)
         for k, label in enumerate(self.labels):
             picks = np.flatnonzero(self.class_ids == k)
             if len(picks):

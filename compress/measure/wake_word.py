@@ -16,8 +16,8 @@ from compress.measure.false_accepts import measure_wake_word, miss_curve
 from compress.measure.keywords import clip_levels_db
 from compress.measure.metric import Metric, Picks
 from compress.measure.scored import Mistake, Scored
-from compress.measure.scored_classes import Trait
-from compress.measure.slices import Slice, third_slices
+from compress.measure.scored_classes import Trait, trait_slices
+from compress.measure.slices import Slice
 from edgeai.bundle.manifest import LogMelInput, Manifest
 from edgeai.console import progress_bar
 from edgeai.engines import EdgeEngine
@@ -80,18 +80,7 @@ class ScoredWakeWord(Scored):
         return np.asarray((self.peaks >= self.threshold) == self.is_word, bool)
 
     def slices(self) -> list[Slice]:
-        parts = []
-        for trait in self.traits:
-            parts += third_slices(
-                trait.name,
-                trait.values,
-                trait.names,
-                self.value,
-                unit=self.unit,
-                value_unit=trait.unit,
-                among=self.is_word,
-            )
-        return parts
+        return trait_slices(self.traits, self.value, unit=self.unit, among=self.is_word)
 
     def details(self) -> dict[str, Any]:
         """The fewest misses at some rates of false accepts an hour, thresholds with them."""

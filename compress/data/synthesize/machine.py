@@ -8,7 +8,6 @@ says that the way from sound to score works, and which kinds of fault such a mod
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.speech import load_noises
+from compress.data.synthesize.flac import write_flac
 from compress.data.whole_file import check_free, new_folder
 from edgeai.console import progress_bar
 from edgeai.errors import DataMissingError, UsageError
@@ -98,7 +98,7 @@ def synthesize_machine(
         ):
             name = f"clips/{label}/{number:05d}.flac"
             sound = machine_sound(label, behind, sample_rate_hz=sample_rate_hz, rng=rng)
-            (made / name).write_bytes(_flac(sound, sample_rate_hz))
+            write_flac(made / name, sound, sample_rate_hz)
             rows.append((name, label))
             advance(1)
         with (made / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -237,11 +237,3 @@ def _parts(
     """Of each recording the wanted part, where it is as long as a clip."""
     cut = [noise[int(part[0] * len(noise)) : int(part[1] * len(noise))] for noise in noises]
     return [noise for noise in cut if len(noise) > SECONDS * sample_rate_hz]
-
-
-def _flac(samples: NDArray[np.float32], sample_rate_hz: int) -> bytes:
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, sample_rate_hz, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()

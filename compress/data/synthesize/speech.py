@@ -7,7 +7,6 @@ small set. Judge the model on recordings.
 from __future__ import annotations
 
 import csv
-import io
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.data.synthesize.flac import write_flac
 from compress.data.whole_file import check_free, new_folder
 from edgeai.console import progress_bar
 from edgeai.errors import DataError, DataMissingError, UsageError
@@ -114,7 +114,7 @@ def synthesize_speech(
             voice = cast[number % len(cast)]
             spoken = speak_word(word, voice, sample_rate_hz=sample_rate_hz, rng=rngs[job])
             name = f"clips/{_slug(label)}/{number:05d}_{voice.speaker}.flac"
-            _write_flac(part / name, _framed(spoken, sample_rate_hz, rngs[job]), sample_rate_hz)
+            write_flac(part / name, _framed(spoken, sample_rate_hz, rngs[job]), sample_rate_hz)
             return name, label, voice.speaker, len(spoken) / sample_rate_hz
 
         with ThreadPoolExecutor(2) as pool:  # each starts a process: two keep two cores busy
@@ -255,11 +255,3 @@ def _read_wav(sound: bytes, sample_rate_hz: int) -> Samples:
         return samples
     resampler = Resampler(rate_hz, sample_rate_hz)
     return np.concatenate((resampler.push(samples), resampler.flush()))
-
-
-def _write_flac(path: Path, samples: Samples, sample_rate_hz: int) -> None:
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, sample_rate_hz, format="FLAC", subtype="PCM_16")
-    path.write_bytes(buffer.getvalue())
