@@ -46,16 +46,17 @@ class Parity:
         return f"{self.figure} {self.value:+.4f} on {self.n} {self.unit}".replace("agreement +", "agreement ")
 
 
-def compare_scored(source: Scored, made: Scored) -> Parity:
-    """source, made: what the two files say of the same examples."""
+def compare_scored(source: Scored, made: Scored, *, max_apart: float | None = None) -> Parity:
+    """source, made: what the two files say of the same examples. max_apart: another limit than AGREEMENT and DIFFERENCE set."""
     n = len(source)
+    most_apart = 1 - AGREEMENT if max_apart is None else max_apart
     if isinstance(source, ScoredClasses) and isinstance(made, ScoredClasses):
         apart = int(np.sum(source.scores.argmax(1) != made.scores.argmax(1)))
-        holds = apart <= (1 - AGREEMENT) * n or _at_least(apart, n, 1 - AGREEMENT) > CHANCE
+        holds = apart <= most_apart * n or _at_least(apart, n, most_apart) > CHANCE
         return Parity("top-1 agreement", 1 - apart / n, holds, n, source.unit)
     gap = paired_difference(n, source.value, made.value, groups=group_numbers(source.groups))
     objects = sum(source.wanted(k) for k in range(len(source.labels)))
-    limit = max(DIFFERENCE, 1 / objects) if objects else DIFFERENCE
+    limit = max(DIFFERENCE if max_apart is None else max_apart, 1 / objects if objects else 0.0)
     holds = abs(gap.value) <= limit or not gap.seen
     return Parity(f"difference of {source.metric().name}", gap.value, holds, n, source.unit)
 

@@ -150,7 +150,7 @@ def export(settings: ExportPass, candidate: Candidate, bench: Bench) -> Candidat
             file = _int8_file(candidate) if integer else bench.float_file(candidate.network)
             sources[integer] = file, _said(file, bench)
         source, truth = sources[integer]
-        parity = compare_scored(truth, _said(made, bench))
+        parity = compare_scored(truth, _said(made, bench), max_apart=settings.max_apart)
         if not parity.holds:
             refused.append({"file": made.path.name, "why": _parted(wanted, parity, source, bench)})
             print_note(f"export: left out: {refused[-1]['why']}")

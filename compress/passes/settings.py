@@ -271,7 +271,9 @@ class ExportPass(PassSettings):
     """Further engine files of the network as it stands.
 
     onnx/int8: with explicit Q/DQ as TensorRT reads it, made of the int8 TFLite file, so a quantize pass comes before.
-    onnx/float16: weights and sums in float16, inputs and outputs in float32.
+    onnx/float16: weights and sums in float16, inputs and outputs in float32. max_apart: how far the metric of a file may be off from
+    what it was made of, or for classes how often another one may come first; without, half a point and 1 %. A file that is further
+    off is left out.
     """
 
     needs: ClassVar[Mapping[Fact, str]] = {"trained": UNTRAINED}
@@ -282,6 +284,7 @@ class ExportPass(PassSettings):
         tuple[Literal["onnx/float32", "onnx/float16", "onnx/int8", "tflite/float16", "tflite/float32"], ...],
         Field(min_length=1),
     ] = ("onnx/float32",)
+    max_apart: Fraction | None = None
 
     @property
     def writes(self) -> tuple[str, ...]:

@@ -73,6 +73,8 @@ def test_boxes_are_compared_by_the_metric():
     fewer = compare_scored(boxes(0), boxes(0, lost=12))
     assert not fewer.holds
     assert fewer.value == pytest.approx(-0.2, abs=0.03)
+    assert compare_scored(boxes(0), boxes(0, lost=12), max_apart=0.25).holds
+    assert not compare_scored(boxes(0), boxes(0, lost=12), max_apart=0.1).holds
     # of ten boxes one is a tenth: no half a point can be asked of them
     assert compare_scored(boxes(0, count=10), boxes(0, count=10, lost=1)).holds
 
@@ -141,7 +143,9 @@ def test_an_export_that_says_something_else_is_left_out_and_told(tmp_path, monke
     real = module.compare_scored
     given = iter([True, False])
     monkeypatch.setattr(
-        module, "compare_scored", lambda source, other: parity if next(given) else real(source, other)
+        module,
+        "compare_scored",
+        lambda source, other, **settings: parity if next(given) else real(source, other, **settings),
     )
     capsys.readouterr()
     made = run_recipe(recipe, data_root=tmp_path, out=tmp_path / "out2", work=tmp_path / "work2")
