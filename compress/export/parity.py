@@ -1,8 +1,8 @@
 """Whether an exported file says what the file that it was made of says, on the same held-out examples.
 
 Classes: the same label comes first for 99 of 100 examples; anything else: the metric is within half a point, or within what one
-object more or less makes of it where there are few. What chance explains on so few examples is let through and told; what it does not stops the export, and the first layer where the two
-files part is named.
+object more or less makes of it where there are few. What chance explains on so few examples is let through and told; for what
+it does not, the first layer where the two files part is named.
 """
 
 from __future__ import annotations

@@ -31,21 +31,26 @@ def score_keywords(
     if not len(data):
         raise DataError("there are no clips to measure accuracy on")
     scores = np.empty((len(data), len(data.labels)))
-    loudness, ratio = np.empty(len(data)), np.empty(len(data))
+    levels = np.empty((len(data), 2))
     with progress_bar("clips", len(data)) as advance:
         for number in range(len(data)):
             clip = data.clip(number)
             scores[number] = score_clip(engine, spec, clip, data.labels)
-            loudness[number], ratio[number] = clip_levels_db(clip, sample_rate_hz=data.sample_rate_hz)
+            levels[number] = clip_levels_db(clip, sample_rate_hz=data.sample_rate_hz)
             advance(1)
     if activation == "softmax":
         scores = softmax(scores)
     names = tuple(f"{path.parent.name}/{path.name}" for path in data.paths)
-    traits = (
-        Trait("loudness", loudness, ("quiet", "middle", "loud"), "dBFS"),
-        Trait("SNR", ratio, ("noisy", "middle", "clear"), "dB"),
-    )
+    traits = level_traits(levels)
     return ScoredClasses(data.labels, names, data.groups, scores, data.class_ids, unit="clips", traits=traits)
+
+
+def level_traits(levels_db: NDArray[np.float64]) -> tuple[Trait, Trait]:
+    """By what clips are cut of which clip_levels_db says (N, 2)."""
+    return (
+        Trait("loudness", levels_db[:, 0], ("quiet", "middle", "loud"), "dBFS"),
+        Trait("SNR", levels_db[:, 1], ("noisy", "middle", "clear"), "dB"),
+    )
 
 
 def score_clip(

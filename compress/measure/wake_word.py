@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compress.data.speech import SpeechSet, load_speech, read_clip
 from compress.measure.calibration import Calibration
 from compress.measure.false_accepts import measure_wake_word, miss_curve
-from compress.measure.keywords import clip_levels_db
+from compress.measure.keywords import clip_levels_db, level_traits
 from compress.measure.metric import Metric, Picks
 from compress.measure.scored import Mistake, Scored
 from compress.measure.scored_classes import Trait, trait_slices
@@ -170,10 +170,6 @@ def score_wake_word(
                 false_peaks += rises(means, settings.rearm * threshold)
                 seconds += samples / spec.sample_rate_hz
             advance(1)
-    traits = (
-        Trait("loudness", levels[:, 0], ("quiet", "middle", "loud"), "dBFS"),
-        Trait("SNR", levels[:, 1], ("noisy", "middle", "clear"), "dB"),
-    )
     names = tuple(f"{path.parent.name}/{path.name}" for path in paths)
     return ScoredWakeWord(
         word,
@@ -186,7 +182,7 @@ def score_wake_word(
         np.array(false_peaks, np.float64),
         seconds / 3600,
         threshold,
-        traits,
+        level_traits(levels),
     )
 
 

@@ -14,32 +14,34 @@ from edgeai.errors import BundleError, RecipeError
 pytestmark = pytest.mark.compress
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A bundle that holds an (untrained, but fixed) detector of squares, and the network itself."""
+def write_network_bundle(root, content):
+    """`root`/<the recipe's name>, a bundle that holds the recipe's (untrained, but fixed) network; the network itself."""
     from compress.networks import open_network
     from compress.quantize.tflite import convert_tflite
     from compress.recipe import parse_recipe
     from edgeai.bundle import write_bundle
 
-    root = tmp_path_factory.mktemp("trained")
-    recipe = parse_recipe(squares_recipe(), where="here")
+    recipe = parse_recipe(content, where="here")
     network = open_network(recipe, data_root=root)
     network.save(root / "network.keras")
+    name = f"{recipe.name}.tflite"
     fields = {
-        "name": "squares",
-        "task": "detect",
+        "name": recipe.name,
+        "task": recipe.task,
         "input": recipe.input.model_dump(mode="json"),
         "decoder": recipe.decoder.model_dump(mode="json"),
-        "labels": ["square"],
-        "files": [{"path": "squares.tflite", "format": "tflite", "precision": "float32"}],
+        "labels": list(recipe.labels),
+        "files": [{"path": name, "format": "tflite", "precision": "float32"}],
     }
-    files = {
-        "squares.tflite": convert_tflite(network, "float32"),
-        "network.keras": root / "network.keras",
-    }
-    write_bundle(root / "squares", fields, files)
-    return root, network
+    files = {name: convert_tflite(network, "float32"), "network.keras": root / "network.keras"}
+    write_bundle(root / recipe.name, fields, files)
+    return network
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("trained")
+    return root, write_network_bundle(root, squares_recipe())
 
 
 def opened(root, *, labels=("square",), size=64, where="squares", **params):
@@ -132,26 +134,9 @@ def test_a_keyword_network_takes_more_frames_of_the_same_bands(tmp_path):
     from tiny_recipe import tones_recipe
 
     from compress.networks import open_network
-    from compress.quantize.tflite import convert_tflite
     from compress.recipe import parse_recipe
-    from edgeai.bundle import write_bundle
 
-    recipe = parse_recipe(tones_recipe(), where="here")
-    network = open_network(recipe, data_root=tmp_path)
-    network.save(tmp_path / "network.keras")
-    fields = {
-        "name": "tones",
-        "task": "keyword",
-        "input": recipe.input.model_dump(mode="json"),
-        "decoder": recipe.decoder.model_dump(mode="json"),
-        "labels": list(recipe.labels),
-        "files": [{"path": "tones.tflite", "format": "tflite", "precision": "float32"}],
-    }
-    files = {
-        "tones.tflite": convert_tflite(network, "float32"),
-        "network.keras": tmp_path / "network.keras",
-    }
-    write_bundle(tmp_path / "tones", fields, files)
+    network = write_network_bundle(tmp_path, tones_recipe())
     changed = tones_recipe(labels=["word", "unknown"], network={"kind": "bundle", "init": "tones"})
     changed["input"]["frames"] = 40
     longer = open_network(parse_recipe(changed, where="here"), data_root=tmp_path)
