@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from compress.data.synthesize.machine import MachineSettings
 from compress.passes.settings import AnyPass, DistillPass, check_order
 from compress.train.picture_augment import PictureAugment
 from compress.train.sound_augment import SoundAugment
@@ -101,16 +102,12 @@ class Unlabelled(Settings):
         return self
 
 
-class MachineSounds(Settings):
+class MachineSounds(MachineSettings):
     """A made-up machine, sound and faulty, heard in a part of the recordings in `noises`; made when the recipe runs, as
     `data synthesize machine` makes it.
     """
 
     kind: Literal["machine"]
-    clips: Annotated[int, Field(ge=1, le=100_000)] = 400
-    faulty: Annotated[int, Field(ge=0, le=10_000)] = 40
-    noises: str | None = None
-    part: tuple[Fraction, Fraction] = (0.0, 1.0)
 
 
 AnyData = Annotated[

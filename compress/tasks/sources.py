@@ -99,9 +99,9 @@ def load_clips(recipe: Recipe, data_root: Path, work: Path, *, labels: tuple[str
                 folder, "train", labels, samples=samples, sample_rate_hz=rate, called=source.words
             )
         elif isinstance(source, MachineSounds):
-            folder = _machine(
-                source, data_root, work / "machine", seed=recipe.seed + number, sample_rate_hz=rate
-            )
+            folder = _made_folder(source, work / "machine", recipe.seed + number, rate)
+            if not folder.is_dir():
+                source.make(folder, data_root, seed=recipe.seed + number, sample_rate_hz=rate)
             clips = load_speech(folder, "train", labels, samples=samples, sample_rate_hz=rate)
         elif isinstance(source, SoundFolders):
             clips = load_sound_folders(
@@ -129,24 +129,6 @@ def _spoken(source: SpokenWords, work: Path, *, seed: int, sample_rate_hz: int) 
             per_word=source.per_word,
             seed=seed,
             language=source.language,
-            sample_rate_hz=sample_rate_hz,
-        )
-    return folder
-
-
-def _machine(source: MachineSounds, data_root: Path, work: Path, *, seed: int, sample_rate_hz: int) -> Path:
-    """The folder of a machine's sounds, made unless an earlier run of the recipe made it."""
-    from compress.data.synthesize.machine import synthesize_machine
-
-    folder = _made_folder(source, work, seed, sample_rate_hz)
-    if not folder.is_dir():
-        synthesize_machine(
-            folder,
-            clips=source.clips,
-            faulty=source.faulty,
-            noises=data_root / source.noises if source.noises else None,
-            part=source.part,
-            seed=seed,
             sample_rate_hz=sample_rate_hz,
         )
     return folder

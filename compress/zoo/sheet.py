@@ -9,20 +9,17 @@ from typing import Annotated
 
 from pydantic import Field, RootModel
 
+from compress.data.synthesize.machine import MachineSettings
 from edgeai.bundle.manifest import Settings
 from edgeai.errors import RecipeError, UsageError
 from edgeai.faults import nearest_hint
 from edgeai.settings_file import load_settings
 
 
-class MadeMachine(Settings):
+class MadeMachine(MachineSettings):
     """Sounds of a machine made for measuring, as the recipe's data of kind "machine" is, but by another seed."""
 
     seed: Annotated[int, Field(ge=0)]
-    clips: Annotated[int, Field(ge=1)]
-    faulty: Annotated[int, Field(ge=1)]
-    noises: Annotated[str, Field(min_length=1)]
-    part: tuple[float, float]
 
 
 class Measure(Settings):
@@ -39,21 +36,11 @@ class Measure(Settings):
         """Where the data is; made below `out` where it is to be made."""
         if self.machine is None:
             return root / self.data
-        from compress.data.synthesize.machine import synthesize_machine
-
-        folder, asked = out / self.data, self.machine
+        folder = out / self.data
         if folder.is_dir():  # of an earlier run, and perhaps of another sheet
             shutil.rmtree(folder)
         out.mkdir(parents=True, exist_ok=True)
-        synthesize_machine(
-            folder,
-            clips=asked.clips,
-            faulty=asked.faulty,
-            noises=root / asked.noises,
-            part=asked.part,
-            seed=asked.seed,
-            split=self.split,
-        )
+        self.machine.make(folder, root, seed=self.machine.seed, split=self.split)
         return folder
 
 

@@ -11,17 +11,21 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from compress.data.speech import load_noises
 from compress.data.synthesize.flac import write_flac
 from compress.data.whole_file import check_free, new_folder
+from edgeai.bundle.manifest import Settings
 from edgeai.console import progress_bar
 from edgeai.errors import DataMissingError, UsageError
 
 Samples = NDArray[np.float64]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 NORMAL = "normal"
 SECONDS = 3.0
 MAX_CLIPS = 100_000
@@ -38,6 +42,30 @@ class MachineFolder:
 
     folder: Path
     clips: dict[str, int]
+
+
+class MachineSettings(Settings):
+    """Which sounds are made, as of synthesize_machine. noises: a folder below a data root."""
+
+    clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 400
+    faulty: Annotated[int, Field(ge=0, le=10_000)] = 40
+    noises: str | None = None
+    part: tuple[Fraction, Fraction] = (0.0, 1.0)
+
+    def make(
+        self, out: Path, data_root: Path, *, seed: int, sample_rate_hz: int = 16000, split: str = "train"
+    ) -> MachineFolder:
+        """Make the new folder `out`. Raises what synthesize_machine raises."""
+        return synthesize_machine(
+            out,
+            clips=self.clips,
+            faulty=self.faulty,
+            noises=data_root / self.noises if self.noises else None,
+            part=self.part,
+            seed=seed,
+            sample_rate_hz=sample_rate_hz,
+            split=split,
+        )
 
 
 @dataclass(frozen=True, slots=True)
