@@ -239,6 +239,20 @@ def keyword_facts(keyword: Keyword) -> dict[str, JsonValue]:
     }
 
 
+def heard_facts(keyword: Keyword) -> dict[str, JsonValue]:
+    """keyword_facts with time_s, the end of the sound on which it fired."""
+    return {"time_s": round(keyword.time_s, 3), **keyword_facts(keyword)}
+
+
+def detection_facts(found: Detections, labels: Sequence[str]) -> list[dict[str, JsonValue]]:
+    """What each detection tells, in their order: label, score 0..1, box [x1, y1, x2, y2] in the frame's pixels."""
+    columns = zip(found.class_ids.tolist(), found.scores.tolist(), found.xyxy_px.tolist(), strict=True)
+    return [
+        {"label": labels[class_id], "score": round(score, 4), "box": [round(value, 1) for value in box]}
+        for class_id, score, box in columns
+    ]
+
+
 def keyword_event(keyword: Keyword, stream: str) -> Event:
     """The event that a heard keyword becomes."""
     return Event("keyword", stream, keyword.time_s, keyword_facts(keyword))

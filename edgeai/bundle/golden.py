@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,15 +130,23 @@ def relative_error(got: NDArray[np.float32], wanted: NDArray[np.float32]) -> flo
     return float(np.abs(got - exact).max()) / span
 
 
-def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    """One array, its header believed only as far as the bytes that are really there."""
-    with archive.open(member) as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{member.filename} is of another .npy version")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        if dtype.name not in _DTYPES or fortran:
-            raise ValueError(f"{member.filename} is {dtype}, must be one of {_DTYPES}")
-        data = file.read()
+def read_npy(file: IO[bytes], name: str) -> Array:
+    """One .npy array, uint8 or float32 in C order, its header believed only as far as the bytes that are really there.
+
+    On hostile bytes it raises whatever numpy's header reader does: ValueError, and a dozen kinds more.
+    """
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f"{name} is of another .npy version")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.name not in _DTYPES or not dtype.isnative or fortran:
+        order = " in Fortran order" if fortran else ""
+        raise ValueError(f"{name} is {dtype}{order}, must be one of {_DTYPES} in C order")
+    data = file.read()
     if math.prod(shape) * dtype.itemsize != len(data) or min(shape, default=0) < 0:
-        raise ValueError(f"{member.filename} is cut")
+        raise ValueError(f"{name} is cut: shape {shape}, {len(data)} bytes")
     return np.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    with archive.open(member) as file:
+        return read_npy(file, member.filename)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgeai.bundle import load_bundle
 from edgeai.console import print_json, print_note, print_table
-from edgeai.pipeline import CameraPipeline, Seen
+from edgeai.pipeline import CameraPipeline, Seen, detection_facts
 from edgeai.sources import open_camera
 from edgeai.types import JsonValue
 
@@ -75,15 +75,8 @@ def frame_json(seen: Seen, labels: tuple[str, ...]) -> dict[str, JsonValue]:
         for (box, class_id), i in zip(tracks, seen.tracks.track_ids, strict=True)
     }
     detections: list[JsonValue] = []
-    boxes, scores, classes = (
-        each.tolist() for each in (seen.found.xyxy_px, seen.found.scores, seen.found.class_ids)
-    )
-    for box, score, class_id in zip(boxes, scores, classes, strict=True):
-        row: dict[str, JsonValue] = {
-            "label": labels[class_id],
-            "score": round(score, 4),
-            "box": [round(value, 1) for value in box],
-        }
+    boxes, classes = seen.found.xyxy_px.tolist(), seen.found.class_ids.tolist()
+    for row, box, class_id in zip(detection_facts(seen.found, labels), boxes, classes, strict=True):
         track_id = ids.get((tuple(box), class_id))
         if track_id is not None:
             row["track_id"] = track_id

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from edgeai.bundle import load_bundle
 from edgeai.console import print_json, print_note
-from edgeai.pipeline import VoicePipeline, keyword_facts, padded
+from edgeai.pipeline import VoicePipeline, heard_facts, padded
 from edgeai.sources.audio import is_microphone, open_audio
 
 
@@ -27,7 +27,7 @@ def listen_to(
             for keyword in pipeline.process(chunk):
                 heard += 1
                 if json_output:
-                    print_json({"time_s": round(keyword.time_s, 3), **keyword_facts(keyword)})
+                    print_json(heard_facts(keyword))
                 else:
                     print(f"{keyword.time_s:8.2f} s  {keyword.label:<12} {keyword.score:.2f}", flush=True)
     if not heard and not json_output:

@@ -32,6 +32,7 @@ class AudioFile(Source[Chunk]):
     """WAV, FLAC, Ogg and what else libsndfile knows, as chunks of `chunk_samples` (the last may be shorter).
 
     Several channels are averaged, or `channel` (from 0) is taken. Another rate than sample_rate_hz is resampled.
+    called: what messages say it is, the path where absent.
     Memory does not grow with the file. Each of these is one warning in the log, not an error: a file that ends
     early (the readable part is given, `truncated` is set), no samples at all, NaN or infinite samples (given as 0),
     samples beyond -1..1 (clipped).
@@ -48,10 +49,12 @@ class AudioFile(Source[Chunk]):
         chunk_samples: int = 1600,
         sample_rate_hz: int = 16_000,
         channel: int | None = None,
+        called: str | None = None,
     ) -> None:
         if chunk_samples < 1:
             raise UsageError(f"chunk_samples must be at least 1, got {chunk_samples}")
         self.path = Path(path)
+        self._called = called or repr(str(self.path))
         self.stream = stream
         self.chunk_samples = chunk_samples
         self.sample_rate_hz = sample_rate_hz
@@ -67,16 +70,21 @@ class AudioFile(Source[Chunk]):
         file = self._opened()
         return float(file.frames / file.samplerate)
 
+    @property
+    def channels(self) -> int:
+        """How many channels the open file says it has."""
+        return int(self._opened().channels)
+
     def open(self) -> None:
         if self._file is not None:
             return
         if not self.path.exists():
-            raise SourceMissingError(f"no sound file {str(self.path)!r}", next_step="check the path")
+            raise SourceMissingError(f"no sound file {self._called}", next_step="check the path")
         if not self.path.is_file():  # libsndfile would wait for ever on a named pipe
-            raise SourceFormatError(f"{str(self.path)!r} is not a regular file")
+            raise SourceFormatError(f"{self._called} is not a regular file")
         if self.path.stat().st_size == 0:
             raise SourceFormatError(
-                f"{str(self.path)!r} is empty, 0 bytes", next_step="record or copy it again"
+                f"{self._called} is empty, 0 bytes", next_step="record or copy it again"
             )
         soundfile = _load_soundfile()
         try:
@@ -84,10 +92,10 @@ class AudioFile(Source[Chunk]):
                 pass
             file = soundfile.SoundFile(str(self.path))
         except OSError as error:
-            raise SourceError(f"cannot read {str(self.path)!r}: {error.strerror or error}") from error
+            raise SourceError(f"cannot read {self._called}: {error.strerror or error}") from error
         except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
             raise SourceFormatError(
-                f"{str(self.path)!r} is not a sound file that can be read: {_reason(error)}",
+                f"{self._called} is not a sound file that can be read: {_reason(error)}",
                 next_step=f"convert it: `ffmpeg -i IN -ar {self.sample_rate_hz} -ac 1 OUT.wav`",
             ) from error
         try:
@@ -117,7 +125,7 @@ class AudioFile(Source[Chunk]):
         if len(held):
             yield self._chunk(held, given)
         elif not given:
-            _log.warning("%s holds no audio", self.path)
+            _log.warning("%s holds no audio", self._called)
 
     def _chunk(self, samples: NDArray[np.float32], given: int) -> Chunk:
         return Chunk(samples, self.sample_rate_hz, given / self.sample_rate_hz, self.stream)
@@ -150,18 +158,18 @@ class AudioFile(Source[Chunk]):
                 return
             reason = _reason(error)
             if not read:
-                raise SourceFormatError(f"{str(self.path)!r} cannot be decoded: {reason}") from error
+                raise SourceFormatError(f"{self._called} cannot be decoded: {reason}") from error
         if reason:
             self.truncated = True
-            _log.warning("%s ends early, after %.2f s: %s", self.path, read / file.samplerate, reason)
+            _log.warning("%s ends early, after %.2f s: %s", self._called, read / file.samplerate, reason)
 
     def _mono(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         samples = block[:, self.channel] if self.channel is not None else mix_to_mono(block)
         samples, bad, loud = bound_samples(samples)
         if bad and not self.nonfinite_samples:
-            _log.warning("%s holds samples that are not finite; they count as 0", self.path)
+            _log.warning("%s holds samples that are not finite; they count as 0", self._called)
         if loud and not self.clipped_samples:
-            _log.warning("%s holds samples beyond -1..1; they are clipped", self.path)
+            _log.warning("%s holds samples beyond -1..1; they are clipped", self._called)
         self.nonfinite_samples += bad
         self.clipped_samples += loud
         return samples
@@ -169,12 +177,12 @@ class AudioFile(Source[Chunk]):
     def _check(self, file: soundfile.SoundFile) -> None:
         if not MIN_RATE_HZ <= file.samplerate <= MAX_RATE_HZ:
             raise SourceFormatError(
-                f"{str(self.path)!r} claims {file.samplerate} samples a second, "
+                f"{self._called} claims {file.samplerate} samples a second, "
                 f"readable are {MIN_RATE_HZ} to {MAX_RATE_HZ}"
             )
         if self.channel is not None and not 0 <= self.channel < file.channels:
             raise SourceFormatError(
-                f"{str(self.path)!r} has {file.channels} channels, none is number {self.channel}",
+                f"{self._called} has {file.channels} channels, none is number {self.channel}",
                 next_step=f"choose 0 to {file.channels - 1}, or none for their mean",
             )
 
@@ -189,7 +197,7 @@ class AudioFile(Source[Chunk]):
     def _opened(self) -> soundfile.SoundFile:
         if self._file is None:
             raise SourceError(
-                f"the sound file {str(self.path)!r} is not open", next_step="use it in a with block"
+                f"the sound file {self._called} is not open", next_step="use it in a with block"
             )
         return self._file
 

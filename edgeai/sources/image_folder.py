@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeai.errors import SourceError, SourceFormatError, SourceMissingError
 from edgeai.sources.source import Source
@@ -57,22 +58,31 @@ class ImageFolder(Source[Frame]):
         self.files = ()
 
 
-def _read(file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def decode_picture(data: bytes, *, called: str) -> NDArray[np.uint8]:
+    """The picture in a file's bytes, (H, W, 3) uint8 BGR, turned as its EXIF orientation says.
+
+    Raises SourceFormatError, naming it as `called`, for what OpenCV cannot read.
+    """
     import cv2
 
     try:
-        # through memory: imread complains on standard error by itself, and cannot tell absent from broken
-        data = np.frombuffer(file.read_bytes(), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except OSError as error:
-        raise SourceMissingError(f"{file} cannot be read: {error.strerror}") from None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error as error:
         raise SourceFormatError(
-            f"{file} is not a picture that can be read: {' '.join(str(error).split())}"
+            f"{called} is not a picture that can be read: {' '.join(str(error).split())}"
         ) from None
     if image is None:
-        raise SourceFormatError(f"{file} is not a picture that can be read")
+        raise SourceFormatError(f"{called} is not a picture that can be read")
     return np.asarray(image, np.uint8)
+
+
+def _read(file: Path) -> NDArray[np.uint8]:
+    try:
+        # through memory: imread complains on standard error by itself, and cannot tell absent from broken
+        data = file.read_bytes()
+    except OSError as error:
+        raise SourceMissingError(f"{file} cannot be read: {error.strerror}") from None
+    return decode_picture(data, called=str(file))
 
 
 def _natural_order(file: Path) -> list[tuple[int, int | str]]:

@@ -166,7 +166,7 @@ def test_a_whole_file_and_a_length_written_before_it_was_known_are_not_truncated
 
 def test_no_samples_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert len(read(write(tmp_path / "none.wav", SOUND[:0]))) == 0
-    assert [record.message.endswith("none.wav holds no audio") for record in caplog.records] == [True]
+    assert [record.message.endswith("none.wav' holds no audio") for record in caplog.records] == [True]
 
 
 def test_nan_counts_as_silence_and_loud_samples_are_clipped(
