@@ -105,7 +105,9 @@ def build_app(models: Sequence[ServedModel], settings: ServeSettings, health: He
             model.check_room()
             if reading.locked():
                 raise RequestError(
-                    429, f"{MAX_READING} bodies are coming in, no more are taken", headers={"Retry-After": "1"}
+                    429,
+                    f"{MAX_READING} bodies are coming in, no more are taken",
+                    headers={"Retry-After": "1"},
                 )
             async with reading:
                 body = await read_body(request, settings)

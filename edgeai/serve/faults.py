@@ -31,8 +31,8 @@ def status_of(error: EdgeError) -> int:
 def error_body(message: str, next_step: str = "") -> bytes:
     """{"error": one line, "next": what to do}, as every fault is told.
 
-    >>> error_body("no model 'dog'; see /v1/models", "see /v1/models")
-    b'{"error":"no model \\'dog\\'","next":"see /v1/models"}'
+    >>> error_body("no such model; see /v1/models", "see /v1/models").decode()
+    '{"error":"no such model","next":"see /v1/models"}'
     """
     line = " ".join(message.split())
     if next_step:

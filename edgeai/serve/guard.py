@@ -59,7 +59,9 @@ class Guard:
             _log.error("%s %s: %s", scope["method"], scope["path"], " ".join(text.split()))
             _log.debug("where it came from", exc_info=error)
             if not begun:
-                await _answer(send, 500, f"a fault of this program, {type(error).__name__}", "please report it")
+                await _answer(
+                    send, 500, f"a fault of this program, {type(error).__name__}", "please report it"
+                )
 
     def _refused(self, scope: Scope) -> tuple[int, str, str] | None:
         """Status, error and next step where a request may not go on."""

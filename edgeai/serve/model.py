@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from edgeai.bundle import Bundle
 from edgeai.metrics import summarize
 from edgeai.serve.bodies import SOUND
+from edgeai.serve.crew import Crew, Run, Tell, Ticket
 from edgeai.serve.faults import RequestError
 from edgeai.serve.settings import ServeSettings
-from edgeai.serve.tasks import Answer, Ticket, input_facts, open_task
+from edgeai.serve.tasks import Answer, input_facts, open_task
 
 CLIENT_GONE: Final = 499
 """The status of a request whose client went away: in the counts only, nobody is there to see it."""
 RETRY_AFTER_S: Final = 1
+AHEAD: Final = 2
+"""Requests an engine that are at work and not waiting: one in it, one that is read meanwhile."""
 _LATENCIES: Final = 1000
 
 
 class ServedModel:
-    """A bundle's engines behind a queue. All but the work itself happens on the event loop's thread.
-
-    Each engine has two threads: one reads the next request or tells the last one while the other runs the engine,
-    so that the engine hardly waits.
-    """
+    """A bundle's engines behind a queue. All but the work itself happens on the event loop's thread."""
 
     def __init__(self, bundle: Bundle, settings: ServeSettings) -> None:
         """Raises BundleError, StageError and EngineError for a bundle that cannot be run."""
@@ -37,9 +36,9 @@ class ServedModel:
         self.name = bundle.name
         self._settings = settings
         self._task = open_task(bundle, settings)
-        threads = 2 * settings.workers
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"serve-{bundle.name}")
-        self._room = threading.BoundedSemaphore(threads + settings.queue)
+        self._head: Answer = {"model": bundle.name, "task": bundle.manifest.task}
+        self._crew: Crew[object, bytes] = Crew(self._task.engines, name=f"serve-{bundle.name}")
+        self._room = threading.BoundedSemaphore(AHEAD * settings.workers + settings.queue)
         self._counts: Counter[int] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCIES)
 
@@ -64,47 +63,53 @@ class ServedModel:
     async def predict(self, body: bytes, kind: str, gone: Callable[[], Awaitable[None]]) -> bytes:
         """The answer to a body as JSON. kind: of `kind_of`. gone: comes back when the client has gone away.
 
-        Raises RequestError: 429 where the queue is full, 504 after the deadline, CLIENT_GONE; and what
-        TensorTask.answer does.
+        Raises RequestError: 429 where the queue is full, 504 after the deadline, CLIENT_GONE; and what Task.read and
+        what comes of it do.
         """
         self._take_room()
         began_s = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes] = loop.create_future()
         ticket = Ticket()
-        work = self._threads.submit(self._work, body, kind, ticket)
-        # of the threads' own future: a request that was given up holds its place until its thread is free of it
-        work.add_done_callback(lambda _: self._room.release())
-        try:
-            answer = await self._wait(work, gone)
-        finally:
-            ticket.drop()
-        self._latencies_ms.append(1e3 * (time.perf_counter() - began_s))
-        return answer
 
-    async def _wait(self, work: Future[bytes], gone: Callable[[], Awaitable[None]]) -> bytes:
-        answer = asyncio.wrap_future(work)
+        def done(given: bytes | None, error: Exception | None) -> None:
+            # here, in a thread: a request that was given up holds its place until the threads are free of it
+            self._room.release()
+            with contextlib.suppress(RuntimeError):  # the loop was closed: a second Ctrl-C
+                loop.call_soon_threadsafe(_settle, answer, given, error)
+
+        self._crew.submit(lambda: self._read(body, kind), ticket, done)
         left = asyncio.ensure_future(gone())
         try:
-            done, _ = await asyncio.wait(
+            await asyncio.wait(
                 (answer, left), timeout=self._settings.deadline_s, return_when=asyncio.FIRST_COMPLETED
             )
+            if answer.done():
+                given = answer.result()
+                self._latencies_ms.append(1e3 * (time.perf_counter() - began_s))
+                return given
+            if left.done():
+                raise RequestError(CLIENT_GONE, "the client went away")
+            raise RequestError(
+                504,
+                f"model {self.name} gave no answer within {self._settings.deadline_s:g} s",
+                next_step="try again later, or start the server with more --workers",
+            )
         finally:
+            ticket.drop()
+            answer.cancel()
             left.cancel()
-            answer.cancel()  # nothing where it is there; else its thread never begins, or finds its ticket dropped
-        if answer in done:
-            return answer.result()
-        if left in done:
-            raise RequestError(CLIENT_GONE, "the client went away")
-        raise RequestError(
-            504,
-            f"model {self.name} gave no answer within {self._settings.deadline_s:g} s",
-            next_step="try again later, or start the server with more --workers",
-        )
 
-    def _work(self, body: bytes, kind: str, ticket: Ticket) -> bytes:
-        ticket.check()
-        answer: Answer = {"model": self.name, "task": self.bundle.manifest.task}
-        answer |= self._task.answer(body, kind, ticket)
-        return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    def _read(self, body: bytes, kind: str) -> Run[object, bytes]:
+        run = self._task.read(body, kind)
+
+        def run_then_encode(engine: object, ticket: Ticket) -> Tell[bytes]:
+            tell = run(engine, ticket)
+            return lambda: json.dumps(
+                self._head | tell(), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+            ).encode()
+
+        return run_then_encode
 
     def _take_room(self) -> None:
         if not self._room.acquire(blocking=False):
@@ -121,7 +126,7 @@ class ServedModel:
 
     def facts(self) -> Answer:
         """What the model is, as GET /v1/models tells it."""
-        manifest, file = self.bundle.manifest, self._task.engine.file
+        manifest, file = self.bundle.manifest, self._task.file
         return {
             "name": self.name,
             "version": manifest.version,
@@ -129,9 +134,9 @@ class ServedModel:
             "labels": [*manifest.labels],
             "input": input_facts(self.bundle),
             "content_types": [*self._task.kinds],
-            "engine": {"file": file.path, "format": file.format, "precision": file.precision}
-            if file is not None
-            else None,
+            "engine": None
+            if file is None
+            else {"file": file.path, "format": file.format, "precision": file.precision},
             "licence": manifest.licence,
         }
 
@@ -147,6 +152,15 @@ class ServedModel:
         }
 
     def close(self) -> None:
-        """Wait for what is at work, then free the engines."""
-        self._threads.shutdown(cancel_futures=True)
+        """End the threads after what they are at, and free the engines."""
+        self._crew.close()
         self._task.close()
+
+
+def _settle(answer: asyncio.Future[bytes], given: bytes | None, error: Exception | None) -> None:
+    if answer.done():  # given up meanwhile
+        return
+    if error is not None:
+        answer.set_exception(error)
+    elif given is not None:
+        answer.set_result(given)

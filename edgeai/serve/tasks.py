@@ -3,127 +3,119 @@
 from __future__ import annotations
 
 import math
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import ClassVar, Generic, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeai.bundle import Bundle
-from edgeai.bundle.manifest import ImageInput, LogMelInput
+from edgeai.bundle.manifest import FileEntry, ImageInput, LogMelInput
 from edgeai.engines import EdgeEngine, open_engine
 from edgeai.errors import BundleError, SourceFormatError, StageError
 from edgeai.pipeline import VoicePipeline, detection_facts, heard_facts, padded
 from edgeai.serve.bodies import JPEG, NPY, PNG, SOUND, read_clip, read_picture, read_tensor
+from edgeai.serve.crew import Run, Tell, Ticket
 from edgeai.serve.settings import ServeSettings
 from edgeai.stages.decoders import open_decoder
 from edgeai.stages.letterbox import Placement, letterbox
-from edgeai.types import Array, JsonValue
+from edgeai.types import JsonValue
 
-Answer = dict[str, JsonValue]
-Outputs = dict[str, NDArray[np.float32]]
-T = TypeVar("T")
-
-
-class DroppedError(Exception):
-    """Nobody waits for this answer any more."""
+Answer: TypeAlias = dict[str, JsonValue]
+Outputs: TypeAlias = dict[str, NDArray[np.float32]]
+E = TypeVar("E")
 
 
-class Ticket:
-    """Says to the thread that works on a request whether its answer is still waited for."""
+class Task(ABC, Generic[E]):
+    """A model, its engines, and how bodies become answers.
 
-    def __init__(self) -> None:
-        self._dropped = threading.Event()
-
-    def drop(self) -> None:
-        self._dropped.set()
-
-    def check(self) -> None:
-        """Raises DroppedError where there is no need to go on."""
-        if self._dropped.is_set():
-            raise DroppedError
-
-
-class Rack(Generic[T]):
-    """Things that are for one thread at a time, such as engines, lent to whoever comes first."""
-
-    def __init__(self, things: Sequence[T]) -> None:
-        self.first = things[0]
-        self._things = tuple(things)
-        self._free: queue.SimpleQueue[T] = queue.SimpleQueue()
-        for thing in things:
-            self._free.put(thing)
-
-    @contextmanager
-    def lend(self) -> Iterator[T]:
-        """One of them, after waiting for it; back on the rack at the end."""
-        thing = self._free.get()
-        try:
-            yield thing
-        finally:
-            self._free.put(thing)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._things)
-
-
-class TensorTask:
-    """Any model, a tensor in, raw outputs out. Its methods may be called by several threads.
-
-    kinds: the content types that it takes. engine: one of its engines, for its facts.
+    kinds: the content types that it takes. engines: `settings.workers` of them, each for one thread at a time.
+    file: the engine file that they run.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = (NPY,)
+    kinds: ClassVar[tuple[str, ...]]
+    bundle: Bundle
+    engines: list[E]
+    file: FileEntry | None
+
+    @abstractmethod
+    def read(self, body: bytes, kind: str) -> Run[E, Answer]:
+        """What is to be run for a body of one of `kinds`. Several threads may read at once.
+
+        Raises RequestError, SourceError and TensorError for what was sent. What comes back raises TensorError too,
+        DroppedError, and other EdgeErrors where the model is at fault.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the engines."""
+
+
+class TensorTask(Task[EdgeEngine]):
+    """Any model: a tensor of its input in, raw outputs out."""
+
+    kinds = (NPY,)
 
     def __init__(self, bundle: Bundle, settings: ServeSettings) -> None:
         """Raises BundleError, StageError and EngineError for a bundle that cannot be run."""
         self.bundle = bundle
-        self._rack = Rack([_open(bundle, settings) for _ in range(settings.workers)])
-        self.engine = self._rack.first
+        self.engines = [
+            open_engine(bundle, file=settings.engine, threads=settings.threads)
+            for _ in range(settings.workers)
+        ]
+        self.file = self.engines[0].file
 
-    def answer(self, body: bytes, kind: str, ticket: Ticket) -> Answer:
-        """kind: one of `kinds`. Raises RequestError, SourceError and TensorError for what was sent, other EdgeErrors
-        for the model's faults, and DroppedError.
-        """
-        return {"outputs": _outputs_json(self._run(read_tensor(body), ticket))}
+    def read(self, body: bytes, kind: str) -> Run[EdgeEngine, Answer]:
+        array = read_tensor(body)
 
-    def _run(self, array: Array, ticket: Ticket) -> Outputs:
-        with self._rack.lend() as engine:
-            ticket.check()
-            return engine.run({engine.inputs[0].name: array})
+        def run(engine: EdgeEngine, ticket: Ticket) -> Tell[Answer]:
+            if (
+                self.bundle.manifest.input.kind == "logmel"
+            ):  # one that hears may remember what it heard before
+                engine.reset()
+            outputs = engine.run({engine.inputs[0].name: array})
+            return lambda: outputs_facts(outputs)
+
+        return run
 
     def close(self) -> None:
-        for engine in self._rack:
+        for engine in self.engines:
             engine.close()
 
 
 class PictureTask(TensorTask):
-    """A model that looks at a picture: what it says becomes `_facts`."""
+    """A model that looks at a picture; `facts` says what it saw."""
 
     kinds = (JPEG, PNG, NPY)
 
     def __init__(self, bundle: Bundle, settings: ServeSettings) -> None:
-        if not isinstance(bundle.manifest.input, ImageInput):  # the manifest has checked it
-            raise BundleError(f"bundle {bundle.name} takes no picture")
+        if not isinstance(bundle.manifest.input, ImageInput):
+            raise BundleError(
+                f"bundle {bundle.name} is for task {bundle.manifest.task!r} and takes no picture"
+            )
         self._spec = bundle.manifest.input
         super().__init__(bundle, settings)
 
-    def answer(self, body: bytes, kind: str, ticket: Ticket) -> Answer:
+    def read(self, body: bytes, kind: str) -> Run[EdgeEngine, Answer]:
         if kind == NPY:
-            return super().answer(body, kind, ticket)
+            return super().read(body, kind)
         image = read_picture(body, kind)
         try:
             picture, placement = letterbox(image, self._spec)
-        except StageError as error:
+        except StageError as error:  # a shape that cannot be resized, such as 20 million x 1
             raise SourceFormatError(str(error)) from None
         size: Answer = {"width": placement.source_width, "height": placement.source_height}
-        return size | self._facts(self._run(picture, ticket), placement)
 
-    def _facts(self, outputs: Outputs, placement: Placement) -> Answer:
-        raise NotImplementedError
+        def run(engine: EdgeEngine, ticket: Ticket) -> Tell[Answer]:
+            outputs = engine.run({self._spec.name: picture})
+            return lambda: size | self.facts(outputs, placement)
+
+        return run
+
+    @abstractmethod
+    def facts(self, outputs: Outputs, placement: Placement) -> Answer:
+        """What the outputs say of a picture that was placed so."""
 
 
 class DetectTask(PictureTask):
@@ -133,7 +125,7 @@ class DetectTask(PictureTask):
         self._decoder = open_decoder(bundle.manifest.decoder, labels=bundle.labels)
         super().__init__(bundle, settings)
 
-    def _facts(self, outputs: Outputs, placement: Placement) -> Answer:
+    def facts(self, outputs: Outputs, placement: Placement) -> Answer:
         found = self._decoder.decode(outputs, placement)
         return {"detections": [*detection_facts(found, self.bundle.labels)]}
 
@@ -141,67 +133,70 @@ class DetectTask(PictureTask):
 class ClassifyTask(PictureTask):
     """Every label with its score, best first."""
 
-    def _facts(self, outputs: Outputs, placement: Placement) -> Answer:
+    def facts(self, outputs: Outputs, placement: Placement) -> Answer:
         scores = one_score_a_label(outputs, self.bundle)
-        order = np.argsort(-scores, kind="stable")
+        order = np.argsort(-scores, kind="stable").tolist()
         labels = self.bundle.labels
         return {"labels": [{"label": labels[k], "score": round(float(scores[k]), 4)} for k in order]}
 
 
-class KeywordTask(TensorTask):
+class KeywordTask(Task[VoicePipeline]):
     """The keywords in a clip, as `edgeai listen` prints them for the same file."""
 
     kinds = (SOUND, NPY)
 
     def __init__(self, bundle: Bundle, settings: ServeSettings) -> None:
+        """Raises BundleError, StageError and EngineError for a bundle that cannot be run."""
         self.bundle = bundle
-        voices = [_open_voice(bundle, settings) for _ in range(settings.workers)]
-        self._voices = Rack(voices)
-        self.engine = voices[0].engine
+        self.engines = [
+            VoicePipeline(bundle, engine=settings.engine, threads=settings.threads)
+            for _ in range(settings.workers)
+        ]
+        self.file = self.engines[0].engine.file
 
-    def answer(self, body: bytes, kind: str, ticket: Ticket) -> Answer:
-        if kind == NPY:
-            return super().answer(body, kind, ticket)
-        chunks = read_clip(body, self._voices.first.spec.sample_rate_hz)
-        heard: list[JsonValue] = []
-        with self._voices.lend() as voice:
+    def read(self, body: bytes, kind: str) -> Run[VoicePipeline, Answer]:
+        return self._tensor(body) if kind == NPY else self._clip(body)
+
+    def _clip(self, body: bytes) -> Run[VoicePipeline, Answer]:
+        chunks = read_clip(body, self.engines[0].spec.sample_rate_hz)
+        duration_s = sum(len(chunk.samples) / chunk.sample_rate_hz for chunk in chunks)
+
+        def run(voice: VoicePipeline, ticket: Ticket) -> Tell[Answer]:
+            heard: list[JsonValue] = []
             # a clip begins before the end of the one before it: that alone makes a voice forget the other
             for chunk in padded(iter(chunks), voice.window_s / 2):
                 ticket.check()
                 heard += [heard_facts(keyword) for keyword in voice.process(chunk)]
-        duration_s = sum(len(chunk.samples) / chunk.sample_rate_hz for chunk in chunks)
-        return {"duration_s": round(duration_s, 3), "keywords": heard}
+            return lambda: {"duration_s": round(duration_s, 3), "keywords": heard}
 
-    def _run(self, array: Array, ticket: Ticket) -> Outputs:
-        with self._voices.lend() as voice:
-            ticket.check()
+        return run
+
+    def _tensor(self, body: bytes) -> Run[VoicePipeline, Answer]:
+        array = read_tensor(body)
+
+        def run(voice: VoicePipeline, ticket: Ticket) -> Tell[Answer]:
             voice.engine.reset()
-            return voice.engine.run({voice.engine.inputs[0].name: array})
+            outputs = voice.engine.run({voice.engine.inputs[0].name: array})
+            return lambda: outputs_facts(outputs)
+
+        return run
 
     def close(self) -> None:
-        for voice in self._voices:
+        for voice in self.engines:
             voice.close()
 
 
-# what is not here takes tensors alone: the runtime has no decoder for it
-TASKS: dict[str, Callable[[Bundle, ServeSettings], TensorTask]] = {
+# a task that is not here takes tensors alone: the runtime has no decoder for it
+TASKS: dict[str, Callable[[Bundle, ServeSettings], Task[Any]]] = {
     "detect": DetectTask,
     "classify": ClassifyTask,
     "keyword": KeywordTask,
 }
 
 
-def open_task(bundle: Bundle, settings: ServeSettings) -> TensorTask:
-    """Everything of a model, opened `settings.workers` times. Raises BundleError, StageError, EngineError."""
+def open_task(bundle: Bundle, settings: ServeSettings) -> Task[Any]:
+    """A model with its engines open. Raises BundleError, StageError, EngineError."""
     return TASKS.get(bundle.manifest.task, TensorTask)(bundle, settings)
-
-
-def _open(bundle: Bundle, settings: ServeSettings) -> EdgeEngine:
-    return open_engine(bundle, file=settings.engine, threads=settings.threads)
-
-
-def _open_voice(bundle: Bundle, settings: ServeSettings) -> VoicePipeline:
-    return VoicePipeline(bundle, engine=settings.engine, threads=settings.threads)
 
 
 def one_score_a_label(outputs: Outputs, bundle: Bundle) -> NDArray[np.float64]:
@@ -221,15 +216,13 @@ def one_score_a_label(outputs: Outputs, bundle: Bundle) -> NDArray[np.float64]:
     return np.asarray(powers / powers.sum())
 
 
-def _outputs_json(outputs: Outputs) -> Answer:
-    return {
-        name: {"shape": [*array.shape], "values": _finite_or_null(array.reshape(-1).tolist())}
-        for name, array in outputs.items()
-    }
-
-
-def _finite_or_null(values: list[float]) -> list[JsonValue]:
-    return [value if math.isfinite(value) else None for value in values]
+def outputs_facts(outputs: Outputs) -> Answer:
+    """Raw outputs by name: shape, and values with the last axis fastest; null where one is not finite."""
+    told: dict[str, JsonValue] = {}
+    for name, array in outputs.items():
+        values = [value if math.isfinite(value) else None for value in array.reshape(-1).tolist()]
+        told[name] = {"shape": [*array.shape], "values": [*values]}
+    return {"outputs": told}
 
 
 def input_facts(bundle: Bundle) -> Answer:

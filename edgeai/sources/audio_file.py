@@ -83,9 +83,7 @@ class AudioFile(Source[Chunk]):
         if not self.path.is_file():  # libsndfile would wait for ever on a named pipe
             raise SourceFormatError(f"{self._called} is not a regular file")
         if self.path.stat().st_size == 0:
-            raise SourceFormatError(
-                f"{self._called} is empty, 0 bytes", next_step="record or copy it again"
-            )
+            raise SourceFormatError(f"{self._called} is empty, 0 bytes", next_step="record or copy it again")
         soundfile = _load_soundfile()
         try:
             with self.path.open("rb"):  # libsndfile's own message for a forbidden file is "System error"
