@@ -12,7 +12,8 @@ def main() -> int:
 
         print(f"edgeai {__version__}")
         return 0
-    from edgeai.cli.serve_command import app  # the commands of edgeai.cli.commands, and serve
+    import edgeai.cli.serve_command  # noqa: F401  adds its command to the others
+    from edgeai.cli.commands import app
     from edgeai.console import run_app
 
     return run_app(app, program="edgeai")

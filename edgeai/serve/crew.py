@@ -19,6 +19,8 @@ Run: TypeAlias = Callable[[E, "Ticket"], Tell[T]]
 HANDS: Final = 2
 """Threads that read and tell, for each engine: one is enough for a detector, small models want two."""
 
+HANGS_S: Final = 5.0
+
 
 class DroppedError(Exception):
     """Nobody waits for this answer any more."""
@@ -102,11 +104,12 @@ class Crew(Generic[E, T]):
             except Exception as error:
                 job.done(None, error)
 
-    def close(self) -> None:
-        """End the threads, each after what it is at; what waits is lost."""
+    def close(self) -> bool:
+        """End the threads, each after what it is at; what waits is lost. False where one hangs: it is left alone."""
         for _ in self._hand_threads:
             self._hands.put(None)
         for _ in self._engine_threads:
             self._ready.put(None)
         for thread in (*self._hand_threads, *self._engine_threads):
-            thread.join()
+            thread.join(HANGS_S)
+        return not any(thread.is_alive() for thread in (*self._hand_threads, *self._engine_threads))

@@ -153,8 +153,8 @@ class ServedModel:
 
     def close(self) -> None:
         """End the threads after what they are at, and free the engines."""
-        self._crew.close()
-        self._task.close()
+        if self._crew.close():
+            self._task.close()
 
 
 def _settle(answer: asyncio.Future[bytes], given: bytes | None, error: Exception | None) -> None:

@@ -72,7 +72,7 @@ async def _serve(
 ) -> None:
     health = Health()
     config = uvicorn.Config(
-        build_app(models, settings, health),  # type: ignore[arg-type]
+        build_app(models, settings, health),
         http=_Connection,
         ws="none",
         lifespan="off",
@@ -101,7 +101,7 @@ class _Server(uvicorn.Server):
         self._ready()
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         before = {
             number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)
         }
@@ -121,7 +121,7 @@ class _Connection(H11Protocol):
 
     _head_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  as uvicorn's
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
             self._end(503, "too many connections", "try again later")

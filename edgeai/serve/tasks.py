@@ -20,7 +20,7 @@ from edgeai.serve.crew import Run, Tell, Ticket
 from edgeai.serve.settings import ServeSettings
 from edgeai.stages.decoders import open_decoder
 from edgeai.stages.letterbox import Placement, letterbox
-from edgeai.types import JsonValue
+from edgeai.types import Array, JsonValue
 
 Answer: TypeAlias = dict[str, JsonValue]
 Outputs: TypeAlias = dict[str, NDArray[np.float32]]
@@ -55,7 +55,7 @@ class Task(ABC, Generic[E]):
 class TensorTask(Task[EdgeEngine]):
     """Any model: a tensor of its input in, raw outputs out."""
 
-    kinds = (NPY,)
+    kinds: ClassVar[tuple[str, ...]] = (NPY,)
 
     def __init__(self, bundle: Bundle, settings: ServeSettings) -> None:
         """Raises BundleError, StageError and EngineError for a bundle that cannot be run."""
@@ -70,12 +70,9 @@ class TensorTask(Task[EdgeEngine]):
         array = read_tensor(body)
 
         def run(engine: EdgeEngine, ticket: Ticket) -> Tell[Answer]:
-            if (
-                self.bundle.manifest.input.kind == "logmel"
-            ):  # one that hears may remember what it heard before
-                engine.reset()
-            outputs = engine.run({engine.inputs[0].name: array})
-            return lambda: outputs_facts(outputs)
+            if self.bundle.manifest.input.kind == "logmel":
+                engine.reset()  # it may remember what it heard before
+            return run_tensor(engine, array)
 
         return run
 
@@ -176,8 +173,7 @@ class KeywordTask(Task[VoicePipeline]):
 
         def run(voice: VoicePipeline, ticket: Ticket) -> Tell[Answer]:
             voice.engine.reset()
-            outputs = voice.engine.run({voice.engine.inputs[0].name: array})
-            return lambda: outputs_facts(outputs)
+            return run_tensor(voice.engine, array)
 
         return run
 
@@ -197,6 +193,12 @@ TASKS: dict[str, Callable[[Bundle, ServeSettings], Task[Any]]] = {
 def open_task(bundle: Bundle, settings: ServeSettings) -> Task[Any]:
     """A model with its engines open. Raises BundleError, StageError, EngineError."""
     return TASKS.get(bundle.manifest.task, TensorTask)(bundle, settings)
+
+
+def run_tensor(engine: EdgeEngine, array: Array) -> Tell[Answer]:
+    """Raises TensorError where the array does not fit the model's input."""
+    outputs = engine.run({engine.inputs[0].name: array})
+    return lambda: outputs_facts(outputs)
 
 
 def one_score_a_label(outputs: Outputs, bundle: Bundle) -> NDArray[np.float64]:
