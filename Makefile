@@ -6,7 +6,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-exports bench-peers \
-  import-check trt-check wheel-check zoo-eval bench-zoo bench-speakers bench-learning-curve bench-large lock clean
+  import-check trt-check wheel-check zoo-eval bench-zoo bench-serve bench-speakers bench-learning-curve bench-large lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -80,6 +80,9 @@ bench-large: setup ## memory of a network of 24 million parameters through prune
 
 bench-zoo: setup ## the zoo beside YOLOX-nano, SSD-MobileNet, MLPerf Tiny's keyword model and microWakeWord, on test splits; some minutes
 	@PYTHONPATH=tests $(BIN)/python -m bench.bench_zoo --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
+bench-serve: setup ## edgeai serve under load beside the bare engine, by turns; a minute, wrk where it is installed
+	@PYTHONPATH=tests $(BIN)/python -m bench.bench_serve --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
 lock: setup ## fresh .ci/constraints.txt
 	@.ci/lock.sh

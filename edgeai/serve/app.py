@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from edgeai import __version__
 from edgeai.errors import EdgeError
 from edgeai.serve.bodies import JPEG, NPY, PNG, SOUND
-from edgeai.serve.faults import JSON_TYPE, RequestError, error_body, status_of
+from edgeai.serve.faults import JSON_TYPE, RequestError, error_body, fault_body, status_of
 from edgeai.serve.guard import Guard, Health
 from edgeai.serve.model import CLIENT_GONE, ServedModel
 from edgeai.serve.page import api_page
@@ -138,6 +138,12 @@ def build_app(models: Sequence[ServedModel], settings: ServeSettings, health: He
         return Response(
             error_body(what, "see /openapi.json"), error.status_code, error.headers, media_type=JSON_TYPE
         )
+
+    @app.exception_handler(Exception)
+    async def fault(
+        request: Request, error: Exception
+    ) -> Response:  # raised again behind this, for the guard's log
+        return Response(fault_body(error), 500, media_type=JSON_TYPE)
 
     return Guard(app, settings, health)
 

@@ -28,6 +28,11 @@ def status_of(error: EdgeError) -> int:
     return 422 if isinstance(error, SourceError | TensorError) else 500
 
 
+def fault_body(error: Exception) -> bytes:
+    """What a fault of this program is told as: its kind alone, the rest is for the server's log."""
+    return error_body(f"a fault of this program, {type(error).__name__}", "please report it")
+
+
 def error_body(message: str, next_step: str = "") -> bytes:
     """{"error": one line, "next": what to do}, as every fault is told.
 

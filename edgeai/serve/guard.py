@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgeai.serve.faults import JSON_TYPE, error_body
 from edgeai.serve.settings import ServeSettings, is_loopback
@@ -45,23 +45,14 @@ class Guard:
         refused = self._refused(scope)
         if refused is not None:
             return await _answer(send, *refused)
-        begun = False
-
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
         try:
-            await self._app(scope, receive, watched)
-        except Exception as error:  # a fault of this program: told in one line, and the server goes on
+            await self._app(scope, receive, send)
+        except (
+            Exception
+        ) as error:  # the application has answered; the log gets one line, and the server goes on
             text = f"a fault of this program, {type(error).__name__}: {error}"
             _log.error("%s %s: %s", scope["method"], scope["path"], " ".join(text.split()))
             _log.debug("where it came from", exc_info=error)
-            if not begun:
-                await _answer(
-                    send, 500, f"a fault of this program, {type(error).__name__}", "please report it"
-                )
 
     def _refused(self, scope: Scope) -> tuple[int, str, str] | None:
         """Status, error and next step where a request may not go on."""

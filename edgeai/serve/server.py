@@ -121,7 +121,7 @@ class _Connection(H11Protocol):
 
     _head_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  as uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
             self._end(503, "too many connections", "try again later")
