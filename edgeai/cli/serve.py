@@ -27,6 +27,9 @@ def serve_models(
 ) -> int:
     """Serve until SIGTERM or Ctrl-C, which let the requests that were taken end. Says once that it is ready, and where."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("edgeai.sources").setLevel(
+        logging.ERROR
+    )  # what is odd about a client's clip is no news here
     settings = ServeSettings(
         host=host,
         port=port,

@@ -75,7 +75,7 @@ def build_app(models: Sequence[ServedModel], settings: ServeSettings, health: He
         """The models of this server: what they take, what they know, which engine file runs."""
         return ModelsAnswer.model_validate({"models": [model.facts() for model in models]})
 
-    @app.get("/v1/models/{name}", responses={404: _FAULT_ANSWERS[404]})
+    @app.get("/v1/models/{name}", responses={"4XX": _FAULT_ANSWERS[404]})
     async def show_model(name: str) -> ModelAnswer:
         """One model."""
         return ModelAnswer.model_validate(find(name).facts())

@@ -10,7 +10,8 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.05rem;margin:2rem 0 .3rem;border-top:1px solid var(--line);padding-top:1rem}
 code,pre{font:14px/1.5 ui-monospace,monospace}pre{overflow-x:auto;padding:.7rem;border:1px solid var(--line)}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.15rem 1rem .15rem 0;vertical-align:top}
+table{border-collapse:collapse;width:100%}td{padding:.15rem 1rem .15rem 0;vertical-align:top}
+td:first-child{width:8rem}td:nth-child(3){width:9rem}
 """
 
 
@@ -29,7 +30,7 @@ def api_page(document: dict[str, Any]) -> str:
         f"<style>{_STYLE}</style><h1>{escape(info['title'])} {escape(info['version'])}</h1>"
         f'<p>{escape(info["description"])} The same for programs: <a href="/openapi.json">/openapi.json</a>.</p>'
         "<pre>curl --data-binary @picture.jpg -H 'Content-Type: image/jpeg' "
-        "http://127.0.0.1:8080/v1/models/person-detector/predict</pre>"
+        "http://127.0.0.1:8080/v1/models/NAME/predict</pre>"
         f"{''.join(routes)}<h2>Shapes</h2>{''.join(shapes)}</html>"
     )
 

@@ -14,6 +14,7 @@ from broker import find_mosquitto
 from tiny_bundle import write_keyword_bundle
 from typer.main import get_command
 
+import edgeai.cli.serve_command
 from edgeai import console
 from edgeai.cli.commands import app
 from edgeai.console import run_app
