@@ -112,7 +112,7 @@ def build_app(models: Sequence[ServedModel], settings: ServeSettings, health: He
             async with reading:
                 body = await read_body(request, settings)
             answer = await model.predict(body, kind, lambda: until_gone(request))
-        except EdgeError as error:
+        except Exception as error:
             model.count(status_of(error))
             raise
         model.count(200)

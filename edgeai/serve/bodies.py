@@ -24,7 +24,7 @@ SOUND: Final = "audio/*"
 NPY: Final = "application/x-npy"
 
 MAX_PIXELS: Final = 25_000_000
-MAX_CLIP_S: Final = 300.0
+MAX_CLIP_S: Final = 120.0
 MAX_CHANNELS: Final = 8
 
 _JPEG_MAGIC = b"\xff\xd8\xff"

@@ -21,6 +21,7 @@ HANDS: Final = 2
 """Threads that read and tell, for each engine: one is enough for a detector, small models want two."""
 
 HANGS_S: Final = 5.0
+"""How long the end waits for a thread."""
 # An engine's thread that has handed over a result fills the next input, which gives up the interpreter's lock for a
 # moment; whoever was woken by the result would take it and keep it for the whole of its work, and the engine would wait
 # (0.5 ms of 4.7 for the person detector). So the woken one goes back to sleep first, until the engine is at work.
@@ -60,8 +61,8 @@ class _Job(Generic[E, T]):
 class Crew(Generic[E, T]):
     """Engines at work, each in a thread of its own, and the threads around them.
 
-    An engine's thread does nothing else, and goes from one request to the next without giving up the interpreter's
-    lock in between: whoever had to wait for it there would wait for everything that Python does meanwhile.
+    An engine's thread does nothing else: what is read and told around it, others do while it is in native code, where
+    it does not hold the interpreter's lock.
     """
 
     def __init__(self, engines: Sequence[E], *, name: str) -> None:

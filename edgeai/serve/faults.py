@@ -21,8 +21,8 @@ class RequestError(EdgeError):
         self.headers = dict(headers or {})
 
 
-def status_of(error: EdgeError) -> int:
-    """422 where what was sent cannot be read or does not fit the model, 500 where the model is at fault."""
+def status_of(error: Exception) -> int:
+    """422 where what was sent cannot be read or does not fit the model, 500 where the model or this program is at fault."""
     if isinstance(error, RequestError):
         return error.status
     return 422 if isinstance(error, SourceError | TensorError) else 500

@@ -77,7 +77,7 @@ async def _serve(
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",
+        log_level="critical",  # the guard tells of faults, in one line
         access_log=False,
         proxy_headers=False,
         server_header=False,
