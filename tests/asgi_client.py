@@ -5,7 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from edgeai.serve.app import build_app
+from edgeai.serve.guard import Health
+from edgeai.serve.model import ServedModel
+from edgeai.serve.settings import ServeSettings
+
+
+@contextmanager
+def app_of(*bundles, **settings):
+    """The application that serves these bundles."""
+    chosen = ServeSettings(**settings)
+    models = [ServedModel(bundle, chosen) for bundle in bundles]
+    try:
+        yield build_app(models, chosen, Health())
+    finally:
+        for model in models:
+            model.close()
 
 
 @dataclass

@@ -8,17 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
-from asgi_client import request
+from asgi_client import app_of, request
 from blob_bundle import picture, write_blob_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import keyword_input, write_keyword_bundle
 
-from edgeai.serve.app import build_app
-from edgeai.serve.guard import Health
-from edgeai.serve.model import ServedModel
 from edgeai.serve.schema import ErrorAnswer, PredictAnswer
-from edgeai.serve.settings import ServeSettings
 
 
 def _sound(kind):
@@ -44,14 +40,8 @@ GOOD = {
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
-    settings = ServeSettings(max_bytes=1 << 20)
-    models = [
-        ServedModel(write_blob_bundle(folder / "blob"), settings),
-        ServedModel(write_keyword_bundle(folder / "voice"), settings),
-    ]
-    yield build_app(models, settings, Health())
-    for model in models:
-        model.close()
+    with app_of(write_blob_bundle(folder / "blob"), write_keyword_bundle(folder / "voice")) as app:
+        yield app
 
 
 @st.composite
