@@ -25,15 +25,22 @@ class EdgeEngine:
     inputs: one spec, named as the manifest names it: (height, width, 3) uint8 in the manifest's colour order for
     pictures, float32 in the engine's shape for features. outputs: the engine's own, as float32, batch axis kept.
     Where the engine's only input has another name than the manifest's, that one is meant. Closes the engine.
+    file, label: of the candidate that was opened, as in "plan/int8"; empty for one that is in no bundle.
 
     Raises TensorError where the engine's input does not fit the manifest, EngineError for one with several inputs.
     """
 
     def __init__(
-        self, engine: Engine, input: ImageInput | LogMelInput, *, file: FileEntry | None = None
+        self,
+        engine: Engine,
+        input: ImageInput | LogMelInput,
+        *,
+        file: FileEntry | None = None,
+        label: str = "",
     ) -> None:
         self.engine = engine
         self.file = file
+        self.label = label
         if len(engine.inputs) != 1:
             names = ", ".join(spec.name for spec in engine.inputs)
             raise EngineError(f"a bundle's engine has one input, this one has {len(engine.inputs)} ({names})")

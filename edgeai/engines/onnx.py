@@ -1,9 +1,10 @@
-"""ONNX models through onnxruntime on the CPU."""
+"""ONNX models through onnxruntime: on the CPU, or on another of its providers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,29 +32,56 @@ _DTYPES = {
 _LOG_FATAL_ONLY = 4  # what goes wrong comes as an exception, once
 
 
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What onnxruntime shall run a model on, other than the CPU. name: onnxruntime's own; device: where inputs lie."""
+
+    name: str
+    options: Mapping[str, str]
+    device: str
+    install: str
+
+
 class OnnxEngine(Engine):
-    """An .onnx file behind the Engine interface, on onnxruntime's CPU provider.
+    """An .onnx file behind the Engine interface, on onnxruntime.
 
-    A dynamic dimension is taken as 1 unless `shapes` gives that input's shape. Inputs are written into buffers that
-    onnxruntime reads in place; outputs are fresh arrays. An output's dynamic dimensions show as 0 in its spec.
+    A dynamic dimension is taken as 1 unless `shapes` gives that input's shape. Inputs and outputs are bound once: inputs
+    are written where onnxruntime reads them, outputs are copied out of where it writes them. An output's dynamic
+    dimensions show as 0 in its spec. arena: let onnxruntime keep memory for its next call. provider: the CPU where None.
 
-    Raises EngineUnavailableError without onnxruntime, EngineError for a file that it cannot run.
+    Raises EngineUnavailableError without onnxruntime or where it has not that provider or no device for it, EngineError
+    for a file that it cannot run.
     """
 
     def __init__(
-        self, path: str | Path, *, threads: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None
+        self,
+        path: str | Path,
+        *,
+        threads: int = 1,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        arena: bool = True,
+        provider: Provider | None = None,
     ) -> None:
         runtime = _load_runtime()
         self._where = Path(path).name
         if not Path(path).is_file():
             raise EngineError(f"{path}: no such file")
+        if provider is not None and provider.name not in runtime.get_available_providers():
+            raise EngineUnavailableError(
+                f"onnxruntime {runtime.__version__} here has no {provider.name}", next_step=provider.install
+            )
         try:
-            session = open_session(runtime, os.fspath(path), threads=threads)
+            session = open_session(runtime, os.fspath(path), threads=threads, arena=arena, provider=provider)
         except Exception as error:  # onnxruntime's own exceptions have no common base but this
             raise EngineError(
                 f"{self._where}: onnxruntime cannot open it: {_one_line(error)}",
                 next_step="is the file whole and ONNX?",
             ) from None
+        if provider is not None and session.get_providers()[0] != provider.name:
+            raise EngineUnavailableError(
+                f"onnxruntime fell back from {provider.name} to {session.get_providers()[0]}",
+                next_step="are the GPU's driver, CUDA and cuDNN there? `edgeai doctor` tells",
+            )
         self._session: Any = session
         self.inputs = tuple(
             _spec(node, self._where, 1, (shapes or {}).get(node.name)) for node in session.get_inputs()
@@ -61,56 +89,93 @@ class OnnxEngine(Engine):
         self.outputs = tuple(_spec(node, self._where, 0, None) for node in session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
         self._feed: dict[str, Array] = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs}
+        self._on_device: dict[str, Any] = {}
+        self._results: dict[str, Array] = {}
+        self._binding: Any = self._bind(runtime, provider)
 
     def invoke(self, fill: Mapping[str, Fill]) -> dict[str, Array]:
         session = self._open()
         for name, buffer in self._feed.items():
             fill[name](buffer)
         try:
-            outputs = session.run(self._names, self._feed)
+            for name, value in self._on_device.items():
+                value.update_inplace(self._feed[name])
+            session.run_with_iobinding(self._binding)
+            if self._results:
+                return {name: buffer.copy() for name, buffer in self._results.items()}
+            return dict(zip(self._names, self._binding.copy_outputs_to_cpu(), strict=True))
         except Exception as error:  # as above
             raise EngineError(f"{self._where}: onnxruntime failed to run: {_one_line(error)}") from None
-        return dict(zip(self._names, outputs, strict=True))
 
     def bare_call(self) -> Callable[[], object]:
-        """The session's own run on ready arrays: what overhead is measured against."""
+        """The session's own run on ready arrays, as a plain loop would call it: what overhead is measured against."""
         session, names, feed = self._open(), self._names, self._feed
         return lambda: session.run(names, feed)
 
     def close(self) -> None:
-        self._session = None
-        self._feed = {}
+        self._session = self._binding = None
+        self._feed, self._on_device, self._results = {}, {}, {}
 
     def _open(self) -> Any:
         if self._session is None:
             raise EngineError(f"{self._where}: the engine is closed")
         return self._session
 
+    def _bind(self, runtime: Any, provider: Provider | None) -> Any:
+        binding = self._session.io_binding()
+        for name, buffer in self._feed.items():
+            # on the CPU an OrtValue is the array's own memory
+            value = runtime.OrtValue.ortvalue_from_numpy(buffer, provider.device if provider else "cpu", 0)
+            binding.bind_ortvalue_input(name, value)
+            if provider is not None:
+                self._on_device[name] = value
+        if all(size for spec in self.outputs for size in spec.shape):
+            self._results = {spec.name: np.empty(spec.shape, spec.dtype) for spec in self.outputs}
+        for spec in self.outputs:
+            buffer = self._results.get(spec.name)
+            if buffer is None:  # of a size that only the run tells
+                binding.bind_output(spec.name, "cpu")
+            else:
+                binding.bind_output(spec.name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+        return binding
 
-def open_session(runtime: Any, model: str | bytes, *, threads: int = 1) -> Any:
-    """A session of onnxruntime on the CPU, whose int8 says what the model says.
 
-    runtime: the onnxruntime module. model: a path, or the file's content. Raises what onnxruntime raises.
+def open_session(
+    runtime: Any,
+    model: str | bytes,
+    *,
+    threads: int = 1,
+    arena: bool = True,
+    provider: Provider | None = None,
+) -> Any:
+    """A session of onnxruntime whose int8 says what the model says.
+
+    runtime: the onnxruntime module. model: a path, or the file's content. arena, provider: as of OnnxEngine; what a provider
+    cannot run, the CPU does. Raises what onnxruntime raises.
 
     Without VNNI, x86's integer products of 8 bits add in 16 and saturate: of a Q/DQ model an attention was left 14 dB where
     its file means 35. onnxruntime has slower products for such CPUs, off unless asked for. Where those cannot be had, as of
     weights that several operations share (onnxruntime 1.31), the model runs in float with the roundings of its file.
     """
-    options = _options(runtime, threads)
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if provider is not None:
+        providers.insert(0, (provider.name, dict(provider.options)))
+    options = _options(runtime, threads, arena)
     options.add_session_config_entry("session.x64quantprecision", "1")  # without effect on other CPUs
     try:
-        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(model, options, providers=providers)
     except Exception:
-        options = _options(runtime, threads)
+        options = _options(runtime, threads, arena)
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(model, options, providers=providers)
 
 
-def _options(runtime: Any, threads: int) -> Any:
+def _options(runtime: Any, threads: int, arena: bool) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = max(1, threads)
     options.inter_op_num_threads = 1
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = arena
     options.log_severity_level = _LOG_FATAL_ONLY
     return options
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_bundle import MODELS, write_keyword_bundle
 
-from edgeai.engines import engine_order, open_engine, open_model_file, tflite
+from edgeai.engines import EngineHost, open_engine, open_model_file, order_candidates, tflite
 from edgeai.engines.onnx import OnnxEngine
 from edgeai.engines.tflite import TfliteEngine
 from edgeai.errors import EngineError, EngineUnavailableError
@@ -22,8 +22,12 @@ def bundle(tmp_path_factory):
     return write_keyword_bundle(tmp_path_factory.mktemp("choice") / "tiny")
 
 
-def profile(*formats):
-    return SimpleNamespace(name="board", formats=SimpleNamespace(value=formats))
+def host(*formats):
+    return EngineHost(
+        profile=SimpleNamespace(
+            name="board", family="x86", ram_gb=None, formats=SimpleNamespace(value=formats)
+        )
+    )
 
 
 def without(monkeypatch, *packages):
@@ -32,8 +36,9 @@ def without(monkeypatch, *packages):
 
 
 def test_the_order(bundle):
-    kinds = [f"{entry.format}/{entry.precision}" for entry in engine_order(bundle)]
-    assert kinds == ["tflite/int8", "tflite/float16", "tflite/float32", "tflite/dynamic", "onnx/float32"]
+    kinds = [each.label for each in order_candidates(bundle).candidates]
+    cpu = ["tflite/int8", "tflite/float16", "tflite/float32", "tflite/dynamic", "onnx/float32"]
+    assert kinds == [*cpu, "plan/float32", "onnx+tensorrt/float32", "onnx+cuda/float32"]
     with open_engine(bundle) as engine:
         assert engine.file == bundle.engine_file("tflite", "int8")
 
@@ -53,16 +58,16 @@ def test_a_file_asked_for(bundle, file, path):
 
 def test_a_file_that_is_not_there(bundle):
     with pytest.raises(
-        EngineError, match=r"no engine file 'plan'; there are model_int8\.tflite \(tflite/int8\)"
+        EngineError, match=r"no engine file 'int8'; there are model_int8\.tflite \(tflite/int8\)"
     ):
-        open_engine(bundle, file="plan")
+        open_engine(bundle, file="int8")
 
 
 def test_the_profile_passes_over_formats(bundle):
-    with open_engine(bundle, profile=profile("onnx")) as engine:
+    with open_engine(bundle, host=host("onnx")) as engine:
         assert engine.file.path == "model.onnx"
-    with pytest.raises(EngineUnavailableError, match="the profile board has no tflite"):
-        open_engine(bundle, profile=profile("plan"))
+    with pytest.raises(EngineUnavailableError, match="profile board"):
+        open_engine(bundle, host=host("coral"))
 
 
 def test_without_a_tflite_library_onnx_is_used(bundle, monkeypatch):
