@@ -1,4 +1,4 @@
-"""This device, as its engines see it: the one place below which nothing asks the environment."""
+"""The device at hand, as its engines see it: the one place below which nothing asks the environment."""
 
 from __future__ import annotations
 

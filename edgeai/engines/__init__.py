@@ -20,10 +20,10 @@ __all__ = [
     "EdgeEngine",
     "Engine",
     "EngineHost",
+    "named",
     "open_candidate",
     "open_engine",
     "open_file",
-    "named",
     "open_model_file",
     "order_candidates",
     "skipped_line",
@@ -59,13 +59,13 @@ def _open_onnx_tensorrt(path: Path, entry: FileEntry | None, host: EngineHost, t
 
 
 def _open_plan(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
-    from edgeai.engines.tensorrt import TensorrtEngine
-
     if path.suffix == ".plan":
-        return TensorrtEngine(path.read_bytes(), name=path.name, cuda_graph=host.cuda_graph)
-    from edgeai.engines.plans import provide_plan
+        from edgeai.engines.tensorrt import TensorrtEngine, read_plan
 
-    return TensorrtEngine(provide_plan(path, entry, host), name=path.name, cuda_graph=host.cuda_graph)
+        return TensorrtEngine(read_plan(path), name=path.name, cuda_graph=host.cuda_graph)
+    from edgeai.engines.plans import open_built
+
+    return open_built(path, entry, host)
 
 
 _OPENERS: dict[Kind, Callable[[Path, FileEntry | None, EngineHost, int], Engine]] = {

@@ -132,11 +132,11 @@ class OnnxEngine(Engine):
         if all(size for spec in self.outputs for size in spec.shape):
             self._results = {spec.name: np.empty(spec.shape, spec.dtype) for spec in self.outputs}
         for spec in self.outputs:
-            buffer = self._results.get(spec.name)
-            if buffer is None:  # of a size that only the run tells
+            if self._results:
+                room = self._results[spec.name]
+                binding.bind_output(spec.name, "cpu", 0, room.dtype, room.shape, room.ctypes.data)
+            else:  # of a size that only the run tells
                 binding.bind_output(spec.name, "cpu")
-            else:
-                binding.bind_output(spec.name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
         return binding
 
 
