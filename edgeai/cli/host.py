@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edgeai.config import EnginesSettings
 from edgeai.engines import EngineHost
 from edgeai.errors import EdgeError, ProfileError
 from edgeai.hardware import nvidia_gpus, read_hardware
 from edgeai.profile import Profile, list_profiles, match_profile
 
 
-def this_host(*, cache: Path | None = None, verify: bool = False, cuda_graph: bool = False) -> EngineHost:
-    """The device that this process runs on. cache: the folder for engines, `engine_cache` where None."""
-    return EngineHost(profile=_profile(), cache=cache or engine_cache(), verify=verify, cuda_graph=cuda_graph)
+def this_host(settings: EnginesSettings | None = None) -> EngineHost:
+    """The device that this process runs on, its engines set as a configuration says. Raises EdgeError as engine_cache."""
+    settings = settings or EnginesSettings()
+    return EngineHost(
+        profile=_profile(),
+        cache=settings.cache or engine_cache(),
+        verify=settings.verify,
+        dla=settings.dla,
+        cuda_graph=settings.cuda_graph,
+        max_cache_bytes=settings.max_cache_bytes,
+    )
 
 
 def engine_cache() -> Path:

@@ -20,6 +20,7 @@ __all__ = [
     "EdgeEngine",
     "Engine",
     "EngineHost",
+    "check_library",
     "named",
     "open_candidate",
     "open_engine",
@@ -55,7 +56,8 @@ def _open_onnx_tensorrt(path: Path, entry: FileEntry | None, host: EngineHost, t
     from edgeai.engines.onnx import OnnxEngine
     from edgeai.engines.onnx_gpu import tensorrt_provider
 
-    return OnnxEngine(path, threads=threads, provider=tensorrt_provider(host, entry))
+    precision = str(entry.precision) if entry is not None else "float32"
+    return OnnxEngine(path, threads=threads, provider=tensorrt_provider(host, precision))
 
 
 def _open_plan(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
@@ -99,7 +101,7 @@ def open_engine(
             tried.append(skipped_line(candidate, error))
             continue
         passed = f"; passed over: {' | '.join(tried)}" if tried else ""
-        log.info("%s runs %s: %s%s", bundle.name, candidate.label, order.reason, passed)
+        log.info("%s runs %s, chosen by %s%s", bundle.name, candidate.label, order.reason, passed)
         return engine
     if not tried:
         tried = [
@@ -127,6 +129,24 @@ def open_candidate(
         engine.close()
         raise
     return edges
+
+
+def check_library(kind: Kind, host: EngineHost) -> None:
+    """Raise EngineUnavailableError where what runs a kind is not on this machine; nothing is opened or built."""
+    if kind == "tflite":
+        from edgeai.engines.tflite import tflite_library
+
+        tflite_library()
+    elif kind == "plan":
+        from edgeai.engines.plans import check_tensorrt
+
+        check_tensorrt(host)
+    else:
+        from edgeai.engines.onnx import check_provider
+        from edgeai.engines.onnx_gpu import cuda_provider, tensorrt_provider
+
+        makers = {"onnx+cuda": cuda_provider, "onnx+tensorrt": tensorrt_provider}
+        check_provider(makers[kind](host) if kind in makers else None)
 
 
 def open_file(bundle: Bundle, entry: FileEntry, *, threads: int = 1) -> EdgeEngine:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import FileEntry
 from edgeai.engines.host import EngineHost
-from edgeai.engines.measured import find_measured
+from edgeai.engines.measured import MeasuredEngines, find_measured
 from edgeai.errors import EngineError
 
 Kind = Literal["plan", "onnx+tensorrt", "onnx+cuda", "tflite", "onnx"]
@@ -51,7 +51,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Candidates, the first to be tried first, and why in this order."""
+    """Candidates, the first to be tried first, and what decided it, as in "chosen by the order of profile x86"."""
 
     candidates: tuple[Candidate, ...]
     reason: str
@@ -69,10 +69,10 @@ def order_candidates(
     host = host or EngineHost()
     found = all_candidates(bundle)
     if file is not None:
-        return Order(named(bundle, file), f"{file} was asked for")
+        return Order(named(bundle, file), "request")
     profile = host.profile
     kinds = _CPU_ORDER
-    reason = "the order for a CPU"
+    reason = "the usual order on a CPU"
     if profile is not None:
         formats = profile.formats.value
         kinds = tuple(kind for name in formats for kind in KINDS if _group(kind) == name)
@@ -86,7 +86,7 @@ def order_candidates(
         )
         if known:
             rest = sorted((each for each in usable if each not in known), key=lambda each: _rank(each, kinds))
-            return Order((*known, *rest), f"measured here on {measured.date}")
+            return Order((*known, *rest), _told(known, measured))
     return Order(tuple(sorted(usable, key=lambda each: _rank(each, kinds))), reason)
 
 
@@ -113,6 +113,11 @@ def named(bundle: Bundle, file: str) -> tuple[Candidate, ...]:
         there = ", ".join(f"{each.entry.path} ({each.label})" for each in found if each.kind not in GPU_KINDS)
         raise EngineError(f"bundle {bundle.name} has no engine file {file!r}", next_step=f"there are {there}")
     return chosen
+
+
+def _told(known: list[Candidate], measured: MeasuredEngines) -> str:
+    figures = ", ".join(f"{each.label} {measured.p50_ms[each.label]:.2f}" for each in known[:3])
+    return f"measurement on {measured.date} (ms: {figures})"
 
 
 def _group(kind: Kind) -> str:

@@ -62,14 +62,10 @@ class OnnxEngine(Engine):
         arena: bool = True,
         provider: Provider | None = None,
     ) -> None:
-        runtime = _load_runtime()
+        runtime = check_provider(provider)
         self._where = Path(path).name
         if not Path(path).is_file():
             raise EngineError(f"{path}: no such file")
-        if provider is not None and provider.name not in runtime.get_available_providers():
-            raise EngineUnavailableError(
-                f"onnxruntime {runtime.__version__} here has no {provider.name}", next_step=provider.install
-            )
         try:
             session = open_session(runtime, os.fspath(path), threads=threads, arena=arena, provider=provider)
         except Exception as error:  # onnxruntime's own exceptions have no common base but this
@@ -180,13 +176,18 @@ def _options(runtime: Any, threads: int, arena: bool) -> Any:
     return options
 
 
-def _load_runtime() -> Any:
+def check_provider(provider: Provider | None) -> Any:
+    """The onnxruntime module. Raises EngineUnavailableError where it is not installed or was built without the provider."""
     try:
         import onnxruntime
     except ImportError as error:
         raise EngineUnavailableError(
             f"onnxruntime cannot be imported ({error})", next_step="pip install 'edgeai[onnx]'"
         ) from None
+    if provider is not None and provider.name not in onnxruntime.get_available_providers():
+        raise EngineUnavailableError(
+            f"onnxruntime {onnxruntime.__version__} here has no {provider.name}", next_step=provider.install
+        )
     return onnxruntime
 
 

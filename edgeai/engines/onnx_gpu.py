@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgeai.bundle.manifest import FileEntry
 from edgeai.engines.host import EngineHost
 from edgeai.engines.onnx import Provider
 from edgeai.errors import EngineUnavailableError
@@ -18,8 +17,8 @@ def cuda_provider(host: EngineHost) -> Provider:
     return Provider("CUDAExecutionProvider", options, "cuda", _INSTALL)
 
 
-def tensorrt_provider(host: EngineHost, entry: FileEntry | None) -> Provider:
-    """TensorRT inside onnxruntime, with plans and timings kept in the host's cache.
+def tensorrt_provider(host: EngineHost, precision: str = "float32") -> Provider:
+    """TensorRT inside onnxruntime, with plans and timings kept in the host's cache. precision: of the file.
 
     Raises EngineUnavailableError for a host without a cache: every start would build for minutes.
     """
@@ -27,7 +26,6 @@ def tensorrt_provider(host: EngineHost, entry: FileEntry | None) -> Provider:
         raise EngineUnavailableError(
             "TensorRT's engines need a folder to be kept in", next_step="give a cache folder"
         )
-    precision = entry.precision if entry is not None else "float32"
     folder = str(host.cache / "onnxruntime")
     options = {
         "device_id": "0",

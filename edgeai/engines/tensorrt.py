@@ -212,7 +212,7 @@ class TensorrtEngine(Engine):
         undo.callback(self._cuda.free, device)
         pinned = self._cuda.allocate_pinned(size_bytes)
         undo.callback(self._cuda.free_pinned, pinned)
-        room = (ctypes.c_char * size_bytes).from_address(pinned)
+        room: Any = (ctypes.c_char * size_bytes).from_address(pinned)
         host: Array = np.ndarray(spec.shape, dtype, buffer=room)
         host[...] = 0
         if not self._context.set_tensor_address(spec.name, device):

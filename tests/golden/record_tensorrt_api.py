@@ -1,6 +1,6 @@
 """What the real bindings of TensorRT's releases have, written down: tests/golden/tensorrt_api.json.
 
-    python tests/golden/record_tensorrt_api.py FOLDER [--check]
+    python tests/golden/record_tensorrt_api.py FOLDER [--write]
 
 FOLDER holds the bindings' wheels from PyPI (`make trt-api` fetches them). Their one native module links NVIDIA's libraries,
 which PyPI has not; it is loaded beside empty ones, made here with gcc, that have the dozen functions it asks for. Nothing can be built or
@@ -126,12 +126,16 @@ def _parameters(text: str) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--check", action="store_true", help="compare with the table, write nothing")
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--write", action="store_true", help="write the table; else compare with it")
+    parser.add_argument("--wheels", action="store_true", help="print what FOLDER must hold, as pip's requirements")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # a process loads one release
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(record(arguments.one)))
+        return 0
+    if arguments.wheels or arguments.folder is None:
+        print("\n".join(WHEELS.values()))
         return 0
     table = {}
     for release, requirement in WHEELS.items():
@@ -144,12 +148,12 @@ def main() -> int:
         for name, members in table["8.6.1"].items()
     }
     text = json.dumps(table, sort_keys=True, separators=(",", ":")).replace('"},"', '"},\n"') + "\n"
-    if arguments.check:
-        same = TABLE.read_text() == text
-        print(f"{TABLE.name}: {'as recorded' if same else 'the real bindings differ'}")
-        return 0 if same else 1
-    TABLE.write_text(text)
-    return 0
+    if arguments.write:
+        TABLE.write_text(text)
+        return 0
+    same = TABLE.read_text() == text
+    print(f"{TABLE.name}: {', '.join(WHEELS)}: {'as recorded' if same else 'the real bindings differ'}")
+    return 0 if same else 1
 
 
 if __name__ == "__main__":

@@ -14,16 +14,16 @@ from edgeai.engines.plans.build import PlanSettings, build_plan
 from edgeai.engines.plans.cache import PlanCache
 from edgeai.engines.plans.library import TensorRT, load_tensorrt
 from edgeai.engines.tensorrt import PlanRefusedError, TensorrtEngine
-from edgeai.errors import EngineError, EngineUnavailableError
+from edgeai.errors import EngineError, EngineUnavailableError, UsageError
 from edgeai.hardware import read_l4t
 
 log = logging.getLogger("edgeai")
 
-__all__ = ["PlanCache", "open_built", "plan_cache"]
+__all__ = ["PlanCache", "Target", "check_tensorrt", "open_built", "plan_cache"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class Target:
     """What plans are built for. A plan of another target is of no use, so all of it is in the key."""
 
     library: TensorRT
@@ -45,9 +45,7 @@ def open_built(path: Path, entry: FileEntry | None, host: EngineHost) -> Tensorr
 
     Raises EngineUnavailableError without TensorRT, a GPU or a cache, EngineError where the file cannot be built.
     """
-    if host.cache is None:
-        raise EngineUnavailableError("a plan needs a folder to be kept in", next_step="give one with --cache")
-    target = _Target(load_tensorrt(), load_cuda().gpu(), read_l4t())
+    target = check_tensorrt(host)
     try:
         onnx = path.read_bytes()
     except OSError as error:
@@ -55,7 +53,7 @@ def open_built(path: Path, entry: FileEntry | None, host: EngineHost) -> Tensorr
     precision = str(entry.precision) if entry is not None else "float32"
     settings = PlanSettings(precision, workspace_bytes=host.workspace_bytes, dla=host.dla)
     facts = {**target.facts, "onnx": hashlib.sha256(onnx).hexdigest(), "flags": settings.flags}
-    cache = plan_cache(host.cache, host)
+    cache = plan_cache(host)
     key = _digest(facts)
 
     def open_kept() -> TensorrtEngine:
@@ -74,12 +72,21 @@ def open_built(path: Path, entry: FileEntry | None, host: EngineHost) -> Tensorr
         return open_kept()
 
 
-def plan_cache(folder: Path, host: EngineHost) -> PlanCache:
-    """The plans that a host keeps in a folder."""
-    return PlanCache(folder, max_bytes=host.max_cache_bytes)
+def check_tensorrt(host: EngineHost) -> Target:
+    """What plans are built for here. Raises EngineUnavailableError without TensorRT, a GPU, or a cache to keep them in."""
+    if host.cache is None:
+        raise EngineUnavailableError("a plan needs a folder to be kept in", next_step="give one with --cache")
+    return Target(load_tensorrt(), load_cuda().gpu(), read_l4t())
 
 
-def _build(target: _Target, onnx: bytes, settings: PlanSettings, cache: PlanCache, name: str) -> bytes:
+def plan_cache(host: EngineHost) -> PlanCache:
+    """The plans that a host keeps. Raises UsageError for one without a cache."""
+    if host.cache is None:
+        raise UsageError("plans need a folder to be kept in", next_step="give one with --cache")
+    return PlanCache(host.cache, max_bytes=host.max_cache_bytes)
+
+
+def _build(target: Target, onnx: bytes, settings: PlanSettings, cache: PlanCache, name: str) -> bytes:
     timing_key = _digest(target.facts)
     kept = cache.timing(timing_key)
     built = build_plan(target.library, onnx, replace(settings, timing=kept), name=name)

@@ -61,10 +61,11 @@ def build_plan(
     *,
     name: str,
     configure: Callable[[Any], None] | None = None,
+    quiet: bool = False,
 ) -> BuiltPlan:
     """Parse an ONNX model and build its plan, with a progress bar where the release tells its progress.
 
-    name: the file's, for messages. configure: called with the builder's config before the build.
+    name: the file's, for messages. configure: called with the builder's config before the build. quiet: without the bar.
     Raises EngineError with what TensorRT says, KeyboardInterrupt at the next step after a Ctrl-C.
     """
     trt = library.module
@@ -88,7 +89,7 @@ def build_plan(
     timing = _use_timing(config, settings.timing)
     if configure is not None:
         configure(config)
-    with _progress(library, config, name) as stopped:
+    with _progress(library, config, name, quiet=quiet) as stopped:
         plan = builder.build_serialized_network(network, config)
     if stopped():
         raise KeyboardInterrupt
@@ -164,10 +165,10 @@ def _use_timing(config: Any, kept: bytes) -> Any:
 
 
 @contextmanager
-def _progress(library: TensorRT, config: Any, name: str) -> Iterator[Callable[[], bool]]:
+def _progress(library: TensorRT, config: Any, name: str, *, quiet: bool) -> Iterator[Callable[[], bool]]:
     """A bar over the build; yields whether a Ctrl-C ended it. A release without progress gets a line and no bar."""
     trt = library.module
-    if not hasattr(trt, "IProgressMonitor"):
+    if quiet or not hasattr(trt, "IProgressMonitor"):
         log.info("building %s for TensorRT %s: minutes, once for this machine", name, library.text)
         yield lambda: False
         return
@@ -175,6 +176,7 @@ def _progress(library: TensorRT, config: Any, name: str) -> Iterator[Callable[[]
         monitor = _monitor(trt, advance)
         config.progress_monitor = monitor
         yield lambda: bool(monitor.stopped)
+        advance(_PROGRESS_STEPS - monitor.shown)  # phases that a builder leaves out end it too
 
 
 def _monitor(trt: Any, advance: Callable[[int], None]) -> Any:
@@ -186,7 +188,7 @@ def _monitor(trt: Any, advance: Callable[[int], None]) -> Any:
             self.stopped = False
             self._phases: list[str] = []
             self._steps: dict[str, tuple[int, int]] = {}  # (done, of)
-            self._shown = 0
+            self.shown = 0
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self._phases.append(phase_name)
@@ -195,9 +197,9 @@ def _monitor(trt: Any, advance: Callable[[int], None]) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             try:
                 self._steps[phase_name] = (step + 1, self._steps.get(phase_name, (0, 1))[1])
-                new = int(_PROGRESS_STEPS * min(1.0, self._done())) - self._shown
+                new = int(_PROGRESS_STEPS * min(1.0, self._done())) - self.shown
                 if new > 0:
-                    self._shown += new
+                    self.shown += new
                     advance(new)
             except KeyboardInterrupt:  # must not travel through the builder, which is no Python
                 self.stopped = True

@@ -52,9 +52,15 @@ def load_tensorrt() -> TensorRT:
     return wrap(module)
 
 
-def wrap(module: Any) -> TensorRT:
-    """A tensorrt module with its version and a logger. Raises EngineUnavailableError for one that is older than 8.5."""
-    version = tuple(int(part) for part in re.findall(r"\d+", str(getattr(module, "__version__", "0")))[:3])
+def wrap(module: Any, *, version: tuple[int, ...] = ()) -> TensorRT:
+    """A tensorrt module with its version and a logger. version: to take it for, its own where empty.
+
+    Raises EngineUnavailableError for one that is older than 8.5.
+    """
+    if not version:
+        version = tuple(
+            int(part) for part in re.findall(r"\d+", str(getattr(module, "__version__", "0")))[:3]
+        )
     if version < OLDEST:
         raise EngineUnavailableError(
             f"TensorRT {'.'.join(map(str, version))} is too old, 8.5 is the first that can be driven",
