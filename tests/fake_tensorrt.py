@@ -70,13 +70,15 @@ class Recorded:
 class FakeTensorRT(types.ModuleType):
     """The module `tensorrt` of a recorded release, for a GPU of FakeCuda."""
 
-    def __init__(self, version, cuda, *, dla_cores=0, on_build=None, dla_layers=(), gpu="Fake GPU"):
+    def __init__(
+        self, version, cuda, *, dla_cores=0, on_build=None, dla_layers=(), gpu="Fake GPU", pad_bytes=0
+    ):
         super().__init__("tensorrt")
         self.version, self.cuda, self.gpu = version, cuda, gpu
         self.__version__ = version
         self.table, self.calls = TABLE[version], []
         self.dla_cores, self.dla_layers = dla_cores, set(dla_layers)
-        self.on_build = on_build
+        self.on_build, self.pad_bytes = on_build, pad_bytes
         self.refuse_plans = 0
         for name, members in self.table.items():
             if all(isinstance(value, int) for value in members.values()):
@@ -137,6 +139,7 @@ class _Builder:
         head = {
             "version": release.version,
             "gpu": release.gpu,
+            "pad": "x" * release.pad_bytes,
             "flags": sorted(flag.name for flag in settings.set_flags),
             "network": network._real.flags,
             "shapes": {k: [list(s) for s in v] for p in settings.profiles for k, v in p._real.shapes.items()},
@@ -179,7 +182,8 @@ class _Network:
                 tensor = types.SimpleNamespace(name=value.name, shape=shape)
                 self._inputs.append(self._release.new("ITensor", tensor))
         self._layers = [
-            self._release.new("ILayer", types.SimpleNamespace(name=node.name)) for node in model.graph.node
+            self._release.new("ILayer", types.SimpleNamespace(name=f"{node.op_type} {number}"))
+            for number, node in enumerate(model.graph.node)
         ]
 
     @property
@@ -373,6 +377,9 @@ class _Context:
             cuda.array(self._addresses[name], value.shape, node.type)[...] = value
 
 
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
+
+
 class FakeCuda:
     """cuda-python's runtime module over host memory: lazy streams, graphs, and no forgiveness for freed memory."""
 
@@ -384,7 +391,6 @@ class FakeCuda:
     )
     cudaStreamCaptureMode = enum.IntEnum("cudaStreamCaptureMode", {"cudaStreamCaptureModeThreadLocal": 1})
     cudaDeviceAttr = enum.IntEnum("cudaDeviceAttr", {"major": 75, "minor": 76})
-    _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 
     def __init__(self, *, sm=87, gpu="Fake GPU", limit_bytes=1 << 30):
         self._sm, self._gpu, self._limit = sm, gpu, limit_bytes
@@ -396,7 +402,7 @@ class FakeCuda:
 
     def array(self, pointer, shape, kind):
         room = self.memory[pointer]
-        dtype = np.dtype(self._DTYPES[kind])
+        dtype = np.dtype(_DTYPES[kind])
         assert len(room) >= int(np.prod(shape)) * dtype.itemsize, "more than was allocated"
         return np.ndarray(shape, dtype, buffer=room)
 
@@ -489,12 +495,40 @@ class FakeCuda:
         return (self.cudaError_t(0), *results)
 
 
-def install(version, **options):
-    """Put a release and its CUDA where `import tensorrt` and cuda-python are looked for; gives both."""
+def modules(version, **options):
+    """{name: module} of a release and its CUDA, for sys.modules."""
     cuda = FakeCuda()
-    release = FakeTensorRT(version, cuda, **options)
-    sys.modules["tensorrt"] = release
     package, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
     package.__path__ = bindings.__path__ = []
-    sys.modules |= {"cuda": package, "cuda.bindings": bindings, "cuda.bindings.runtime": cuda}
-    return release, cuda
+    return {
+        "tensorrt": FakeTensorRT(version, cuda, **options),
+        "cuda": package,
+        "cuda.bindings": bindings,
+        "cuda.bindings.runtime": cuda,
+    }
+
+
+def main():
+    """python fake_tensorrt.py RELEASE SECONDS PAD_BYTES LOG ARGUMENT...: the edgeai command on such a machine.
+
+    A build takes SECONDS and adds a line to LOG; "building" is said on standard output as it begins.
+    """
+    import time
+
+    version, seconds, pad_bytes, log, *arguments = sys.argv[1:]
+
+    def build():
+        print("building", flush=True)
+        with Path(log).open("a") as file:
+            file.write("built\n")
+        time.sleep(float(seconds))
+
+    sys.modules |= modules(version, on_build=build, pad_bytes=int(pad_bytes))
+    sys.argv = ["edgeai", *arguments]
+    from edgeai.cli import main as edgeai
+
+    return edgeai()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

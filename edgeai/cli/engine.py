@@ -14,7 +14,7 @@ from edgeai.cli.host import this_host
 from edgeai.config import EnginesSettings, load_config
 from edgeai.console import print_json, print_note, print_table
 from edgeai.engines import Candidate, EngineHost, check_library, open_candidate, order_candidates
-from edgeai.engines.plans import plan_cache
+from edgeai.engines.plans.provide import plan_cache
 from edgeai.errors import EdgeError, EngineError, EngineUnavailableError, UsageError
 from edgeai.types import JsonValue
 
@@ -65,11 +65,7 @@ def build_engines(
     host = this_host(settings)
     host = replace(host, cache=cache or host.cache, dla=host.dla if dla is None else dla)
     check_library("plan", host)
-    results = [
-        _build(bundle, candidate, host)
-        for bundle in (load_bundle(name) for name in dict.fromkeys(names))
-        for candidate in _plans(bundle, every)
-    ]
+    results = [result for name in dict.fromkeys(names) for result in _build_bundle(name, every, host)]
     failed = any(each.error is not None for each in results)
     if json_output:
         print_json({"ok": not failed, "cache": str(host.cache), "engines": [e.to_json() for e in results]})
@@ -142,6 +138,15 @@ def _plans(bundle: Bundle, every: bool) -> list[Candidate]:
     return found if every else found[:1]
 
 
+def _build_bundle(name: str, every: bool, host: EngineHost) -> list[_Built]:
+    try:
+        bundle = load_bundle(name)
+        plans = _plans(bundle, every)
+    except EdgeError as error:  # the others may still be built
+        return [_Built(name, "-", error=error)]
+    return [_build(bundle, candidate, host) for candidate in plans]
+
+
 def _build(bundle: Bundle, candidate: Candidate, host: EngineHost) -> _Built:
     began_s = time.monotonic()
     try:
@@ -150,9 +155,9 @@ def _build(bundle: Bundle, candidate: Candidate, host: EngineHost) -> _Built:
             golden = None
             if bundle.manifest.golden is not None:
                 golden = max(check_golden(bundle, candidate.entry, engine).values())
-    except EngineUnavailableError:
+    except EngineUnavailableError:  # of this machine, so of all files
         raise
-    except EdgeError as error:  # of this file: the others may still be built
+    except EdgeError as error:
         return _Built(bundle.name, candidate.label, time.monotonic() - began_s, error=error)
     return _Built(bundle.name, candidate.label, seconds, golden)
 

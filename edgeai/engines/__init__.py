@@ -65,7 +65,7 @@ def _open_plan(path: Path, entry: FileEntry | None, host: EngineHost, threads: i
         from edgeai.engines.tensorrt import TensorrtEngine, read_plan
 
         return TensorrtEngine(read_plan(path), name=path.name, cuda_graph=host.cuda_graph)
-    from edgeai.engines.plans import open_built
+    from edgeai.engines.plans.provide import open_built
 
     return open_built(path, entry, host)
 
@@ -138,7 +138,7 @@ def check_library(kind: Kind, host: EngineHost) -> None:
 
         tflite_library()
     elif kind == "plan":
-        from edgeai.engines.plans import check_tensorrt
+        from edgeai.engines.plans.provide import check_tensorrt
 
         check_tensorrt(host)
     else:

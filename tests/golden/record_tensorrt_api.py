@@ -128,7 +128,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--write", action="store_true", help="write the table; else compare with it")
-    parser.add_argument("--wheels", action="store_true", help="print what FOLDER must hold, as pip's requirements")
+    parser.add_argument(
+        "--wheels", action="store_true", help="print what FOLDER must hold, as pip's requirements"
+    )
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # a process loads one release
     arguments = parser.parse_args()
     if arguments.one:

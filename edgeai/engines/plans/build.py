@@ -70,7 +70,7 @@ def build_plan(
     """
     trt = library.module
     library.logger.errors.clear()
-    network_flags, builder_flags = precision_flags(library, settings.precision)
+    network_flags, builder_flags = precision_flags(library, settings.precision, dla=settings.dla is not None)
     builder = trt.Builder(library.logger)
     network = builder.create_network(network_flags)
     parser = trt.OnnxParser(network, library.logger)
@@ -98,17 +98,18 @@ def build_plan(
     return BuiltPlan(bytes(plan), bytes(timing.serialize()) if timing is not None else b"", note)
 
 
-def precision_flags(library: TensorRT, precision: str) -> tuple[int, tuple[Any, ...]]:
+def precision_flags(library: TensorRT, precision: str, *, dla: bool = False) -> tuple[int, tuple[Any, ...]]:
     """(flags of the network, flags of the builder) by which a release is told that a file is float32, float16 or int8.
 
     8: the batch is explicit, and the builder is allowed the precisions. 10: int8 likewise, so that what stands between the
-    Q/DQ pairs runs in float16; what holds no pairs is built as typed in the file. 11 builds everything as typed.
+    Q/DQ pairs runs in float16; what holds no pairs is built as typed in the file, but for a DLA, which goes by the
+    builder's flags. 11 builds everything as typed.
     """
     trt, major = library.module, library.version[0]
     if major >= 11:
         return 0, ()
     flags = trt.BuilderFlag
-    if major >= 10 and precision != "int8":
+    if major >= 10 and precision != "int8" and not dla:
         return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED), ()
     allowed = {"int8": (flags.INT8, flags.FP16), "float16": (flags.FP16,)}.get(precision, ())
     return 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH), allowed
@@ -137,22 +138,23 @@ def _use_dla(library: TensorRT, builder: Any, network: Any, config: Any, core: i
 
 
 def _add_profile(
-    builder: Any, network: Any, config: Any, shapes: Mapping[str, tuple[Shape, Shape, Shape]], name: str
+    builder: Any, network: Any, config: Any, shapes: Mapping[str, tuple[Shape, Shape, Shape]], where: str
 ) -> None:
     """One optimization profile where an input's shape is open."""
     inputs = [network.get_input(number) for number in range(network.num_inputs)]
     unknown = set(shapes) - {each.name for each in inputs}
     if unknown:
-        raise EngineError(f"{name}: no input is called {', '.join(sorted(unknown))}")
+        raise EngineError(f"{where}: no input is called {', '.join(sorted(unknown))}")
     opened = [each for each in inputs if any(size < 0 for size in tuple(each.shape))]
     if not opened:
         return
     profile = builder.create_optimization_profile()
     for each in opened:
+        name = each.name
         plain = tuple(1 if size < 0 else size for size in tuple(each.shape))
-        profile.set_shape(each.name, *shapes.get(each.name, (plain, plain, plain)))
+        profile.set_shape(name, *shapes.get(name, (plain, plain, plain)))
     if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{name}: TensorRT refuses the shapes {dict(shapes)}")
+        raise EngineError(f"{where}: TensorRT refuses the shapes {dict(shapes)}")
 
 
 def _use_timing(config: Any, kept: bytes) -> Any:
