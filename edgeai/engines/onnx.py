@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -69,15 +71,14 @@ class OnnxEngine(Engine):
         try:
             session = open_session(runtime, os.fspath(path), threads=threads, arena=arena, provider=provider)
         except Exception as error:  # onnxruntime's own exceptions have no common base but this
+            if provider is not None:
+                raise _no_device(provider, _one_line(error)) from None
             raise EngineError(
                 f"{self._where}: onnxruntime cannot open it: {_one_line(error)}",
                 next_step="is the file whole and ONNX?",
             ) from None
         if provider is not None and session.get_providers()[0] != provider.name:
-            raise EngineUnavailableError(
-                f"onnxruntime fell back from {provider.name} to {session.get_providers()[0]}",
-                next_step="are the GPU's driver, CUDA and cuDNN there? `edgeai doctor` tells",
-            )
+            raise _no_device(provider, f"it fell back to {session.get_providers()[0]}")
         self._session: Any = session
         self.inputs = tuple(
             _spec(node, self._where, 1, (shapes or {}).get(node.name)) for node in session.get_inputs()
@@ -154,16 +155,29 @@ def open_session(
     weights that several operations share (onnxruntime 1.31), the model runs in float with the roundings of its file.
     """
     providers: list[Any] = ["CPUExecutionProvider"]
+    runtime.set_default_logger_severity(_LOG_FATAL_ONLY)
     if provider is not None:
         providers.insert(0, (provider.name, dict(provider.options)))
+        if hasattr(
+            runtime, "preload_dlls"
+        ):  # CUDA and cuDNN out of NVIDIA's wheels, where no system has them
+            with contextlib.redirect_stdout(io.StringIO()):
+                runtime.preload_dlls()
     options = _options(runtime, threads, arena)
     options.add_session_config_entry("session.x64quantprecision", "1")  # without effect on other CPUs
     try:
-        return runtime.InferenceSession(model, options, providers=providers)
+        return runtime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except Exception:
         options = _options(runtime, threads, arena)
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        return runtime.InferenceSession(model, options, providers=providers)
+        return runtime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+
+
+def _no_device(provider: Provider, reason: str) -> EngineUnavailableError:
+    return EngineUnavailableError(
+        f"onnxruntime cannot use {provider.name}: {reason}",
+        next_step="are the GPU's driver, CUDA and cuDNN there? `edgeai doctor` tells",
+    )
 
 
 def _options(runtime: Any, threads: int, arena: bool) -> Any:

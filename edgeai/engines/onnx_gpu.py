@@ -6,7 +6,9 @@ from edgeai.engines.host import EngineHost
 from edgeai.engines.onnx import Provider
 from edgeai.errors import EngineUnavailableError
 
-_INSTALL = "pip install onnxruntime-gpu in place of onnxruntime; on Jetson the wheel that NVIDIA makes for its JetPack"
+_INSTALL = (
+    "pip uninstall onnxruntime, then pip install 'edgeai[onnx-gpu]'; on Jetson NVIDIA's wheel for its JetPack"
+)
 
 
 def cuda_provider(host: EngineHost) -> Provider:

@@ -48,7 +48,7 @@ def test_every_zoo_model_has_int8_for_both_libraries():
         assert labels & {"onnx/float16", "onnx/float32"}
 
 
-@pytest.mark.parametrize(("name", "candidate"), candidates())
+@pytest.mark.parametrize(("name", "candidate"), [*candidates()])
 def test_golden_outputs(name, candidate, machine, tmp_path):
     bundle = load_bundle(name)
     with open_candidate(bundle, candidate, host=EngineHost(cache=tmp_path)) as engine:
