@@ -42,14 +42,14 @@ def _open_tflite(path: Path, entry: FileEntry | None, host: EngineHost, threads:
 def _open_onnx(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
     from edgeai.engines.onnx import OnnxEngine
 
-    return OnnxEngine(path, threads=threads, arena=not host.small_memory)
+    return OnnxEngine(path, threads=threads, max_batch=host.max_batch, arena=not host.small_memory)
 
 
 def _open_onnx_cuda(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
     from edgeai.engines.onnx import OnnxEngine
     from edgeai.engines.onnx_gpu import cuda_provider
 
-    return OnnxEngine(path, threads=threads, provider=cuda_provider(host))
+    return OnnxEngine(path, threads=threads, max_batch=host.max_batch, provider=cuda_provider(host))
 
 
 def _open_onnx_tensorrt(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
@@ -57,7 +57,8 @@ def _open_onnx_tensorrt(path: Path, entry: FileEntry | None, host: EngineHost, t
     from edgeai.engines.onnx_gpu import tensorrt_provider
 
     precision = str(entry.precision) if entry is not None else "float32"
-    return OnnxEngine(path, threads=threads, provider=tensorrt_provider(host, precision))
+    provider = tensorrt_provider(host, precision)
+    return OnnxEngine(path, threads=threads, max_batch=host.max_batch, provider=provider)
 
 
 def _open_plan(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:

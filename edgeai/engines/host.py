@@ -19,8 +19,8 @@ class EngineHost:
     profile: its facts; without, files are tried in the order for a CPU. cache: the folder of TensorRT's plans and of what
     `edgeai bench engines --save` measured; without, nothing is built and nothing measured is known. verify: compare an
     engine's answer with the bundle's golden one before it is used. dla: build plans for this DLA core (Jetson), None for
-    the GPU. cuda_graph: replay a plan's launches as one CUDA graph. max_cache_bytes: the plans kept, the least recently used
-    go first.
+    the GPU. cuda_graph: replay a plan's launches as one CUDA graph. max_batch: inputs that an engine shall be able to run at
+    once, where its file can. max_cache_bytes: the plans kept, the least recently used go first.
     """
 
     profile: Profile | None = None
@@ -28,6 +28,7 @@ class EngineHost:
     verify: bool = False
     dla: int | None = None
     cuda_graph: bool = False
+    max_batch: int = 1
     max_cache_bytes: int = 4 << 30
 
     @property

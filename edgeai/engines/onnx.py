@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,10 @@ class Provider:
 class OnnxEngine(Engine):
     """An .onnx file behind the Engine interface, on onnxruntime.
 
-    A dynamic dimension is taken as 1 unless `shapes` gives that input's shape. Inputs and outputs are bound once: inputs
-    are written where onnxruntime reads them, outputs are copied out of where it writes them. An output's dynamic
-    dimensions show as 0 in its spec. arena: let onnxruntime keep memory for its next call. provider: the CPU where None.
+    A dynamic dimension is taken as 1 unless `shapes` gives that input's shape; an output's that is called as an input's
+    goes with it, any other shows as 0 in its spec. Inputs and outputs are bound once: inputs are written where onnxruntime
+    reads them, outputs are copied out of where it writes them. max_batch: inputs to run at once, 1 where the file does
+    not leave the first dimension of all its tensors open. arena: let onnxruntime keep memory for its next call. provider: the CPU where None.
 
     Raises EngineUnavailableError without onnxruntime or where it has not that provider or no device for it, EngineError
     for a file that it cannot run.
@@ -61,6 +62,7 @@ class OnnxEngine(Engine):
         *,
         threads: int = 1,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
+        max_batch: int = 1,
         arena: bool = True,
         provider: Provider | None = None,
     ) -> None:
@@ -83,9 +85,18 @@ class OnnxEngine(Engine):
         self.inputs = tuple(
             _spec(node, self._where, 1, (shapes or {}).get(node.name)) for node in session.get_inputs()
         )
-        self.outputs = tuple(_spec(node, self._where, 0, None) for node in session.get_outputs())
+        sizes = _sizes(session.get_inputs(), self.inputs)
+        self.outputs = tuple(_spec(node, self._where, 0, None, sizes) for node in session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
-        self._feed: dict[str, Array] = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs}
+        nodes = [*session.get_inputs(), *session.get_outputs()]
+        self.max_batch = max_batch if not shapes and _has_open_batch(nodes) else 1
+        self._rows = {
+            s.name: np.zeros((self.max_batch, *s.shape[1:]), s.dtype) for s in self.inputs if s.shape
+        }
+        self._feed: dict[str, Array] = {
+            spec.name: self._rows[spec.name][:1] if self.max_batch > 1 else np.zeros(spec.shape, spec.dtype)
+            for spec in self.inputs
+        }
         self._on_device: dict[str, Any] = {}
         self._results: dict[str, Array] = {}
         self._binding: Any = self._bind(runtime, provider)
@@ -104,6 +115,23 @@ class OnnxEngine(Engine):
         except Exception as error:  # as above
             raise EngineError(f"{self._where}: onnxruntime failed to run: {_one_line(error)}") from None
 
+    def invoke_batch(self, fills: Sequence[Mapping[str, Fill]]) -> list[dict[str, Array]]:
+        session = self._open()
+        count = len(fills)
+        if count < 2 or self.max_batch == 1:
+            return super().invoke_batch(fills)
+        for row, fill in enumerate(fills):
+            for name, rows in self._rows.items():
+                fill[name](rows[row : row + 1])
+        try:
+            outputs = session.run(self._names, {name: rows[:count] for name, rows in self._rows.items()})
+        except Exception as error:  # as above
+            raise EngineError(f"{self._where}: onnxruntime failed to run: {_one_line(error)}") from None
+        return [
+            {name: value[row : row + 1] for name, value in zip(self._names, outputs, strict=True)}
+            for row in range(count)
+        ]
+
     def bare_call(self) -> Callable[[], object]:
         """The session's own run on ready arrays, as a plain loop would call it: what overhead is measured against."""
         session, names, feed = self._open(), self._names, self._feed
@@ -111,7 +139,7 @@ class OnnxEngine(Engine):
 
     def close(self) -> None:
         self._session = self._binding = None
-        self._feed, self._on_device, self._results = {}, {}, {}
+        self._rows, self._feed, self._on_device, self._results = {}, {}, {}, {}
 
     def _open(self) -> Any:
         if self._session is None:
@@ -205,10 +233,35 @@ def check_provider(provider: Provider | None) -> Any:
     return onnxruntime
 
 
-def _spec(node: Any, where: str, dynamic: int, given: tuple[int, ...] | None) -> TensorSpec:
+def _sizes(nodes: Sequence[Any], specs: Sequence[TensorSpec]) -> dict[str, int]:
+    """{name of a dynamic dimension: what it is taken as} of the inputs."""
+    pairs = (
+        pair
+        for node, spec in zip(nodes, specs, strict=True)
+        for pair in zip(node.shape, spec.shape, strict=True)
+    )
+    return {name: size for name, size in pairs if isinstance(name, str)}
+
+
+def _has_open_batch(nodes: Sequence[Any]) -> bool:
+    """Whether the first dimension of all inputs and outputs is one and the same open one."""
+    first = {node.shape[0] if node.shape else None for node in nodes}
+    return len(first) == 1 and isinstance(first.pop(), str)
+
+
+def _spec(
+    node: Any,
+    where: str,
+    dynamic: int,
+    given: tuple[int, ...] | None,
+    sizes: Mapping[str, int] | None = None,
+) -> TensorSpec:
     if node.type not in _DTYPES:
         raise EngineError(f"{where}: tensor {node.name!r} is a {node.type}, only plain tensors are known")
-    shape = tuple(size if isinstance(size, int) and size > 0 else dynamic for size in node.shape)
+    shape = tuple(
+        size if isinstance(size, int) and size > 0 else (sizes or {}).get(size, dynamic)
+        for size in node.shape
+    )
     if given is not None:
         fits = len(given) == len(shape) and all(
             want == size for want, size in zip(given, node.shape, strict=True) if isinstance(size, int)

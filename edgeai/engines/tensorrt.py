@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,9 @@ class PlanRefusedError(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """An input or output: host is the array over pinned memory, device the address where TensorRT has it."""
+    """An input or output. spec: of one input at a time. host: the array over pinned memory, with room for a whole batch;
+    device: the address where TensorRT has it.
+    """
 
     spec: TensorSpec
     host: Array
@@ -55,9 +57,10 @@ class _Tensor:
 class TensorrtEngine(Engine):
     """A serialized plan behind the Engine interface, on the first GPU.
 
-    Inputs are written into pinned host memory, copied, run and copied back on a stream of its own. Dimensions that the plan
-    leaves open are taken as `shapes` says, else as the plan's first profile was tuned for. cuda_graph: replay copies and
-    launches as one CUDA graph, recorded after the first run.
+    Inputs are written into pinned host memory, copied, run and copied back on a stream of its own. Where a plan leaves the
+    first dimension of its inputs open, and nothing else, max_batch is what its profile reaches; other open dimensions are
+    taken as `shapes` says, else as the profile was tuned for. cuda_graph: replay copies and launches of a single input as
+    one CUDA graph, recorded after the first run.
 
     name: for messages. Raises EngineUnavailableError without TensorRT, CUDA or a GPU, PlanRefusedError for a plan that is not for
     this release and GPU, EngineError for one that needs more memory than there is or has tensors that an engine cannot have.
@@ -78,6 +81,7 @@ class TensorrtEngine(Engine):
         self._cuda = cuda or load_cuda()
         self._cuda_graph = cuda_graph
         self._graph: int | None = None
+        self._batch = 1
         self._context: Any = None
         with ExitStack() as undo:
             self._runtime = self._library.module.Runtime(self._library.logger)
@@ -94,19 +98,28 @@ class TensorrtEngine(Engine):
         self.outputs = tuple(each.spec for each in self._outputs)
 
     def invoke(self, fill: Mapping[str, Fill]) -> dict[str, Array]:
+        return self.invoke_batch([fill])[0]
+
+    def invoke_batch(self, fills: Sequence[Mapping[str, Fill]]) -> list[dict[str, Array]]:
+        if len(fills) > self.max_batch:
+            return super().invoke_batch(fills)
         self._open()
-        for each in self._inputs:
-            fill[each.spec.name](each.host)
-        if self._graph is not None:
+        self._set_batch(len(fills))
+        for row, fill in enumerate(fills):
+            for each in self._inputs:
+                fill[each.spec.name](self._rows(each.host, row))
+        if self._graph is not None and len(fills) == 1:
             self._cuda.replay(self._graph, self._stream)
         else:
             self._enqueue()
         self._cuda.wait(self._stream)
-        if (
-            self._cuda_graph and self._graph is None
-        ):  # after a first run: what is set up then must not be recorded
+        # after a first run: what is set up then must not be recorded
+        if self._cuda_graph and self._graph is None and len(fills) == 1:
             self._graph = self._cuda.record(self._stream, self._enqueue)
-        return {each.spec.name: each.host.copy() for each in self._outputs}
+        return [
+            {each.spec.name: self._rows(each.host, row).copy() for each in self._outputs}
+            for row in range(len(fills))
+        ]
 
     def bare_call(self) -> Callable[[], object]:
         """One execution on what lies in device memory, without copies: what trtexec calls GPU compute, and the launch."""
@@ -135,10 +148,24 @@ class TensorrtEngine(Engine):
     def _enqueue(self) -> None:
         """Copies in, the execution, copies out, all only asked of the stream."""
         for each in self._inputs:
-            self._cuda.to_device(each.device, each.host_address, each.host.nbytes, self._stream)
+            self._cuda.to_device(each.device, each.host_address, self._used_bytes(each), self._stream)
         self._execute()
         for each in self._outputs:
-            self._cuda.to_host(each.host_address, each.device, each.host.nbytes, self._stream)
+            self._cuda.to_host(each.host_address, each.device, self._used_bytes(each), self._stream)
+
+    def _used_bytes(self, tensor: _Tensor) -> int:
+        return tensor.host.nbytes * self._batch // self.max_batch
+
+    def _rows(self, host: Array, row: int) -> Array:
+        """One input's or output's part of a batch."""
+        return host if self.max_batch == 1 else host[row : row + 1]
+
+    def _set_batch(self, batch: int) -> None:
+        if batch == self._batch:
+            return
+        for each in self._inputs:
+            self._shape_input(each.spec.name, (batch, *each.spec.shape[1:]))
+        self._batch = batch
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream):
@@ -174,8 +201,7 @@ class TensorrtEngine(Engine):
         trt, engine = self._library.module, self._engine
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        for name in inputs:
-            self._set_shape(name, shapes.get(name))
+        self.max_batch = self._batch = self._largest_batch(inputs, shapes)
         missing = list(self._context.infer_shapes())
         if missing:
             raise EngineError(f"{self._where}: the plan needs more than shapes for {', '.join(missing)}")
@@ -183,18 +209,29 @@ class TensorrtEngine(Engine):
         for name in names:
             if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
                 raise EngineError(f"{self._where}: tensor {name!r} is a shape, only data is known")
-            spec = self._spec(name)
-            tensors.append((self._allocate(spec, undo), name in inputs))
+            tensors.append((self._allocate(self._spec(name), undo), name in inputs))
         return tensors
 
-    def _set_shape(self, name: str, wanted: tuple[int, ...] | None) -> None:
-        shape = tuple(self._engine.get_tensor_shape(name))
-        if wanted is None:
-            if all(size >= 0 for size in shape):
-                return
-            wanted = tuple(self._engine.get_tensor_profile_shape(name, 0)[1])  # smallest, usual, largest
-        if not self._context.set_input_shape(name, wanted):
-            raise EngineError(f"{self._where}: input {name!r} is {shape}, cannot be taken as {wanted}")
+    def _largest_batch(self, inputs: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Set every input's shape, the largest batch where only that is open, and say how large it is."""
+        opened = {}
+        for name in inputs:
+            shape = tuple(int(size) for size in self._engine.get_tensor_shape(name))
+            if any(size < 0 for size in shape):
+                # smallest, usual, largest
+                _, usual, largest = (tuple(s) for s in self._engine.get_tensor_profile_shape(name, 0))
+                opened[name] = (shape, usual, largest)
+        first_only = all(shape[0] < 0 <= min(shape[1:], default=0) for shape, _, _ in opened.values())
+        sizes = {largest[0] for _, _, largest in opened.values()}
+        batched = first_only and len(opened) == len(inputs) and len(sizes) == 1 and not shapes
+        for name, (_, usual, largest) in opened.items():
+            self._shape_input(name, shapes.get(name, largest if batched else usual))
+        return int(sizes.pop()) if batched else 1
+
+    def _shape_input(self, name: str, shape: tuple[int, ...]) -> None:
+        if not self._context.set_input_shape(name, shape):
+            there = tuple(self._engine.get_tensor_shape(name))
+            raise EngineError(f"{self._where}: input {name!r} is {there}, cannot be taken as {shape}")
 
     def _spec(self, name: str) -> TensorSpec:
         kind = self._engine.get_tensor_dtype(name).name
@@ -203,17 +240,22 @@ class TensorrtEngine(Engine):
         shape = tuple(int(size) for size in self._context.get_tensor_shape(name))
         if any(size < 0 for size in shape):
             raise EngineError(f"{self._where}: output {name!r} is of a size that only the run tells")
+        if self.max_batch > 1:
+            if shape[:1] != (self.max_batch,):
+                raise EngineError(f"{self._where}: output {name!r} is {shape}, it has no batch")
+            shape = (1, *shape[1:])
         return TensorSpec(name, shape, _DTYPES[kind])
 
     def _allocate(self, spec: TensorSpec, undo: ExitStack) -> _Tensor:
         dtype = np.dtype(spec.dtype)
-        size_bytes = max(1, math.prod(spec.shape) * dtype.itemsize)
+        shape = (self.max_batch, *spec.shape[1:]) if self.max_batch > 1 else spec.shape
+        size_bytes = max(1, math.prod(shape) * dtype.itemsize)
         device = self._cuda.allocate(size_bytes)
         undo.callback(self._cuda.free, device)
         pinned = self._cuda.allocate_pinned(size_bytes)
         undo.callback(self._cuda.free_pinned, pinned)
         room: Any = (ctypes.c_char * size_bytes).from_address(pinned)
-        host: Array = np.ndarray(spec.shape, dtype, buffer=room)
+        host: Array = np.ndarray(shape, dtype, buffer=room)
         host[...] = 0
         if not self._context.set_tensor_address(spec.name, device):
             raise EngineError(

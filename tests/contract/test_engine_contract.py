@@ -13,6 +13,7 @@ from edgeai.bundle.manifest import ImageInput, LogMelInput
 from edgeai.engines import EdgeEngine, open_model_file
 from edgeai.engines.cuda import Cuda
 from edgeai.engines.edges import dequantise, quantise
+from edgeai.engines.onnx import OnnxEngine
 from edgeai.engines.plans.build import PlanSettings, build_plan
 from edgeai.engines.plans.library import wrap
 from edgeai.engines.tensorrt import TensorrtEngine
@@ -74,14 +75,16 @@ def picture_edges(name):
 KEYWORD_INPUT = LogMelInput(frames=10, mels=8)
 
 
-def open_raw(name, threads=1):
+def open_raw(name, threads=1, max_batch=1):
     """The engine of a file, or of an ONNX file through a plan of a recorded TensorRT."""
+    if name.endswith(".onnx"):
+        return OnnxEngine(MODELS / name, threads=threads, max_batch=max_batch)
     if not name.endswith("@plan"):
         return open_model_file(MODELS / name, threads=threads)
     cuda = FakeCuda()
     library = wrap(FakeTensorRT(RELEASES[-1], cuda))
     onnx = (MODELS / name.removesuffix("@plan")).read_bytes()
-    plan = build_plan(library, onnx, PlanSettings("float32"), name=name).plan
+    plan = build_plan(library, onnx, PlanSettings("float32", max_batch=max_batch), name=name).plan
     return TensorrtEngine(plan, name=name, library=library, cuda=Cuda(cuda))
 
 
@@ -149,6 +152,24 @@ def test_outputs_belong_to_the_caller(name):
             value += 1  # writable, and no window into the engine
         again = engine.run(edge_input(name, 1))
         assert all(np.array_equal(again[key], kept[key]) for key in kept)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_batch_gives_what_each_input_gives(name):
+    with open_edges(name, max_batch=3) if "onnx" in name else open_edges(name) as engine:
+        assert engine.max_batch == (3 if ".onnx" in name else 1)
+        for count in (0, 1, 2, 3, 7):
+            inputs = [edge_input(name, seed) for seed in range(count)]
+            got = engine.run_batch([next(iter(each.values())) for each in inputs])
+            wanted = [engine.run(each) for each in inputs]
+            assert len(got) == count
+            for mine, other in zip(got, wanted, strict=True):
+                assert set(mine) == set(other)
+                for key, value in other.items():
+                    assert (mine[key].shape, mine[key].dtype) == (value.shape, np.float32)
+                    np.testing.assert_allclose(mine[key], value, atol=1e-5)
+        with pytest.raises(TensorError):
+            engine.run_batch([next(iter(edge_input(name).values())), np.zeros(3, np.float64)])
 
 
 @pytest.mark.parametrize("name", ALL)

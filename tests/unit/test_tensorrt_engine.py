@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -251,10 +252,10 @@ def test_an_open_batch_gets_a_profile(version):
     shapes = {"features": ((1, 10, 8), (2, 10, 8), (4, 10, 8))}
     plan = here.build(settings=PlanSettings("float32", shapes=shapes)).plan
     with here.open(plan) as engine:
-        assert engine.inputs[0].shape == (2, 10, 8)  # what it was tuned for
+        assert (engine.inputs[0].shape, engine.max_batch) == ((1, 10, 8), 4)
     with here.open(plan, shapes={"features": (3, 10, 8)}) as engine:
-        assert engine.inputs[0].shape == (3, 10, 8)
-        assert engine.outputs[0].shape[0] == 3
+        assert (engine.inputs[0].shape, engine.max_batch) == ((3, 10, 8), 1)
+        assert engine.outputs[0].shape == (3, 3)
     with pytest.raises(
         EngineError, match=r"input 'features' is \(-1, 10, 8\), cannot be taken as \(9, 10, 8\)"
     ):
@@ -262,6 +263,26 @@ def test_an_open_batch_gets_a_profile(version):
     with pytest.raises(EngineError, match="no input is called pictures"):
         here.build(settings=PlanSettings("float32", shapes={"pictures": shapes["features"]}))
     assert not here.cuda.memory
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["launches", "graph"])
+@pytest.mark.parametrize("version", RELEASES)
+def test_batches_of_any_size_give_what_each_input_gives(version, graph):
+    here = Here(version)
+    plan = here.build(settings=PlanSettings("float32", max_batch=4)).plan
+    with here.open(plan, cuda_graph=graph) as engine:
+        for count in (1, 4, 2, 1, 9, 1, 3):
+            given = [features(seed) for seed in range(count)]
+            got = engine.invoke_batch([{"features": partial(copy, x)} for x in given])
+            assert len(got) == count
+            for each, x in zip(got, given, strict=True):
+                np.testing.assert_allclose(each["scores"], answer(x), atol=1e-6)
+    assert not here.cuda.memory
+    assert not here.cuda.graphs
+
+
+def copy(array, target):
+    np.copyto(target, array)
 
 
 def test_the_bare_call_executes_without_copies():

@@ -28,12 +28,13 @@ class PlanSettings:
     """What a plan is built for, beside the ONNX file.
 
     precision: of the file: "int8" holds Q/DQ. shapes: {input: (smallest, usual, largest)} for inputs with dimensions that
-    the file leaves open; where it is silent, all are 1. workspace_bytes: what the builder may use at once. dla: the core to build for, None for
+    the file leaves open; where it is silent, all are 1 but the first, which reaches to max_batch and is tuned for it. workspace_bytes: what the builder may use at once. dla: the core to build for, None for
     the GPU; layers that it cannot take run on the GPU. timing: a serialized timing cache of this GPU and release.
     """
 
     precision: str
     workspace_bytes: int = 1 << 30
+    max_batch: int = 1
     shapes: Mapping[str, tuple[Shape, Shape, Shape]] = field(default_factory=dict)
     dla: int | None = None
     timing: bytes = b""
@@ -42,7 +43,7 @@ class PlanSettings:
     def flags(self) -> str:
         """What decides how a plan comes out, as text for its key."""
         shapes = sorted((name, *sizes) for name, sizes in self.shapes.items())
-        return f"precision={self.precision} dla={self.dla} shapes={shapes}"
+        return f"precision={self.precision} dla={self.dla} batch={self.max_batch} shapes={shapes}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def build_plan(
     for flag in builder_flags:
         config.set_flag(flag)
     note = _use_dla(library, builder, network, config, settings.dla) if settings.dla is not None else ""
-    _add_profile(builder, network, config, settings.shapes, name)
+    _add_profile(builder, network, config, settings, name)
     timing = _use_timing(config, settings.timing)
     if configure is not None:
         configure(config)
@@ -137,11 +138,10 @@ def _use_dla(library: TensorRT, builder: Any, network: Any, config: Any, core: i
     return f"{len(layers) - len(left)} of {len(layers)} layers run on DLA core {core}, the GPU takes {shown}"
 
 
-def _add_profile(
-    builder: Any, network: Any, config: Any, shapes: Mapping[str, tuple[Shape, Shape, Shape]], where: str
-) -> None:
+def _add_profile(builder: Any, network: Any, config: Any, settings: PlanSettings, where: str) -> None:
     """One optimization profile where an input's shape is open."""
     inputs = [network.get_input(number) for number in range(network.num_inputs)]
+    shapes = settings.shapes
     unknown = set(shapes) - {each.name for each in inputs}
     if unknown:
         raise EngineError(f"{where}: no input is called {', '.join(sorted(unknown))}")
@@ -151,8 +151,10 @@ def _add_profile(
     profile = builder.create_optimization_profile()
     for each in opened:
         name = each.name
-        plain = tuple(1 if size < 0 else size for size in tuple(each.shape))
-        profile.set_shape(name, *shapes.get(name, (plain, plain, plain)))
+        shape = tuple(each.shape)
+        least = tuple(1 if size < 0 else size for size in shape)
+        most = (settings.max_batch, *least[1:]) if shape[0] < 0 else least
+        profile.set_shape(name, *shapes.get(name, (least, most, most)))
     if config.add_optimization_profile(profile) < 0:
         raise EngineError(f"{where}: TensorRT refuses the shapes {dict(shapes)}")
 

@@ -49,7 +49,9 @@ def open_built(path: Path, entry: FileEntry | None, host: EngineHost) -> Tensorr
     except OSError as error:
         raise EngineError(f"{path}: cannot be read ({error.strerror or error})") from None
     precision = str(entry.precision) if entry is not None else "float32"
-    settings = PlanSettings(precision, workspace_bytes=host.workspace_bytes, dla=host.dla)
+    settings = PlanSettings(
+        precision, workspace_bytes=host.workspace_bytes, max_batch=host.max_batch, dla=host.dla
+    )
     facts = {**target.facts, "onnx": hashlib.sha256(onnx).hexdigest(), "flags": settings.flags}
     cache = plan_cache(host)
     key = _digest(facts)
