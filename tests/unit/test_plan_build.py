@@ -16,9 +16,6 @@ if not os.environ.get("EDGEAI_REQUIRE_TRT"):
 else:
     import tensorrt_rtx_bindings as trt
 
-# the timing cache is there in TensorRT for RTX and does nothing
-pytestmark = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")
-
 ONNX = (MODELS / "keyword.onnx").read_bytes()
 
 
@@ -44,6 +41,15 @@ def test_an_open_batch_with_progress_and_timing(library, capsys):
     assert "building keyword.onnx: 100%" in capsys.readouterr().err
     again = build(library, settings=PlanSettings("float32", shapes=shapes, timing=built.timing), quiet=True)
     assert len(again.plan) == len(built.plan)
+
+
+@pytest.mark.parametrize("name", ["commands", "field-weeds"])
+def test_a_zoo_model_in_int8_for_batches_of_eight(library, name):
+    from edgeai.bundle import load_bundle
+
+    bundle = load_bundle(name)
+    onnx = bundle.path(bundle.engine_file("onnx", "int8")).read_bytes()
+    assert build(library, onnx, settings=PlanSettings("int8", max_batch=8), quiet=True).plan
 
 
 @pytest.mark.parametrize("timing", [b"\0" * 100, b"not a timing cache"], ids=["zeros", "text"])
