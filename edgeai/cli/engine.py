@@ -97,7 +97,7 @@ def list_engines(*, cache: Path | None, json_output: bool) -> int:
         )
         return 0
     if not plans:
-        print_note(f"no plans are kept in {host.cache}; `edgeai engine build BUNDLE` builds some")
+        print(f"no plans are kept in {host.cache}; `edgeai engine build BUNDLE` builds some")
         return 0
     rows = [
         [

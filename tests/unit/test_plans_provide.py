@@ -227,8 +227,8 @@ def test_the_command_builds_lists_and_clears(machine, bundle, tmp_path, monkeypa
     assert max(map(len, out.splitlines())) <= 80
     code, out, _ = command(monkeypatch, capsys, "engine", "clear", *cache, "--everything")
     assert (code, out.startswith("removed 2 files")) == (0, True)
-    code, _, err = command(monkeypatch, capsys, "engine", "list", *cache)
-    assert "no plans are kept" in err
+    code, out, _ = command(monkeypatch, capsys, "engine", "list", *cache)
+    assert "no plans are kept" in out
 
 
 def test_the_command_builds_what_a_configuration_runs(machine, bundle, tmp_path, monkeypatch, capsys):
