@@ -134,6 +134,38 @@ def test_a_flipped_byte_is_noticed_and_built_again(machine):
     assert machine.builds == 2
 
 
+def test_a_first_start_builds_before_it_is_ready(machine, tmp_path):
+    import socket
+
+    import numpy as np
+    import soundfile
+
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16000, np.float32), 16000)
+    config = tmp_path / "device.toml"
+    config.write_text(
+        f'[engines]\ncache = "{machine.cache}"\nverify = true\n'
+        f'[[microphones]]\nname = "hall"\nsource = "silence.wav"\nmodel = "{machine.bundle}"\nengine = "plan"\n'
+    )
+    command = [sys.executable, FAKE, "10.3.0", "0.3", "0", machine.log, "run", config, "--json"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(60)
+        process = subprocess.Popen(
+            [*map(str, command)],
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        words = told.recv(4096).decode()
+        assert words.startswith("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=loading models")
+        while words.startswith("EXTEND_TIMEOUT"):
+            words = told.recv(4096).decode()
+        assert machine.builds == 1
+        assert words == "READY=1\nSTATUS=running"
+        assert process.communicate(timeout=60)[0].startswith("building\n")
+    assert process.returncode == 0
+
+
 def test_an_engine_that_is_kept_is_not_built_at_the_start(machine):
     machine.run("build", machine.bundle)
     sound = Path(machine.bundle).parent / "silence.wav"
