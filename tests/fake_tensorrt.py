@@ -81,10 +81,13 @@ class FakeTensorRT(types.ModuleType):
         self.on_build, self.pad_bytes = on_build, pad_bytes
         self.refuse_plans = 0
         for name, members in self.table.items():
-            if all(isinstance(value, int) for value in members.values()):
+            if members and all(isinstance(value, int) for value in members.values()):
                 setattr(self, name, enum.IntEnum(name, members))
         for name, maker in (("Builder", _Builder), ("Runtime", _Runtime), ("OnnxParser", _Parser)):
             setattr(self, name, self._class(name, maker))
+        (parameters,) = self.table["tensorrt"]["init_libnvinfer_plugins"]
+        assert parameters == ["logger", "namespace"]
+        self.init_libnvinfer_plugins = lambda logger, namespace: logger.begun
         self.ILogger = _base(
             "ILogger", {"Severity": enum.Enum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")}
         )

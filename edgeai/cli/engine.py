@@ -15,7 +15,7 @@ from edgeai.config import EnginesSettings, load_config
 from edgeai.console import print_json, print_note, print_table
 from edgeai.engines import Candidate, EngineHost, check_library, open_candidate, order_candidates
 from edgeai.engines.plans.provide import plan_cache
-from edgeai.errors import EdgeError, EngineError, EngineUnavailableError, UsageError
+from edgeai.errors import EdgeError, EngineError, UsageError
 from edgeai.types import JsonValue
 
 
@@ -155,8 +155,6 @@ def _build(bundle: Bundle, candidate: Candidate, host: EngineHost) -> _Built:
             golden = None
             if bundle.manifest.golden is not None:
                 golden = max(check_golden(bundle, candidate.entry, engine).values())
-    except EngineUnavailableError:  # of this machine, so of all files
-        raise
     except EdgeError as error:
         return _Built(bundle.name, candidate.label, time.monotonic() - began_s, error=error)
     return _Built(bundle.name, candidate.label, seconds, golden)

@@ -7,6 +7,7 @@ What it calls is held against the real bindings of every release line, and its m
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,8 +20,10 @@ import numpy as np
 from edgeai.engines.cuda import Cuda, load_cuda
 from edgeai.engines.engine import Engine, Fill
 from edgeai.engines.plans.library import TensorRT, load_tensorrt
-from edgeai.errors import EngineError
+from edgeai.errors import EngineError, EngineUnavailableError
 from edgeai.types import Array, TensorSpec
+
+log = logging.getLogger("edgeai")
 
 # TensorRT's names -> numpy's; types that numpy lacks (BF16, FP8, INT4) are no edge of our models
 _DTYPES = {
@@ -35,8 +38,8 @@ _DTYPES = {
 _MAX_PLAN_BYTES = 2 << 30
 
 
-class PlanRefusedError(EngineError):
-    """TensorRT does not take a plan: of another release, GPU or driver."""
+class PlanRefusedError(EngineUnavailableError):
+    """TensorRT does not take a plan: of another release, GPU or driver. Another engine may serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class TensorrtEngine(Engine):
         self._cuda.wait(self._stream)
         # after a first run: what is set up then must not be recorded
         if self._cuda_graph and self._graph is None and len(fills) == 1:
-            self._graph = self._cuda.record(self._stream, self._enqueue)
+            self._record()
         return [
             {each.spec.name: self._rows(each.host, row).copy() for each in self._outputs}
             for row in range(len(fills))
@@ -152,6 +155,13 @@ class TensorrtEngine(Engine):
         self._execute()
         for each in self._outputs:
             self._cuda.to_host(each.host_address, each.device, self._used_bytes(each), self._stream)
+
+    def _record(self) -> None:
+        try:
+            self._graph = self._cuda.record(self._stream, self._enqueue)
+        except EngineError as error:  # a loop, or an operation that waits: it runs without
+            self._cuda_graph = False
+            log.warning("%s: no CUDA graph can be made of it (%s)", self._where, error)
 
     def _used_bytes(self, tensor: _Tensor) -> int:
         return tensor.host.nbytes * self._batch // self.max_batch

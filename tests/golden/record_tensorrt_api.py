@@ -48,6 +48,7 @@ ENUMS = (
     *("BuilderFlag", "NetworkDefinitionCreationFlag", "MemoryPoolType", "DataType", "DeviceType"),
     *("TensorIOMode", "TensorLocation"),
 )
+FUNCTIONS = ("init_libnvinfer_plugins",)
 # what is, or may be, new in 8.6 by its release notes: rather too much than too little, since our code may use none of it
 NEW_IN_86 = {
     "IBuilderConfig": (
@@ -77,7 +78,13 @@ def record(wheel: Path) -> dict[str, dict[str, object]]:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return {name: _members(getattr(module, name)) for name in (*CLASSES, *ENUMS) if hasattr(module, name)}
+        found = {
+            name: _members(getattr(module, name)) for name in (*CLASSES, *ENUMS) if hasattr(module, name)
+        }
+        functions = {
+            name: _member(getattr(module, name), name) for name in FUNCTIONS if hasattr(module, name)
+        }
+        return found | {"tensorrt": functions}
 
 
 def _stand_ins(native: Path) -> list[Path]:

@@ -145,6 +145,18 @@ def test_without_tensorrt_the_next_runs_and_that_is_said(bundle, host, caplog, m
         check_library("plan", here)
 
 
+def test_what_tensorrt_cannot_build_the_next_engine_runs(machine, bundle, host, caplog, monkeypatch):
+    from fake_tensorrt import _Builder
+
+    caplog.set_level(logging.INFO)
+    machine("8.6.1")
+    monkeypatch.setattr(_Builder, "build_serialized_network", lambda self, network, config: None)
+    here = dataclasses.replace(host, profile=load_profile("jetson-orin-nano-8gb"))
+    with open_engine(bundle, host=here) as engine:
+        assert engine.label == "tflite/int8"
+    assert "TensorRT 8.6.1 cannot build it" in caplog.text
+
+
 def test_verify_compares_with_the_golden_outputs(machine, bundle, host, monkeypatch):
     machine()
     here = dataclasses.replace(host, verify=True)

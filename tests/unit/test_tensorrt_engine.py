@@ -311,6 +311,20 @@ def test_a_failing_recording_leaves_the_stream_usable(monkeypatch):
     cuda.wait(stream)
 
 
+def test_what_no_graph_can_be_made_of_runs_without(monkeypatch, caplog):
+    here = Here()
+    monkeypatch.setattr(
+        here.cuda, "cudaStreamEndCapture", lambda stream: (FakeCuda.cudaError_t(1), None), raising=False
+    )
+    with here.open(here.build().plan, cuda_graph=True) as engine:
+        here.cuda._recording.clear()
+        for seed in range(3):
+            here.cuda._recording.clear()
+            got = engine.run({"features": features(seed)})["scores"]
+            np.testing.assert_array_equal(got, answer(features(seed)))
+    assert caplog.text.count("no CUDA graph can be made of it (cudaStreamEndCapture failed") == 1
+
+
 def test_progress_is_shown_and_a_ctrl_c_ends_the_build(capsys, monkeypatch):
     here = Here("10.16.1")
     build_plan(here.library, KEYWORD, PlanSettings("float32"), name="keyword.onnx")

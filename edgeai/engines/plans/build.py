@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeai.console import progress_bar
 from edgeai.engines.plans.library import TensorRT
-from edgeai.errors import EngineError
+from edgeai.errors import EngineUnavailableError
 
 log = logging.getLogger("edgeai")
 
@@ -21,6 +21,10 @@ Shape = tuple[int, ...]
 # the last release that knows the DLA of Xavier and Orin, and the one that knows it again, on AGX Orin
 _DLA_UNTIL, _DLA_AGAIN = (10, 7), (11, 4)
 _PROGRESS_STEPS = 1000
+
+
+class PlanBuildError(EngineUnavailableError):
+    """TensorRT makes no plan of a file. Another engine may run it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def build_plan(
     """Parse an ONNX model and build its plan, with a progress bar where the release tells its progress.
 
     name: the file's, for messages. configure: called with the builder's config before the build. quiet: without the bar.
-    Raises EngineError with what TensorRT says, KeyboardInterrupt at the next step after a Ctrl-C.
+    Raises PlanBuildError with what TensorRT says, KeyboardInterrupt at the next step after a Ctrl-C.
     """
     trt = library.module
     library.logger.errors.clear()
@@ -77,7 +81,7 @@ def build_plan(
     parser = trt.OnnxParser(network, library.logger)
     if not parser.parse(onnx):
         told = [parser.get_error(number).desc() for number in range(parser.num_errors)]
-        raise EngineError(
+        raise PlanBuildError(
             f"{name}: TensorRT {library.text} cannot parse it: {'; '.join(told)[:400] or library.why()}",
             next_step="`edgeai-compress trt-check` tells which node",
         )
@@ -95,7 +99,7 @@ def build_plan(
     if stopped():
         raise KeyboardInterrupt
     if plan is None:
-        raise EngineError(f"{name}: TensorRT {library.text} cannot build it: {library.why()}")
+        raise PlanBuildError(f"{name}: TensorRT {library.text} cannot build it: {library.why()}")
     return BuiltPlan(bytes(plan), bytes(timing.serialize()) if timing is not None else b"", note)
 
 
@@ -144,7 +148,7 @@ def _add_profile(builder: Any, network: Any, config: Any, settings: PlanSettings
     shapes = settings.shapes
     unknown = set(shapes) - {each.name for each in inputs}
     if unknown:
-        raise EngineError(f"{where}: no input is called {', '.join(sorted(unknown))}")
+        raise PlanBuildError(f"{where}: no input is called {', '.join(sorted(unknown))}")
     opened = [each for each in inputs if any(size < 0 for size in tuple(each.shape))]
     if not opened:
         return
@@ -156,7 +160,7 @@ def _add_profile(builder: Any, network: Any, config: Any, settings: PlanSettings
         most = (settings.max_batch, *least[1:]) if shape[0] < 0 else least
         profile.set_shape(name, *shapes.get(name, (least, most, most)))
     if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{where}: TensorRT refuses the shapes {dict(shapes)}")
+        raise PlanBuildError(f"{where}: TensorRT refuses the shapes {dict(shapes)}")
 
 
 def _use_timing(config: Any, kept: bytes) -> Any:

@@ -66,7 +66,12 @@ def wrap(module: Any, *, version: tuple[int, ...] = ()) -> TensorRT:
             f"TensorRT {'.'.join(map(str, version))} is too old, 8.5 is the first that can be driven",
             next_step=install_line(),
         )
-    return TensorRT(module, version, _logger(module))
+    logger = _logger(module)
+    if hasattr(
+        module, "init_libnvinfer_plugins"
+    ):  # some operations of ONNX are plugins in 8; TensorRT for RTX has none
+        module.init_libnvinfer_plugins(logger, "")
+    return TensorRT(module, version, logger)
 
 
 def install_line(root: Path = Path("/")) -> str:

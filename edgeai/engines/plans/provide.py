@@ -41,7 +41,8 @@ class Target:
 def open_built(path: Path, entry: FileEntry | None, host: EngineHost) -> TensorrtEngine:
     """An engine of an ONNX file through the plan that the host's cache keeps, or that is built now.
 
-    Raises EngineUnavailableError without TensorRT, a GPU or a cache, EngineError where the file cannot be built.
+    Raises EngineUnavailableError without TensorRT, a GPU or a cache and where no plan can be made of the file, EngineError
+    where the file cannot be read or the plan has no room to run.
     """
     target = check_tensorrt(host)
     try:
