@@ -6,7 +6,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-exports bench-peers \
-  import-check trt-check wheel-check zoo-eval bench-zoo bench-serve bench-speakers bench-learning-curve bench-large lock clean
+  import-check trt-check trt-api wheel-check zoo-eval bench-zoo bench-serve bench-speakers bench-learning-curve bench-large lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -62,6 +62,9 @@ import-check: setup ## real detectors' ONNX files through onnx2tf, in its own en
 
 trt-check: setup ## our ONNX exports through NVIDIA's own parser and builder, on the CPU; fetches 90 MB of NVIDIA's wheels
 	@.ci/trt_check.sh
+
+trt-api: setup ## names and signatures of TensorRT's and CUDA's real bindings, releases 8.6 to 11.4; fetches 30 MB
+	@.ci/trt_api.sh $(ARGS)
 
 wheel-check: setup ## build the wheel, install it in a clean environment, use it from /
 	@.ci/wheel_check.sh

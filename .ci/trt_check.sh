@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The extra trt-check into .venv, and the tests that need it. x86-64 only: NVIDIA has no such wheels for other machines.
+# The extra trt-check into .venv, the tests that need it, and every ONNX file of the zoo through NVIDIA's own parser and
+# builder. x86-64 only: NVIDIA has no such wheels for other machines.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,4 +15,8 @@ if ! .venv/bin/python -c 'import tensorrt_rtx_bindings' 2>/dev/null; then
   fetch || { echo 'trt-check: pip failed; trying once more' >&2; fetch; }
 fi
 EDGEAI_REQUIRE_TRT=1 .venv/bin/python -m pytest tests/unit/test_onnx_qdq.py tests/unit/test_onnx_dense.py tests/unit/test_quantize_norms.py \
-  tests/unit/test_quantize_spread.py
+  tests/unit/test_quantize_spread.py tests/unit/test_plan_build.py
+for manifest in models/*/manifest.json; do
+  models+=("$(dirname "$manifest")")
+done
+.venv/bin/edgeai-compress trt-check "${models[@]}"

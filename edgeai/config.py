@@ -78,6 +78,21 @@ class OutboxSettings(Settings):
     max_age_s: Annotated[float, Field(ge=60)] = 30 * 86400.0
 
 
+class EnginesSettings(Settings):
+    """How models are run here; all may be left out.
+
+    cache: the folder of TensorRT's plans and of what `edgeai bench engines --save` measured; the user's or the service's
+    cache folder where absent. verify: compare each engine with its bundle's golden outputs before it is used. dla: the core
+    of a Jetson's DLA that plans are built for. cuda_graph: replay a plan's launches as one CUDA graph.
+    """
+
+    cache: Path | None = None
+    max_cache_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = 4 << 30
+    verify: bool = False
+    dla: Annotated[int, Field(ge=0, le=7)] | None = None
+    cuda_graph: bool = False
+
+
 class Config(Settings):
     """The whole file. Relative paths are relative to it.
 
@@ -90,6 +105,7 @@ class Config(Settings):
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     mqtt: MqttSettings | None = None
     outbox: OutboxSettings = OutboxSettings()
+    engines: EnginesSettings = EnginesSettings()
     cameras: tuple[CameraSettings, ...] = ()
     microphones: tuple[MicrophoneSettings, ...] = ()
 
@@ -139,6 +155,7 @@ def _placed(config: Config, folder: Path) -> Config:
         "cameras": tuple(_with_addresses(camera, folder) for camera in config.cameras),
         "microphones": tuple(_with_addresses(each, folder) for each in config.microphones),
         "state_dir": folder / config.state_dir,
+        "engines": _with_files(config.engines, ("cache",), folder),
         "mqtt": mqtt,
     }
     return config.model_copy(update=update)

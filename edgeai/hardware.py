@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -105,7 +106,7 @@ def read_hardware(root: Path = Path("/"), *, ask_gpu: bool = True) -> Hardware:
         ram_mb=_ram_mb(_text(root / "proc/meminfo")),
         system=_system(_text(root / "etc/os-release")),
         kernel=platform.release(),
-        l4t=parse_l4t(_text(root / "etc/nv_tegra_release")),
+        l4t=read_l4t(root),
         gpus=_gpus() if ask_gpu else (),
         cameras=_cameras(root / "sys/class/video4linux"),
     )
@@ -126,6 +127,38 @@ def library_versions() -> dict[str, JsonValue]:
     for name, distributions in LIBRARIES.items():
         versions[name] = next((v for d in distributions if (v := _version(d)) is not None), None)
     return versions
+
+
+def machine_key(root: Path = Path("/")) -> str:
+    """A digest by which figures and built engines are known to be of this machine: board, processor, GPUs and L4T.
+
+    Read from files alone, in about a millisecond: no driver is asked.
+    """
+    hardware = read_hardware(root, ask_gpu=False)
+    facts = (hardware.board, hardware.arch, hardware.cpu, hardware.cpu_cores, hardware.l4t, nvidia_gpus(root))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def nvidia_gpus(root: Path = Path("/")) -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs that a driver has taken, from files alone; a Jetson's is "integrated"."""
+    cards = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    names = [found[1] if (found := re.search(r"Model:\s*(.+)", _text(card))) else "unknown" for card in cards]
+    if not names and read_l4t(root):
+        names = ["integrated"]
+    return tuple(names)
+
+
+def nvidia_driver(root: Path = Path("/")) -> int | None:
+    """The branch of NVIDIA's desktop driver (550 of 550.54.14), from files alone; None without one."""
+    found = re.search(
+        r"NVRM version:.*?\s(\d{3,4})\.\d", _text(root / "proc/driver/nvidia/version"), re.ASCII
+    )
+    return int(found[1]) if found else None
+
+
+def read_l4t(root: Path = Path("/")) -> str:
+    """The L4T release of the machine whose files lie under `root`; empty where it is no Jetson."""
+    return parse_l4t(_text(root / "etc/nv_tegra_release"))
 
 
 def microphones() -> tuple[str, ...] | None:

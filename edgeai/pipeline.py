@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput
-from edgeai.engines import EdgeEngine, engine_order, open_engine
+from edgeai.engines import EdgeEngine, EngineHost, open_engine, order_candidates
 from edgeai.errors import BundleError
 from edgeai.stages.audio.smoothing import Keyword, KeywordSmoother, SmootherSettings
 from edgeai.stages.audio.window import FeatureWindow
@@ -45,6 +45,7 @@ class CameraPipeline:
         rules: Sequence[AnyRuleSettings] = (),
         tracker: TrackerSettings | None = None,
         engine: str | None = None,
+        host: EngineHost | None = None,
         threads: int = 1,
         score_threshold: float | None = None,
     ) -> None:
@@ -55,7 +56,7 @@ class CameraPipeline:
         self._tracker = Tracker(tracker)
         self._scene: Scene | None = None
         self._picture = np.empty((self._spec.height, self._spec.width, 3), np.uint8)
-        self.engine: EdgeEngine = open_engine(bundle, file=engine, threads=threads)
+        self.engine: EdgeEngine = open_engine(bundle, host=host, file=engine, threads=threads)
         self._input = self.engine.inputs[0].name
 
     def detect(self, frame: Frame) -> Detections:
@@ -113,13 +114,19 @@ class VoicePipeline:
     """
 
     def __init__(
-        self, bundle: Bundle, *, engine: str | None = None, threads: int = 1, threshold: float | None = None
+        self,
+        bundle: Bundle,
+        *,
+        engine: str | None = None,
+        host: EngineHost | None = None,
+        threads: int = 1,
+        threshold: float | None = None,
     ) -> None:
         """Raises BundleError for a bundle of another task, EngineError, StageError for settings that do not fit."""
         self.spec, settings, self._smoother = _voice_parts(bundle, threshold)
         self.name = bundle.name
         self._window = FeatureWindow(self.spec, settings.step_frames(self.spec))
-        self.engine: EdgeEngine = open_engine(bundle, file=engine, threads=threads)
+        self.engine: EdgeEngine = open_engine(bundle, host=host, file=engine, threads=threads)
         self._input = self.engine.inputs[0]
         shapes = [output.shape for output in self.engine.outputs]
         if len(shapes) != 1 or math.prod(shapes[0]) != len(bundle.labels):
@@ -172,13 +179,13 @@ def check_camera(
 ) -> None:
     """Raise what CameraPipeline would, as far as that shows without opening an engine."""
     _camera_parts(bundle, rules, score_threshold)
-    engine_order(bundle, file=engine)
+    order_candidates(bundle, file=engine)
 
 
 def check_voice(bundle: Bundle, *, engine: str | None = None, threshold: float | None = None) -> None:
     """Raise what VoicePipeline would, as far as that shows without opening an engine."""
     _voice_parts(bundle, threshold)
-    engine_order(bundle, file=engine)
+    order_candidates(bundle, file=engine)
 
 
 def _camera_parts(

@@ -86,7 +86,7 @@ class Profile(_Table):
     sm: CUDA compute capability as one number (87 is 8.7); absent where there is no GPU or where `sm_from` is
     "nvml", a desktop card that is asked at run time. precisions: what its accelerator (GPU, else TPU, else CPU)
     computes; on the CPU LiteRT runs float32 and int8 everywhere. formats: the engine files that our runtime can
-    drive there. arch: absent for an accelerator that any host takes. ram_gb: every size sold under this profile. l4t: releases known to run on it.
+    drive there, the one to be preferred first. arch: absent for an accelerator that any host takes. ram_gb: every size sold under this profile. l4t: releases known to run on it.
     power_modes: nvpmodel's names, their place in the list being the id; store the name and let the board's own
     /etc/nvpmodel.conf give the id. modules: BOARDID-SKU. flash_configs: names for NVIDIA's flash.sh, the plain
     one first. tested: machine, by what, when; empty means never run on a board.

@@ -9,6 +9,7 @@ import types
 from collections.abc import Sequence
 
 from edgeai.config import Config
+from edgeai.engines import EngineHost
 from edgeai.errors import EdgeError, SinkError, SourceError
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
@@ -28,8 +29,9 @@ class Runtime:
     call into it, by the thread that made it.
     """
 
-    def __init__(self, config: Config, sink: Sink) -> None:
+    def __init__(self, config: Config, sink: Sink, *, host: EngineHost | None = None) -> None:
         self._config = config
+        self._host = host
         self._sink = sink
         # a plain flag, no Event: a signal handler that sets one can meet its lock held by the code it interrupted
         self._stopped = False
@@ -44,10 +46,10 @@ class Runtime:
         try:
             for camera in self._config.cameras:
                 with naming(f"camera {camera.name}"):
-                    self._streams.append(CameraStream(camera, threads=threads))
+                    self._streams.append(CameraStream(camera, threads=threads, host=self._host))
             for microphone in self._config.microphones:
                 with naming(f"microphone {microphone.name}"):
-                    self._streams.append(MicrophoneStream(microphone, threads=threads))
+                    self._streams.append(MicrophoneStream(microphone, threads=threads, host=self._host))
         except BaseException:
             self.close()
             raise

@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 
 from edgeai.bundle import load_bundle
 from edgeai.config import CameraSettings, MicrophoneSettings
+from edgeai.engines import EngineHost
 from edgeai.errors import EdgeError, SourceError
 from edgeai.pipeline import CameraPipeline, VoicePipeline, keyword_event, padded
 from edgeai.sources import Source, open_camera
@@ -56,8 +57,7 @@ class Stream(ABC):
 
     def __init__(self, kind: str, name: str, pipeline: CameraPipeline | VoicePipeline) -> None:
         self.label = f"{kind} {name}"
-        file = pipeline.engine.file
-        self.model = f"{pipeline.name} ({file.path})" if file else pipeline.name
+        self.model = f"{pipeline.name} ({pipeline.engine.label})"
         self.report = StreamReport(name)
 
     @abstractmethod
@@ -80,7 +80,7 @@ class Stream(ABC):
 class CameraStream(Stream):
     """A camera's way to events."""
 
-    def __init__(self, settings: CameraSettings, *, threads: int) -> None:
+    def __init__(self, settings: CameraSettings, *, threads: int, host: EngineHost | None = None) -> None:
         """Raises BundleError, EngineError, StageError, or SourceFormatError for an address of an unknown kind."""
         source = open_camera(settings.source, stream=settings.name, realtime=settings.realtime)
         # pictures have no pace: the newest would win over all others at once
@@ -92,6 +92,7 @@ class CameraStream(Stream):
             rules=settings.rules,
             tracker=settings.tracker,
             engine=settings.engine,
+            host=host,
             threads=threads,
             score_threshold=settings.score_threshold,
         )
@@ -131,11 +132,12 @@ class CameraStream(Stream):
 class MicrophoneStream(Stream):
     """A microphone's, or a sound file's, way to keyword events."""
 
-    def __init__(self, settings: MicrophoneSettings, *, threads: int) -> None:
+    def __init__(self, settings: MicrophoneSettings, *, threads: int, host: EngineHost | None = None) -> None:
         """Raises BundleError, EngineError, StageError, or SourceError for an address of an unknown kind."""
         self._pipeline = VoicePipeline(
             load_bundle(settings.model),
             engine=settings.engine,
+            host=host,
             threads=threads,
             threshold=settings.threshold,
         )

@@ -111,11 +111,11 @@ def compare_bundles(
     Raises BundleError where the two do not do the same job, and what evaluate_bundle raises.
     """
     first, second = load_bundle(where_a), load_bundle(where_b)
-    entry_a, entry_b = choose_engine(first, engine_a), choose_engine(second, engine_b)
+    chosen_a, chosen_b = choose_engine(first, engine_a), choose_engine(second, engine_b)
     _check_same_job(first, second)
     pair = pair_up(
-        evaluate_engine(first, entry_a, data, split, iou=iou),
-        evaluate_engine(second, entry_b, data, split, iou=iou),
+        evaluate_engine(first, chosen_a, data, split, iou=iou),
+        evaluate_engine(second, chosen_b, data, split, iou=iou),
     )
     if json_output:
         print_json(pair.to_json())

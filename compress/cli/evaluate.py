@@ -24,8 +24,9 @@ from compress.measure.slices import SliceMetric, measure_slices, worst_slice
 from compress.measure.thresholds import OperatingPoint
 from edgeai.bundle import Bundle, load_bundle
 from edgeai.bundle.manifest import FileEntry
+from edgeai.cli.host import this_host
 from edgeai.console import print_json, print_table, progress_bar
-from edgeai.engines import open_file
+from edgeai.engines import Candidate, named, open_candidate
 from edgeai.errors import UsageError
 
 
@@ -44,17 +45,20 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An engine file's outputs on a data set, their metric, and what the file costs."""
+    """An engine file's outputs on a data set, their metric, and what the file costs. label: what ran it, if not the plain
+    library of its format.
+    """
 
     bundle: Bundle
     entry: FileEntry
     scored: Scored
     metric: Metric
     cost: Cost
+    label: str = ""
 
     @property
     def engine(self) -> str:
-        return f"{self.entry.format}/{self.entry.precision}"
+        return self.label or f"{self.entry.format}/{self.entry.precision}"
 
     def to_json(self) -> dict[str, Any]:
         """The figures that other programs rely on, in their order (DESIGN, machine-readable figures)."""
@@ -145,13 +149,21 @@ def evaluate_bundle(
 
 
 def evaluate_engine(
-    bundle: Bundle, entry: FileEntry, data: Path, split: str, *, iou: float, others: Sequence[Path] = ()
+    bundle: Bundle,
+    engine: FileEntry | Candidate,
+    data: Path,
+    split: str,
+    *,
+    iou: float,
+    others: Sequence[Path] = (),
 ) -> Evaluated:
     """Run an engine file of a bundle on the split, and time it, on one thread."""
-    with open_file(bundle, entry, threads=1) as opened:
+    candidate = engine if isinstance(engine, Candidate) else named(bundle, engine.path)[0]
+    entry = candidate.entry
+    with open_candidate(bundle, candidate, host=this_host()) as opened:
         scored = score_bundle(bundle, opened, data, split, iou=iou, others=others)
         cost = measure_cost(opened, bundle.path(entry))
-    return Evaluated(bundle, entry, scored, scored.metric(), cost)
+    return Evaluated(bundle, entry, scored, scored.metric(), cost, candidate.label)
 
 
 def cut(scored: Scored) -> list[SliceMetric]:

@@ -78,8 +78,9 @@ class _Linter:
             if given.name in constants:
                 continue
             sides = given.type.tensor_type.shape.dim
-            if any(not side.HasField("dim_value") or side.dim_value < 1 for side in sides):
-                text = f"input {given.name!r} has a free side: export with fixed shapes"
+            # the first is the batch, for which a plan is built with a profile
+            if any(not side.HasField("dim_value") or side.dim_value < 1 for side in sides[1:]):
+                text = f"input {given.name!r} has a free side: only its first may be, the batch"
                 yield Fault("free-shape", given.name, text)
 
     def _quantizer(self, node: Any) -> Iterator[Fault]:

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from compress.export.qdq_lint import Fault, lint_qdq
-from edgeai.errors import EdgeError, PassError
+from edgeai.engines.plans.build import PlanSettings, build_plan
+from edgeai.engines.plans.library import TensorRT, wrap
+from edgeai.errors import EdgeError, EngineError, PassError
 
 COMPUTE_CAPABILITIES = ("SM80", "SM86", "SM89")
+_RTX_IS_LIKE = (11, 0, 0)  # typed as the file is, its own version numbers begin at 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def check_for_tensorrt(
     faults = tuple(lint_qdq(data)) if quantized else ()
     if faults:
         return GateReport(faults, (), {}, time.monotonic() - began)
-    errors, engines = _build(data, compute_capabilities)
+    errors, engines = _build(data, "int8" if quantized else "float32", compute_capabilities)
     return GateReport((), tuple(errors), engines, time.monotonic() - began)
 
 
@@ -71,46 +74,36 @@ def _read(path: Path) -> bytes:
         raise PassError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _build(data: bytes, compute_capabilities: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    trt, logger = _tensorrt()
-    logger.errors.clear()
-    builder = trt.Builder(logger)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(data):
-        return [parser.get_error(n).desc() for n in range(parser.num_errors)] or list(logger.errors), {}
+def _build(data: bytes, precision: str, capabilities: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """The runtime's own way from ONNX to a plan, as on a device, for each of the compute capabilities."""
+    library = _tensorrt()
     engines: dict[str, int] = {}
-    for name in compute_capabilities:
-        capability = getattr(trt.ComputeCapability, name, None)
+    for name in capabilities:
+        capability = getattr(library.module.ComputeCapability, name, None)
         if capability is None:
-            raise EdgeError(f"TensorRT for RTX {trt.__version__} builds for no compute capability {name!r}")
-        config = builder.create_builder_config()
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(capability, 0)
-        engine = builder.build_serialized_network(network, config)
-        if engine is None:
-            return [f"{name}: {text}" for text in logger.errors] or [f"{name}: no engine was built"], engines
-        engines[name] = int(engine.nbytes)
+            raise EdgeError(
+                f"TensorRT for RTX {library.module.__version__} builds for no compute capability {name!r}"
+            )
+
+        def target(config: Any, capability: Any = capability) -> None:
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(capability, 0)
+
+        settings = PlanSettings(precision)
+        try:
+            built = build_plan(library, data, settings, name=name, configure=target, quiet=True)
+        except EngineError as error:
+            return [str(error)], engines
+        engines[name] = len(built.plan)
     return [], engines
 
 
 @cache
-def _tensorrt() -> tuple[Any, Any]:
-    """The bindings, and the one logger that a process may have."""
+def _tensorrt() -> TensorRT:
     try:
         import tensorrt_rtx_bindings as trt
     except (ImportError, OSError) as error:
         raise EdgeError(
             "TensorRT's parser and builder are not installed", next_step="pip install 'edgeai[trt-check]'"
         ) from error
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    return trt, Logger()
+    return wrap(trt, version=_RTX_IS_LIKE)

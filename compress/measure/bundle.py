@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from compress.measure.scored import Scored
 from compress.measure.wake_word import score_wake_word, wake_word_of
 from edgeai.bundle import Bundle
-from edgeai.bundle.manifest import FileEntry, ImageInput, LogMelInput
-from edgeai.engines import EdgeEngine, engine_order
+from edgeai.bundle.manifest import ImageInput, LogMelInput
+from edgeai.engines import Candidate, EdgeEngine, named
 from edgeai.errors import BundleError, DataError, DataMissingError, UsageError
 
 if TYPE_CHECKING:
     from compress.data.speech import SpeechSet
 
 
-def choose_engine(bundle: Bundle, engine: str | None) -> FileEntry:
-    """The engine file to measure: the one named, else the int8 TFLite. Raises BundleError that lists what there is."""
+def choose_engine(bundle: Bundle, engine: str | None) -> Candidate:
+    """What to measure: the engine named, else the int8 TFLite. Raises BundleError that lists what there is."""
     if engine is not None:
-        return engine_order(bundle, file=engine)[0]
+        return named(bundle, engine)[0]
     try:
-        return bundle.engine_file("tflite", "int8")
+        return Candidate("tflite", bundle.engine_file("tflite", "int8"))
     except BundleError as error:
         raise BundleError(str(error), next_step="choose one with --engine") from None
 

@@ -11,6 +11,7 @@ from compress.candidate import Candidate, EngineFile
 from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
 from compress.export.onnx_qdq import export_qdq
+from compress.export.open_batch import open_batch
 from compress.export.parity import Parity, compare_scored, first_parting, parity_json
 from compress.export.qdq_lint import lint_qdq
 from compress.measure.metric import LOWER_IS_BETTER
@@ -175,9 +176,10 @@ def _written(wanted: str, candidate: Candidate, bench: Bench) -> EngineFile:
         exported = export_qdq(_int8_file(candidate).path.read_bytes())
         for fault in lint_qdq(exported):
             print_note(f"export: {path.name}: TensorRT will not take {fault.node} as int8: {fault.text}")
-        write_whole(path, exported)
+        write_whole(path, open_batch(exported))
     else:
         export_onnx(candidate.network, path, half=precision == "float16")
+        write_whole(path, open_batch(path.read_bytes()))
     return EngineFile(path, "onnx", precision)
 
 

@@ -9,10 +9,9 @@ import numpy as np
 
 from edgeai.bundle import Bundle, load_bundle
 from edgeai.bundle.golden import read_golden
-from edgeai.bundle.manifest import FileEntry
 from edgeai.cli.figures import print_figures
 from edgeai.console import print_note
-from edgeai.engines import EdgeEngine, engine_order, open_file, skipped_line
+from edgeai.engines import EdgeEngine, open_candidate, order_candidates, skipped_line
 from edgeai.errors import EngineUnavailableError, UsageError
 from edgeai.metrics import Measurement, summarize
 from edgeai.types import Array
@@ -33,15 +32,15 @@ def bench_engines(
         raise UsageError(f"runs and threads must be at least 1, are {runs} and {threads}")
     bundle = load_bundle(where)
     results, overheads, skipped = [], [], []
-    for entry in engine_order(bundle, file=file):
+    for candidate in order_candidates(bundle, file=file).candidates:
         try:
-            engine = open_file(bundle, entry, threads=threads)
+            engine = open_candidate(bundle, candidate, threads=threads)
         except EngineUnavailableError as error:
-            skipped.append(skipped_line(entry, error))
+            skipped.append(skipped_line(candidate, error))
             continue
         with engine:
             total, overhead = measure_overhead(
-                engine, _input(bundle, engine), runs=runs, name=_name(bundle, entry)
+                engine, _input(bundle, engine), runs=runs, name=f"{bundle.name}/{candidate.label}"
             )
         results += [total, overhead]
         overheads.append(overhead)
@@ -85,10 +84,6 @@ def _time_ns(call: Callable[[], object]) -> int:
     began = time.perf_counter_ns()
     call()
     return time.perf_counter_ns() - began
-
-
-def _name(bundle: Bundle, entry: FileEntry) -> str:
-    return f"{bundle.name}/{entry.format}/{entry.precision}"
 
 
 def _input(bundle: Bundle, engine: EdgeEngine) -> Array:

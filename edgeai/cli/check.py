@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from edgeai.bundle import load_bundle
+from edgeai.cli.host import this_host
 from edgeai.config import CameraSettings, Config, MicrophoneSettings, load_config
 from edgeai.console import print_json, print_note, print_table
 from edgeai.pipeline import check_camera, check_voice
@@ -79,12 +80,13 @@ def _absent(source: str) -> str:
 
 def _probe(config: Config) -> None:
     """Open and close everything, one stream after the other."""
+    host = this_host(config.engines)
     for camera in config.cameras:
         with naming(f"camera {camera.name}"):
-            _open(CameraStream(camera, threads=config.threads))
+            _open(CameraStream(camera, threads=config.threads, host=host))
     for microphone in config.microphones:
         with naming(f"microphone {microphone.name}"):
-            _open(MicrophoneStream(microphone, threads=config.threads))
+            _open(MicrophoneStream(microphone, threads=config.threads, host=host))
 
 
 def _open(stream: Stream) -> None:

@@ -29,7 +29,14 @@ bundle_app = typer.Typer(
     help="Look into a model bundle.",
     epilog="Example: edgeai bundle show person-detector",
 )
+engine_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="TensorRT engines, built on this device.",
+    epilog="Example: edgeai engine build person-detector",
+)
 app.add_typer(bench_app, name="bench")
+app.add_typer(engine_app, name="engine")
 app.add_typer(bundle_app, name="bundle")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output: JSON on standard output.")]
@@ -39,6 +46,10 @@ EngineChoice = Annotated[
     str | None,
     typer.Option("--engine", help='An engine file of the bundle: "onnx", "tflite/float16" or its path.'),
 ]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Compare each engine with its bundle's golden outputs first.")
+]
+Cache = Annotated[Path | None, typer.Option("--cache", help="The folder of built engines.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=64, help="Threads of the engine.")]
 
 
@@ -52,6 +63,7 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="The device's configuration, TOML.")],
+    verify: Verify = False,
     json_output: Json = False,
 ) -> int:
     """Run what a configuration describes until its sources end, or Ctrl-C.
@@ -60,7 +72,7 @@ def run(
     """
     from edgeai.cli.run import run_device
 
-    return run_device(config, json_output=json_output)
+    return run_device(config, verify=verify, json_output=json_output)
 
 
 @app.command()
@@ -74,6 +86,7 @@ def detect(
         Path | None,
         typer.Option("--annotated", help="Write an annotated video here, MP4."),
     ] = None,
+    verify: Verify = False,
     json_output: Json = False,
 ) -> int:
     """Find and track objects in a video; with --json one line a frame.
@@ -89,6 +102,7 @@ def detect(
         threads=threads,
         threshold=threshold,
         annotated=annotated,
+        verify=verify,
         json_output=json_output,
     )
 
@@ -99,6 +113,7 @@ def listen(
     bundle: Model = "commands",
     engine: EngineChoice = None,
     threshold: Annotated[float | None, typer.Option(min=0.01, max=1.0, help="Least score.")] = None,
+    verify: Verify = False,
     json_output: Json = False,
 ) -> int:
     """Listen for keywords in a file or a microphone; with --json one line a keyword.
@@ -107,7 +122,9 @@ def listen(
     """
     from edgeai.cli.listen import listen_to
 
-    return listen_to(source, bundle, engine=engine, threshold=threshold, json_output=json_output)
+    return listen_to(
+        source, bundle, engine=engine, threshold=threshold, verify=verify, json_output=json_output
+    )
 
 
 @app.command()
@@ -160,6 +177,62 @@ def bundle_verify(
     from edgeai.cli.bundle import verify_bundle
 
     return verify_bundle(where, json_output=json_output)
+
+
+@engine_app.command("build")
+def engine_build(
+    bundles: Annotated[
+        list[str] | None, typer.Argument(help="Bundles' folders, or names of zoo models.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Build what this configuration runs.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All ONNX files of a bundle, not only the best.")
+    ] = False,
+    dla: Annotated[
+        int | None, typer.Option("--dla", min=0, max=7, help="For this DLA core (Jetson).")
+    ] = None,
+    cache: Cache = None,
+    json_output: Json = False,
+) -> int:
+    """Build TensorRT engines, check their answers and keep them: the first start then waits for nothing.
+
+    Example: edgeai engine build --config firmware_configs/examples/gate.toml
+    """
+    from edgeai.cli.engine import build_engines
+
+    return build_engines(
+        bundles or [], config=config, every=every, cache=cache, dla=dla, json_output=json_output
+    )
+
+
+@engine_app.command("list")
+def engine_list(cache: Cache = None, json_output: Json = False) -> int:
+    """List the engines that are kept.
+
+    Example: edgeai engine list --json
+    """
+    from edgeai.cli.engine import list_engines
+
+    return list_engines(cache=cache, json_output=json_output)
+
+
+@engine_app.command("clear")
+def engine_clear(
+    cache: Cache = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Timing caches and leftovers too.")
+    ] = False,
+    json_output: Json = False,
+) -> int:
+    """Remove the engines that are kept; they are built again when needed.
+
+    Example: edgeai engine clear
+    """
+    from edgeai.cli.engine import clear_engines
+
+    return clear_engines(cache=cache, everything=everything, json_output=json_output)
 
 
 @bench_app.command("engines")

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edgeai.bundle import load_bundle
+from edgeai.cli.host import this_host
+from edgeai.config import EnginesSettings
 from edgeai.console import print_json, print_note, print_table
 from edgeai.pipeline import CameraPipeline, Seen, detection_facts
 from edgeai.sources import open_camera
@@ -20,6 +22,7 @@ def detect_video(
     model: str,
     *,
     engine: str | None,
+    verify: bool,
     threads: int,
     threshold: float | None,
     annotated: Path | None,
@@ -31,7 +34,13 @@ def detect_video(
     frames, busy_s = 0, 0.0
     with ExitStack() as stack:
         pipeline = stack.enter_context(
-            CameraPipeline(load_bundle(model), engine=engine, threads=threads, score_threshold=threshold)
+            CameraPipeline(
+                load_bundle(model),
+                engine=engine,
+                host=this_host(EnginesSettings(verify=verify)),
+                threads=threads,
+                score_threshold=threshold,
+            )
         )
         source = stack.enter_context(open_camera(video, stream="video"))
         writer = None

@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from edgeai.bundle import load_bundle
+from edgeai.cli.host import this_host
 from edgeai.clock import clock_synced
 from edgeai.console import print_json
 from edgeai.data import data_root
-from edgeai.errors import ProfileError
+from edgeai.engines import EngineHost, check_library, order_candidates
+from edgeai.engines.cuda import load_cuda
+from edgeai.engines.plans.library import load_tensorrt
+from edgeai.errors import EdgeError, EngineUnavailableError, ProfileError
 from edgeai.hardware import Hardware, device_facts, library_versions, microphones, read_hardware
 from edgeai.profile import L4T_LINES, Profile, list_profiles, match_profile
 from edgeai.types import JsonValue
@@ -35,6 +40,7 @@ def doctor(json_output: bool) -> int:
     hardware, versions = read_hardware(), library_versions()
     profile, warning = _profile(hardware)
     checks = [*examine(hardware, versions, find=shutil.which, listen=microphones), warning]
+    engines = list(chosen_engines(this_host()))
     ok = all(check.state != "missing" for check in checks)
     if json_output:
         print_json(
@@ -44,6 +50,7 @@ def doctor(json_output: bool) -> int:
                 "device": device_facts(hardware),
                 "versions": versions,
                 "checks": [asdict(check) for check in checks],
+                "engines": {check.name: check.detail for check in engines},
             }
         )
         return 0 if ok else 1
@@ -52,6 +59,9 @@ def doctor(json_output: bool) -> int:
         print(f"  {check.state:8}{check.name:20}{check.detail}")
         if check.fix:
             print(f"{'':30}fix: {check.fix}")
+    print("engines")
+    for check in engines:
+        print(f"  {check.state:8}{check.name:20}{check.detail}")
     print("ready" if ok else "not ready: mend what is missing")
     return 0 if ok else 1
 
@@ -69,11 +79,8 @@ def examine(
     )
     yield _library("ONNX models", versions, "onnxruntime", needed=False, fix="pip install 'edgeai[onnx]'")
     if hardware.gpus or hardware.l4t:
-        # JetPack brings its own TensorRT, for the system's Python only
-        fix = (
-            "sudo apt-get install -y python3-libnvinfer" if hardware.l4t else "pip install 'edgeai[tensorrt]'"
-        )
-        yield _library("TensorRT engines", versions, "tensorrt", needed=False, fix=fix)
+        yield _tried("TensorRT", lambda: f"TensorRT {load_tensorrt().text}")
+        yield _tried("CUDA", lambda: "{0.name}, compute capability {0.sm}".format(load_cuda().gpu()))
     yield _library("video", versions, "opencv", fix="pip install opencv-python-headless")
     cameras = ", ".join(f"{camera.device} {camera.name}".strip() for camera in hardware.cameras)
     yield Check(
@@ -99,7 +106,7 @@ def examine(
     }[synced]
     fix = "sudo systemctl enable --now systemd-timesyncd" if synced is False else ""
     yield Check("clock", "ok" if synced else "absent", detail, fix)
-    models = sorted(path.parent.name for path in data_root().glob("models/*/manifest.json"))
+    models = _zoo()
     yield Check(
         "models at hand", "ok" if models else "absent", ", ".join(models) or "none; give --bundle a folder"
     )
@@ -110,6 +117,41 @@ def _library(name: str, versions: Versions, *libraries: str, fix: str, needed: b
         if versions[library] is not None:
             return Check(name, "ok", f"{library} {versions[library]}")
     return Check(name, "missing" if needed else "absent", f"no {libraries[0]}", fix)
+
+
+def chosen_engines(host: EngineHost) -> Iterator[Check]:
+    """Which engine each zoo model would be run by on this host, and why; nothing is opened or built."""
+    for name in _zoo():
+        try:
+            bundle = load_bundle(name, verify=False)
+            order = order_candidates(bundle, host=host)
+        except EdgeError as error:
+            yield Check(name, "absent", str(error))
+            continue
+        passed = []
+        for candidate in order.candidates:
+            try:
+                check_library(candidate.kind, host)
+            except EngineUnavailableError:
+                passed.append(candidate.label)
+                continue
+            without = f"; without a library: {', '.join(passed)}" if passed else ""
+            yield Check(name, "ok", f"{candidate.label}, by {order.reason}{without}")
+            break
+        else:
+            yield Check(name, "absent", "no library here runs any of its files")
+
+
+def _zoo() -> list[str]:
+    return sorted(path.parent.name for path in data_root().glob("models/*/manifest.json"))
+
+
+def _tried(name: str, ask: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", ask())
+    except EngineUnavailableError as error:
+        told, _, fix = str(error).partition("; ")
+        return Check(name, "absent", told, error.next_step or fix)
 
 
 def _microphone(versions: Versions, listen: Callable[[], tuple[str, ...] | None]) -> Check:

@@ -5,18 +5,33 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from edgeai.bundle import load_bundle
+from edgeai.cli.host import this_host
+from edgeai.config import EnginesSettings
 from edgeai.console import print_json, print_note
 from edgeai.pipeline import VoicePipeline, heard_facts, padded
 from edgeai.sources.audio import is_microphone, open_audio
 
 
 def listen_to(
-    source: str, model: str, *, engine: str | None, threshold: float | None, json_output: bool
+    source: str,
+    model: str,
+    *,
+    engine: str | None,
+    threshold: float | None,
+    verify: bool,
+    json_output: bool,
 ) -> int:
     """Print every keyword as it fires; a file is padded with silence so that words at its edges count."""
     heard = 0
     with ExitStack() as stack:
-        pipeline = stack.enter_context(VoicePipeline(load_bundle(model), engine=engine, threshold=threshold))
+        pipeline = stack.enter_context(
+            VoicePipeline(
+                load_bundle(model),
+                engine=engine,
+                host=this_host(EnginesSettings(verify=verify)),
+                threshold=threshold,
+            )
+        )
         opened = stack.enter_context(
             open_audio(source, stream="audio", sample_rate_hz=pipeline.spec.sample_rate_hz)
         )

@@ -7,11 +7,13 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
+from edgeai.cli.host import this_host
+from edgeai.cli.notify import starting
 from edgeai.config import Config, load_config
 from edgeai.console import print_json, print_note, print_table
 from edgeai.errors import EdgeError
@@ -27,19 +29,32 @@ FLUSH_S = 10.0
 GRACE_S = 1.0
 
 
-def run_device(path: Path, *, json_output: bool) -> int:
-    """Run until the sources end or a signal comes; 1 where a stream failed. A broker that is down is a warning."""
+def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
+    """Run until the sources end or a signal comes; 1 where a stream failed. A broker that is down is a warning.
+
+    verify: compare every engine with its bundle's golden outputs before anything runs.
+    """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     config = load_config(path)
     sink = _make_sink(config)
-    runtime = Runtime(config, sink)
-    with _stop_on_signals(runtime), runtime, sink:
+    host = this_host(config.engines)
+    runtime = Runtime(config, sink, host=replace(host, verify=verify or host.verify))
+    with _stop_on_signals(runtime), _opened(runtime), sink:
         reports = runtime.run()
         waiting = _deliver_rest(sink) if isinstance(sink, StoreAndForward) else 0
     if runtime.reader_gone:
         return 0
     _tell(reports, waiting, json_output=json_output, table_to_stderr=config.mqtt is None)
     return 1 if any(report.failed for report in reports) else 0
+
+
+@contextmanager
+def _opened(runtime: Runtime) -> Iterator[None]:
+    """The models loaded, their plans built at a first start; only then is a service manager told that this is ready."""
+    with ExitStack() as stack:
+        with starting("loading models"):
+            stack.enter_context(runtime)
+        yield
 
 
 def _make_sink(config: Config) -> Sink:

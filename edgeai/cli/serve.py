@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from edgeai.bundle import load_bundle
+from edgeai.cli.host import this_host
+from edgeai.config import EnginesSettings
 from edgeai.console import print_json, print_note
 from edgeai.errors import EdgeError, UsageError
 from edgeai.serve.settings import ServeSettings, read_token
@@ -23,6 +26,8 @@ def serve_models(
     workers: int,
     queue: int,
     max_bytes: int,
+    batch: int,
+    verify: bool,
     json_output: bool,
 ) -> int:
     """Serve until SIGTERM or Ctrl-C, which let the requests that were taken end. Says once that it is ready, and where."""
@@ -35,6 +40,7 @@ def serve_models(
         port=port,
         token=None if token_file is None else read_token(token_file),
         engine=engine,
+        engine_host=replace(this_host(EnginesSettings(verify=verify)), max_batch=batch),
         threads=threads,
         workers=workers,
         queue=queue,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeai.cli.commands import EngineChoice, Json, Threads, app
+from edgeai.cli.commands import EngineChoice, Json, Threads, Verify, app
 
 
 @app.command()
@@ -30,6 +30,10 @@ def serve(
     max_bytes: Annotated[
         int, typer.Option("--max-bytes", min=1024, max=1 << 30, help="Largest body of a request.")
     ] = 8 << 20,
+    batch: Annotated[
+        int, typer.Option(min=1, max=64, help="Waiting pictures to run at once, where the engine's file can.")
+    ] = 1,
+    verify: Verify = False,
     json_output: Json = False,
 ) -> int:
     """Serve models over HTTP: pictures, clips and tensors in, JSON out (needs edgeai[serve]).
@@ -48,5 +52,7 @@ def serve(
         workers=workers,
         queue=queue,
         max_bytes=max_bytes,
+        batch=batch,
+        verify=verify,
         json_output=json_output,
     )

@@ -1,134 +1,172 @@
-"""Which engine runs which file. One more kind of engine is one more line in `_OPENERS` and `_ORDER`."""
+"""Which engine runs which file. One more kind of engine is one more line in `_OPENERS`, and its place in candidates.py."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgeai.bundle import Bundle
+from edgeai.bundle.golden import check_golden
 from edgeai.bundle.manifest import FileEntry
+from edgeai.engines.candidates import Candidate, Kind, named, order_candidates
 from edgeai.engines.edges import EdgeEngine
 from edgeai.engines.engine import Engine
+from edgeai.engines.host import EngineHost
 from edgeai.errors import EngineError, EngineUnavailableError
 
-if TYPE_CHECKING:
-    from edgeai.profile import Profile
-
 __all__ = [
+    "Candidate",
     "EdgeEngine",
     "Engine",
-    "engine_order",
+    "EngineHost",
+    "check_library",
+    "named",
+    "open_candidate",
     "open_engine",
     "open_file",
     "open_model_file",
+    "order_candidates",
     "skipped_line",
 ]
 
+log = logging.getLogger("edgeai")
 
-def _open_tflite(path: Path, threads: int) -> Engine:
+
+def _open_tflite(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
     from edgeai.engines.tflite import TfliteEngine
 
     return TfliteEngine(path, threads=threads)
 
 
-def _open_onnx(path: Path, threads: int) -> Engine:
+def _open_onnx(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
     from edgeai.engines.onnx import OnnxEngine
 
-    return OnnxEngine(path, threads=threads)
+    return OnnxEngine(path, threads=threads, max_batch=host.max_batch, arena=not host.small_memory)
 
 
-def _open_plan(path: Path, threads: int) -> Engine:
-    raise EngineUnavailableError(
-        f"{path.name}: TensorRT plans cannot be run yet", next_step="use the bundle's .tflite or .onnx"
-    )
+def _open_onnx_cuda(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
+    from edgeai.engines.onnx import OnnxEngine
+    from edgeai.engines.onnx_gpu import cuda_provider
+
+    return OnnxEngine(path, threads=threads, max_batch=host.max_batch, provider=cuda_provider(host))
 
 
-_OPENERS: dict[str, Callable[[Path, int], Engine]] = {
+def _open_onnx_tensorrt(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
+    from edgeai.engines.onnx import OnnxEngine
+    from edgeai.engines.onnx_gpu import tensorrt_provider
+
+    precision = str(entry.precision) if entry is not None else "float32"
+    provider = tensorrt_provider(host, precision)
+    return OnnxEngine(path, threads=threads, max_batch=host.max_batch, provider=provider)
+
+
+def _open_plan(path: Path, entry: FileEntry | None, host: EngineHost, threads: int) -> Engine:
+    if path.suffix == ".plan":
+        from edgeai.engines.tensorrt import TensorrtEngine, read_plan
+
+        return TensorrtEngine(read_plan(path), name=path.name, cuda_graph=host.cuda_graph)
+    from edgeai.engines.plans.provide import open_built
+
+    return open_built(path, entry, host)
+
+
+_OPENERS: dict[Kind, Callable[[Path, FileEntry | None, EngineHost, int], Engine]] = {
     "tflite": _open_tflite,
     "onnx": _open_onnx,
+    "onnx+cuda": _open_onnx_cuda,
+    "onnx+tensorrt": _open_onnx_tensorrt,
     "plan": _open_plan,
 }
-
-# fastest first on a CPU, one thread (MobileNet-like at 96x96: int8 0.30 ms, float16 0.70, float32 0.71, dynamic 1.01)
-_ORDER = (
-    ("tflite", "int8"),
-    ("tflite", "float16"),
-    ("tflite", "float32"),
-    ("tflite", "dynamic"),
-    ("tflite", "int4"),
-    ("tflite", "int16x8"),
-    ("onnx", "int8"),
-    ("onnx", "float32"),
-    ("onnx", "float16"),
-    ("onnx", "dynamic"),
-    ("plan", "int8"),
-    ("plan", "float16"),
-    ("plan", "float32"),
-)
+_KIND_OF_SUFFIX: dict[str, Kind] = {".tflite": "tflite", ".onnx": "onnx", ".plan": "plan"}
 
 
 def open_engine(
-    bundle: Bundle, *, profile: Profile | None = None, file: str | None = None, threads: int = 1
+    bundle: Bundle, *, host: EngineHost | None = None, file: str | None = None, threads: int = 1
 ) -> EdgeEngine:
-    """Open the best engine file of a bundle that the installed libraries can run.
+    """Open the best engine of a bundle that runs here; which one and why is logged once.
 
-    file: use this one: a path in the bundle, a format ("onnx") or a format and precision ("tflite/float32").
-    profile: files of a format that it does not list are passed over.
+    file: use this one, as order_candidates says. host: this device; without, what runs on the CPU.
 
-    Raises BundleError where `file` names nothing, EngineUnavailableError with all that was tried where no library
-    can run any file, EngineError where the file itself is at fault.
+    Raises EngineError where `file` names nothing, EngineUnavailableError with all that was tried where no library can
+    run any file, GoldenMismatchError where the host asks for the golden outputs and they do not come, EngineError where a
+    file itself is at fault.
     """
+    host = host or EngineHost()
+    order = order_candidates(bundle, host=host, file=file, threads=threads)
     tried = []
-    formats = _OPENERS if profile is None else profile.formats.value
-    for entry in engine_order(bundle, file=file):
-        if entry.format not in formats:
-            tried.append(f"{entry.path}: the profile {profile.name if profile else ''} has no {entry.format}")
-            continue
+    for candidate in order.candidates:
         try:
-            return open_file(bundle, entry, threads=threads)
+            engine = open_candidate(bundle, candidate, host=host, threads=threads)
         except EngineUnavailableError as error:
-            tried.append(skipped_line(entry, error))
+            tried.append(skipped_line(candidate, error))
+            continue
+        passed = f"; passed over: {' | '.join(tried)}" if tried else ""
+        log.info("%s runs %s, chosen by %s%s", bundle.name, candidate.label, order.reason, passed)
+        return engine
+    if not tried:
+        tried = [
+            f"{order.reason} lists no format of {', '.join(e.path for e in bundle.manifest.engine_files)}"
+        ]
     raise EngineUnavailableError(f"bundle {bundle.name}: no engine file can be run here: {' | '.join(tried)}")
 
 
-def engine_order(bundle: Bundle, *, file: str | None = None) -> list[FileEntry]:
-    """The bundle's engine files in the order of preference, or those that `file` names."""
-    entries = sorted(bundle.manifest.engine_files, key=_rank)
-    if file is None:
-        return entries
-    chosen = [e for e in entries if file in {e.path, e.format, f"{e.format}/{e.precision}"}]
-    if not chosen:
-        there = ", ".join(f"{entry.path} ({entry.format}/{entry.precision})" for entry in entries)
-        raise EngineError(f"bundle {bundle.name} has no engine file {file!r}", next_step=f"there are {there}")
-    return chosen
+def open_candidate(
+    bundle: Bundle, candidate: Candidate, *, host: EngineHost | None = None, threads: int = 1
+) -> EdgeEngine:
+    """Open one candidate, and compare it with the golden outputs where the host asks for that.
+
+    Raises EngineError and its children, GoldenMismatchError.
+    """
+    host = host or EngineHost()
+    entry = candidate.entry
+    engine = _OPENERS[candidate.kind](bundle.path(entry), entry, host, threads)
+    try:
+        edges = EdgeEngine(engine, bundle.manifest.input, file=entry, label=candidate.label)
+        if host.verify:
+            check_golden(bundle, entry, edges)
+            edges.reset()
+    except BaseException:
+        engine.close()
+        raise
+    return edges
 
 
-def skipped_line(entry: FileEntry, error: EngineUnavailableError) -> str:
-    """Why a file was passed over, with its name once."""
-    name = Path(entry.path).name
-    return str(error) if str(error).startswith(name) else f"{entry.path}: {error}"
+def check_library(kind: Kind, host: EngineHost) -> None:
+    """Raise EngineUnavailableError where what runs a kind is not on this machine; nothing is opened or built."""
+    if kind == "tflite":
+        from edgeai.engines.tflite import tflite_library
+
+        tflite_library()
+    elif kind == "plan":
+        from edgeai.engines.plans.provide import check_tensorrt
+
+        check_tensorrt(host)
+    else:
+        from edgeai.engines.onnx import check_provider
+        from edgeai.engines.onnx_gpu import cuda_provider, tensorrt_provider
+
+        makers = {"onnx+cuda": cuda_provider, "onnx+tensorrt": tensorrt_provider}
+        check_provider(makers[kind](host) if kind in makers else None)
 
 
 def open_file(bundle: Bundle, entry: FileEntry, *, threads: int = 1) -> EdgeEngine:
-    """Open one engine file of a bundle. Raises EngineError and its children."""
-    engine = _OPENERS[str(entry.format)](bundle.path(entry), threads)
-    try:
-        return EdgeEngine(engine, bundle.manifest.input, file=entry)
-    except EngineError:
-        engine.close()
-        raise
+    """Open one engine file with the plain library of its format. Raises EngineError and its children."""
+    return open_candidate(bundle, named(bundle, entry.path)[0], threads=threads)
+
+
+def skipped_line(candidate: Candidate, error: EngineUnavailableError) -> str:
+    """Why a candidate was passed over, with its name once."""
+    name = Path(candidate.entry.path).name
+    said = str(error).removeprefix(f"{name}: ")
+    return f"{name} ({candidate.label}): {said}"
 
 
 def open_model_file(path: str | Path, *, threads: int = 1) -> Engine:
-    """Open a .tflite or .onnx file that is in no bundle, by its ending. Raises EngineError and its children."""
+    """Open a .tflite, .onnx or .plan file that is in no bundle, by its ending. Raises EngineError and its children."""
     path = Path(path)
-    opener = _OPENERS.get(path.suffix.lower().removeprefix("."))
-    if opener is None:
-        raise EngineError(f"{path.name}: unknown kind of model", next_step="known are .tflite, .onnx")
-    return opener(path, threads)
-
-
-def _rank(entry: FileEntry) -> int:
-    kind = (str(entry.format), str(entry.precision))
-    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
+    kind = _KIND_OF_SUFFIX.get(path.suffix.lower())
+    if kind is None:
+        known = ", ".join(_KIND_OF_SUFFIX)
+        raise EngineError(f"{path.name}: unknown kind of model", next_step=f"known are {known}")
+    return _OPENERS[kind](path, None, EngineHost(), threads)

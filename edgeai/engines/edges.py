@@ -7,7 +7,7 @@ real = (stored - zero_point) * scale, so stored = clip(round(real / scale) + zer
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +25,22 @@ class EdgeEngine:
     inputs: one spec, named as the manifest names it: (height, width, 3) uint8 in the manifest's colour order for
     pictures, float32 in the engine's shape for features. outputs: the engine's own, as float32, batch axis kept.
     Where the engine's only input has another name than the manifest's, that one is meant. Closes the engine.
+    file, label: of the candidate that was opened, as in "plan/int8"; empty for one that is in no bundle.
 
     Raises TensorError where the engine's input does not fit the manifest, EngineError for one with several inputs.
     """
 
     def __init__(
-        self, engine: Engine, input: ImageInput | LogMelInput, *, file: FileEntry | None = None
+        self,
+        engine: Engine,
+        input: ImageInput | LogMelInput,
+        *,
+        file: FileEntry | None = None,
+        label: str = "",
     ) -> None:
         self.engine = engine
         self.file = file
+        self.label = label
         if len(engine.inputs) != 1:
             names = ", ".join(spec.name for spec in engine.inputs)
             raise EngineError(f"a bundle's engine has one input, this one has {len(engine.inputs)} ({names})")
@@ -55,8 +62,26 @@ class EdgeEngine:
         array = inputs.get(self._name)
         if array is None or len(inputs) != 1:
             raise TensorError(f"the model's input is {self._name!r}, given were {sorted(inputs)}")
-        fill = self._writer.fill(array)
-        outputs = self.engine.invoke({self._tensor: fill})
+        return self._real(self.engine.invoke({self._tensor: self._writer.fill(array)}))
+
+    def run_batch(self, arrays: Sequence[Array]) -> list[dict[str, NDArray[np.float32]]]:
+        """Run on several inputs, each as for `run`, `max_batch` at once where the engine can; outputs in their order.
+
+        Raises TensorError for another shape or type, and for features that are not finite.
+        """
+        size = self.max_batch
+        found: list[dict[str, NDArray[np.float32]]] = []
+        for start in range(0, len(arrays), size):
+            fills = [{self._tensor: self._writer.fill(array)} for array in arrays[start : start + size]]
+            found += [self._real(outputs) for outputs in self.engine.invoke_batch(fills)]
+        return found
+
+    @property
+    def max_batch(self) -> int:
+        """How many inputs run at once."""
+        return self.engine.max_batch if self._writer.holds else 1
+
+    def _real(self, outputs: Mapping[str, Array]) -> dict[str, NDArray[np.float32]]:
         return {name: dequantise(value, self._output_specs[name]) for name, value in outputs.items()}
 
     def reset(self) -> None:
@@ -78,7 +103,7 @@ class EdgeEngine:
 class FeatureWriter:
     """Float32 features into a float or integer tensor, as quantise() does. Axes of length 1 may be left out or added.
 
-    What fill() gives holds until the next fill(): both write into one scratch array.
+    What fill() gives for an integer tensor holds until the next fill(): both write into one scratch array.
     """
 
     def __init__(self, spec: TensorSpec, input: LogMelInput) -> None:
@@ -92,6 +117,7 @@ class FeatureWriter:
                 f"the engine's input {spec.name!r} is {spec.dtype} without a scale, features are real"
             )
         self.edge = TensorSpec(input.name, spec.shape, "float32")
+        self.holds = spec.scale is None
         self._spec = spec
         self._scratch = np.empty(spec.shape, np.float64)
 

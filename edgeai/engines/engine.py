@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -19,11 +19,13 @@ Fill: TypeAlias = Callable[[Array], None]
 class Engine(ABC):
     """A loaded model. Engines are not thread-safe: one thread at a time, each thread its own.
 
-    inputs, outputs: the specs of its tensors, in the model's order.
+    inputs, outputs: the specs of its tensors, in the model's order, for one input at a time. max_batch: how many
+    `invoke_batch` runs at once; more are run one batch after another.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    max_batch: int = 1
 
     @abstractmethod
     def invoke(self, fill: Mapping[str, Fill]) -> dict[str, Array]:
@@ -31,6 +33,10 @@ class Engine(ABC):
 
         Every input has exactly one fill. Raises EngineError where the native call fails.
         """
+
+    def invoke_batch(self, fills: Sequence[Mapping[str, Fill]]) -> list[dict[str, Array]]:
+        """As `invoke` for each of `fills`, in their order; at most `max_batch` of them where that is above 1."""
+        return [self.invoke(fill) for fill in fills]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run on whole arrays of each spec's shape and dtype.

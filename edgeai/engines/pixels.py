@@ -26,9 +26,13 @@ _CV_TYPES = {"uint8", "int8", "uint16", "int16", "int32", "float32"}
 
 
 class Writer(Protocol):
-    """Checks an array of the spec `edge`, and gives what writes it into the engine's tensor."""
+    """Checks an array of the spec `edge`, and gives what writes it into the engine's tensor.
+
+    holds: whether what fill() gives is good after the next fill() too, so that several can be gathered.
+    """
 
     edge: TensorSpec
+    holds: bool
 
     def fill(self, array: Array) -> Fill: ...
 
@@ -38,6 +42,8 @@ class PixelWriter:
 
     Raises TensorError where the tensor's shape or type does not fit.
     """
+
+    holds = True
 
     def __init__(self, spec: TensorSpec, input: ImageInput) -> None:
         height, width = input.height, input.width

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+from edgeai.types import Array
 
 E = TypeVar("E")
 T = TypeVar("T")
-
-Tell: TypeAlias = Callable[[], T]
-"""Makes the answer of what the engine gave."""
-Run: TypeAlias = Callable[[E, "Ticket"], Tell[T]]
-"""Runs the engine on what was read."""
 
 HANDS: Final = 2
 """Threads that read and tell, for each engine: one is enough for a detector, small models want two."""
@@ -41,21 +39,38 @@ class Ticket:
     def drop(self) -> None:
         self._dropped.set()
 
+    @property
+    def dropped(self) -> bool:
+        return self._dropped.is_set()
+
     def check(self) -> None:
         """Raises DroppedError where there is no need to go on."""
-        if self._dropped.is_set():
+        if self.dropped:
             raise DroppedError
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Errand(Generic[E, T]):
+    """What there is to do for one request once it is read.
+
+    run: with the engine, gives what was found; it may raise DroppedError by the ticket. tell: makes the answer of that.
+    picture: where `run` is nothing but the engine's run on this, several may be run at once.
+    """
+
+    run: Callable[[E, Ticket], Any]
+    tell: Callable[[Any], T]
+    picture: Array | None = None
+
+
+@dataclass(slots=True, eq=False)
 class _Job(Generic[E, T]):
-    """One request on its way: what is to be done next with it is what is not None."""
+    """One request on its way: to be read, then run, then told."""
 
     ticket: Ticket
     done: Callable[[T | None, Exception | None], None]
-    read: Callable[[], Run[E, T]] | None = None
-    run: Run[E, T] | None = None
-    tell: Tell[T] | None = None
+    read: Callable[[], Errand[E, T]] | None
+    errand: Errand[E, T] | None = None
+    found: Any = None
 
 
 class Crew(Generic[E, T]):
@@ -65,7 +80,17 @@ class Crew(Generic[E, T]):
     it does not hold the interpreter's lock.
     """
 
-    def __init__(self, engines: Sequence[E], *, name: str) -> None:
+    def __init__(
+        self,
+        engines: Sequence[E],
+        *,
+        name: str,
+        run_batch: Callable[[E, Sequence[Array]], Sequence[Any]] | None = None,
+        max_batch: int = 1,
+    ) -> None:
+        """run_batch: what an engine finds on up to max_batch pictures, in their order."""
+        self._run_batch = run_batch
+        self._max_batch = max_batch
         self._hands: queue.SimpleQueue[_Job[E, T] | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[_Job[E, T] | None] = queue.SimpleQueue()
         self._engine_threads = [
@@ -81,35 +106,80 @@ class Crew(Generic[E, T]):
 
     def submit(
         self,
-        read: Callable[[], Run[E, T]],
+        read: Callable[[], Errand[E, T]],
         ticket: Ticket,
         done: Callable[[T | None, Exception | None], None],
     ) -> None:
         """Do what `read` gives with an engine. done: called once, in one of the threads, with answer or error."""
-        self._hands.put(_Job(ticket, done, read=read))
+        self._hands.put(_Job(ticket, done, read))
 
     def _read_and_tell(self) -> None:
         while (job := self._hands.get()) is not None:
             try:
                 job.ticket.check()
-                if job.tell is not None:
+                if job.errand is not None:
                     time.sleep(_YIELD_S)
-                    job.done(job.tell(), None)
+                    job.done(job.errand.tell(job.found), None)
                 elif job.read is not None:
-                    job.run, job.read = job.read(), None  # what was read holds all that is needed of the body
+                    job.errand, job.read = job.read(), None  # the errand holds all that is needed of the body
                     self._ready.put(job)
             except Exception as error:
                 job.done(None, error)
 
     def _run(self, engine: E) -> None:
         while (job := self._ready.get()) is not None:
-            try:
-                job.ticket.check()
-                if job.run is not None:
-                    job.tell, job.run = job.run(engine, job.ticket), None
-                    self._hands.put(job)
-            except Exception as error:
+            jobs = [job, *self._waiting(self._max_batch - 1)]
+            together = [each for each in jobs if each.errand is not None and each.errand.picture is not None]
+            if self._run_batch is None or len(together) < 2:
+                together = []
+            else:
+                self._run_together(engine, together, self._run_batch)
+            for each in jobs:
+                if each not in together:
+                    self._run_alone(engine, each)
+
+    def _waiting(self, most: int) -> list[_Job[E, T]]:
+        """Up to `most` jobs that are ready already: nobody is kept waiting for more of them."""
+        jobs: list[_Job[E, T]] = []
+        with contextlib.suppress(queue.Empty):
+            while len(jobs) < most:
+                job = self._ready.get_nowait()
+                if job is None:  # the end, which is told after these
+                    self._ready.put(None)
+                    break
+                jobs.append(job)
+        return jobs
+
+    def _run_alone(self, engine: E, job: _Job[E, T]) -> None:
+        try:
+            job.ticket.check()
+            if job.errand is not None:
+                job.found = job.errand.run(engine, job.ticket)
+                self._hands.put(job)
+        except Exception as error:
+            job.done(None, error)
+
+    def _run_together(
+        self, engine: E, jobs: Sequence[_Job[E, T]], run_batch: Callable[[E, Sequence[Array]], Sequence[Any]]
+    ) -> None:
+        """A fault is told to each: pictures fit the engine by the time they are here, so it is the engine's."""
+        live, pictures = [], []
+        for job in jobs:
+            if job.ticket.dropped or job.errand is None or job.errand.picture is None:
+                job.done(None, DroppedError())
+            else:
+                live.append(job)
+                pictures.append(job.errand.picture)
+        if not live:
+            return
+        try:
+            found = run_batch(engine, pictures)
+        except Exception as error:
+            for job in live:
                 job.done(None, error)
+            return
+        for job, job.found in zip(live, found, strict=True):
+            self._hands.put(job)
 
     def close(self) -> bool:
         """End the threads, each after what it is at; what waits is lost. False where one hangs: it is left alone."""

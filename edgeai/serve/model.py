@@ -14,7 +14,7 @@ from typing import Final
 from edgeai.bundle import Bundle
 from edgeai.metrics import summarize
 from edgeai.serve.bodies import SOUND
-from edgeai.serve.crew import Crew, Run, Tell, Ticket
+from edgeai.serve.crew import Crew, Errand, Ticket
 from edgeai.serve.faults import RequestError
 from edgeai.serve.settings import ServeSettings
 from edgeai.serve.tasks import Answer, input_facts, open_task
@@ -37,7 +37,12 @@ class ServedModel:
         self._settings = settings
         self._task = open_task(bundle, settings)
         self._head: Answer = {"model": bundle.name, "task": bundle.manifest.task}
-        self._crew: Crew[object, bytes] = Crew(self._task.engines, name=f"serve-{bundle.name}")
+        self._crew: Crew[object, bytes] = Crew(
+            self._task.engines,
+            name=f"serve-{bundle.name}",
+            run_batch=self._task.run_batch,
+            max_batch=self._task.max_batch,
+        )
         self._room = threading.BoundedSemaphore(AHEAD * settings.workers + settings.queue)
         self._counts: Counter[int] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCIES)
@@ -100,16 +105,14 @@ class ServedModel:
             answer.cancel()
             left.cancel()
 
-    def _read(self, body: bytes, kind: str) -> Run[object, bytes]:
-        run = self._task.read(body, kind)
+    def _read(self, body: bytes, kind: str) -> Errand[object, bytes]:
+        errand = self._task.read(body, kind)
 
-        def run_then_encode(engine: object, ticket: Ticket) -> Tell[bytes]:
-            tell = run(engine, ticket)
-            return lambda: json.dumps(
-                self._head | tell(), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-            ).encode()
+        def tell(found: object) -> bytes:
+            answer = self._head | errand.tell(found)
+            return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
-        return run_then_encode
+        return Errand(errand.run, tell, errand.picture)
 
     def _take_room(self) -> None:
         if not self._room.acquire(blocking=False):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from edgeai.engines import EngineHost
 from edgeai.errors import ConfigError, UsageError
 
 LOOPBACK: Final = "127.0.0.1"
@@ -21,7 +22,8 @@ _MAKE_TOKEN = "make one: `(umask 077; openssl rand -hex 32 > FILE)`"  # noqa: S1
 class ServeSettings:
     """token: what every request but /healthz must bring; None asks for none, on loopback only.
 
-    engine, threads: of each engine, as open_engine takes them. workers: engines a model, each run by one thread at a
+    engine, engine_host, threads: of each engine, as open_engine takes them; engine_host.max_batch is how many pictures
+    that wait run at once, where the engine can. workers: engines a model, each run by one thread at a
     time. queue: requests a model that may wait while others run. max_bytes: of a request's body. deadline_s: from
     the whole body to the answer. body_s: for a body to come in.
     """
@@ -30,6 +32,7 @@ class ServeSettings:
     port: int = 8080
     token: str | None = field(default=None, repr=False)
     engine: str | None = None
+    engine_host: EngineHost = field(default_factory=EngineHost)
     threads: int = 1
     workers: int = 1
     queue: int = 16

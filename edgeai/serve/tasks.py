@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from edgeai.engines import EdgeEngine, open_engine
 from edgeai.errors import BundleError, SourceFormatError, StageError
 from edgeai.pipeline import VoicePipeline, detection_facts, heard_facts, padded
 from edgeai.serve.bodies import JPEG, NPY, PNG, SOUND, read_clip, read_picture, read_tensor
-from edgeai.serve.crew import Run, Tell, Ticket
+from edgeai.serve.crew import Errand, Ticket
 from edgeai.serve.settings import ServeSettings
 from edgeai.stages.decoders import open_decoder
 from edgeai.stages.letterbox import Placement, letterbox
@@ -31,21 +31,26 @@ class Task(ABC, Generic[E]):
     """A model, its engines, and how bodies become answers.
 
     kinds: the content types that it takes. engines: `settings.workers` of them, each for one thread at a time.
-    file: the engine file that they run.
+    file: the engine file that they run. max_batch: how many errands' pictures run at once.
     """
 
     kinds: ClassVar[tuple[str, ...]]
     bundle: Bundle
     engines: list[E]
     file: FileEntry | None
+    max_batch: int = 1
 
     @abstractmethod
-    def read(self, body: bytes, kind: str) -> Run[E, Answer]:
-        """What is to be run for a body of one of `kinds`. Several threads may read at once.
+    def read(self, body: bytes, kind: str) -> Errand[E, Answer]:
+        """What is to be done for a body of one of `kinds`. Several threads may read at once.
 
-        Raises RequestError, SourceError and TensorError for what was sent. What comes back raises TensorError too,
+        Raises RequestError, SourceError and TensorError for what was sent. The errand raises TensorError too,
         DroppedError, and other EdgeErrors where the model is at fault.
         """
+
+    def run_batch(self, engine: E, pictures: Sequence[Array]) -> Sequence[Any]:
+        """What the engine finds on the pictures of several errands, in their order; asked of no other task."""
+        raise NotImplementedError
 
     @abstractmethod
     def close(self) -> None:
@@ -61,20 +66,20 @@ class TensorTask(Task[EdgeEngine]):
         """Raises BundleError, StageError and EngineError for a bundle that cannot be run."""
         self.bundle = bundle
         self.engines = [
-            open_engine(bundle, file=settings.engine, threads=settings.threads)
+            open_engine(bundle, host=settings.engine_host, file=settings.engine, threads=settings.threads)
             for _ in range(settings.workers)
         ]
         self.file = self.engines[0].file
 
-    def read(self, body: bytes, kind: str) -> Run[EdgeEngine, Answer]:
+    def read(self, body: bytes, kind: str) -> Errand[EdgeEngine, Answer]:
         array = read_tensor(body)
 
-        def run(engine: EdgeEngine, ticket: Ticket) -> Tell[Answer]:
+        def run(engine: EdgeEngine, ticket: Ticket) -> Outputs:
             if self.bundle.manifest.input.kind == "logmel":
                 engine.reset()  # it may remember what it heard before
-            return run_tensor(engine, array)
+            return engine.run({engine.inputs[0].name: array})
 
-        return run
+        return Errand(run, outputs_facts)
 
     def close(self) -> None:
         for engine in self.engines:
@@ -93,8 +98,9 @@ class PictureTask(TensorTask):
             )
         self._spec = bundle.manifest.input
         super().__init__(bundle, settings)
+        self.max_batch = min(engine.max_batch for engine in self.engines)
 
-    def read(self, body: bytes, kind: str) -> Run[EdgeEngine, Answer]:
+    def read(self, body: bytes, kind: str) -> Errand[EdgeEngine, Answer]:
         if kind == NPY:
             return super().read(body, kind)
         image = read_picture(body, kind)
@@ -104,11 +110,13 @@ class PictureTask(TensorTask):
             raise SourceFormatError(str(error)) from None
         size: Answer = {"width": placement.source_width, "height": placement.source_height}
 
-        def run(engine: EdgeEngine, ticket: Ticket) -> Tell[Answer]:
-            outputs = engine.run({self._spec.name: picture})
-            return lambda: size | self.facts(outputs, placement)
+        def run(engine: EdgeEngine, ticket: Ticket) -> Outputs:
+            return engine.run({self._spec.name: picture})
 
-        return run
+        return Errand(run, lambda outputs: size | self.facts(outputs, placement), picture)
+
+    def run_batch(self, engine: EdgeEngine, pictures: Sequence[Array]) -> Sequence[Outputs]:
+        return engine.run_batch(pictures)
 
     @abstractmethod
     def facts(self, outputs: Outputs, placement: Placement) -> Answer:
@@ -146,36 +154,36 @@ class KeywordTask(Task[VoicePipeline]):
         """Raises BundleError, StageError and EngineError for a bundle that cannot be run."""
         self.bundle = bundle
         self.engines = [
-            VoicePipeline(bundle, engine=settings.engine, threads=settings.threads)
+            VoicePipeline(bundle, engine=settings.engine, host=settings.engine_host, threads=settings.threads)
             for _ in range(settings.workers)
         ]
         self.file = self.engines[0].engine.file
 
-    def read(self, body: bytes, kind: str) -> Run[VoicePipeline, Answer]:
+    def read(self, body: bytes, kind: str) -> Errand[VoicePipeline, Answer]:
         return self._tensor(body) if kind == NPY else self._clip(body)
 
-    def _clip(self, body: bytes) -> Run[VoicePipeline, Answer]:
+    def _clip(self, body: bytes) -> Errand[VoicePipeline, Answer]:
         chunks = read_clip(body, self.engines[0].spec.sample_rate_hz)
         duration_s = sum(len(chunk.samples) / chunk.sample_rate_hz for chunk in chunks)
 
-        def run(voice: VoicePipeline, ticket: Ticket) -> Tell[Answer]:
+        def run(voice: VoicePipeline, ticket: Ticket) -> list[JsonValue]:
             heard: list[JsonValue] = []
             # a clip begins before the end of the one before it: that alone makes a voice forget the other
             for chunk in padded(iter(chunks), voice.window_s / 2):
                 ticket.check()
                 heard += [heard_facts(keyword) for keyword in voice.process(chunk)]
-            return lambda: {"duration_s": round(duration_s, 3), "keywords": heard}
+            return heard
 
-        return run
+        return Errand(run, lambda heard: {"duration_s": round(duration_s, 3), "keywords": heard})
 
-    def _tensor(self, body: bytes) -> Run[VoicePipeline, Answer]:
+    def _tensor(self, body: bytes) -> Errand[VoicePipeline, Answer]:
         array = read_tensor(body)
 
-        def run(voice: VoicePipeline, ticket: Ticket) -> Tell[Answer]:
+        def run(voice: VoicePipeline, ticket: Ticket) -> Outputs:
             voice.engine.reset()
-            return run_tensor(voice.engine, array)
+            return voice.engine.run({voice.engine.inputs[0].name: array})
 
-        return run
+        return Errand(run, outputs_facts)
 
     def close(self) -> None:
         for voice in self.engines:
@@ -193,12 +201,6 @@ TASKS: dict[str, Callable[[Bundle, ServeSettings], Task[Any]]] = {
 def open_task(bundle: Bundle, settings: ServeSettings) -> Task[Any]:
     """A model with its engines open. Raises BundleError, StageError, EngineError."""
     return TASKS.get(bundle.manifest.task, TensorTask)(bundle, settings)
-
-
-def run_tensor(engine: EdgeEngine, array: Array) -> Tell[Answer]:
-    """Raises TensorError where the array does not fit the model's input."""
-    outputs = engine.run({engine.inputs[0].name: array})
-    return lambda: outputs_facts(outputs)
 
 
 def one_score_a_label(outputs: Outputs, bundle: Bundle) -> NDArray[np.float64]:

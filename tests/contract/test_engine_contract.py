@@ -7,10 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_tensorrt import RELEASES, FakeCuda, FakeTensorRT
 
 from edgeai.bundle.manifest import ImageInput, LogMelInput
 from edgeai.engines import EdgeEngine, open_model_file
+from edgeai.engines.cuda import Cuda
 from edgeai.engines.edges import dequantise, quantise
+from edgeai.engines.onnx import OnnxEngine
+from edgeai.engines.plans.build import PlanSettings, build_plan
+from edgeai.engines.plans.library import wrap
+from edgeai.engines.tensorrt import TensorrtEngine
 from edgeai.errors import EngineError, TensorError
 
 MODELS = Path(__file__).resolve().parents[1] / "golden" / "models"
@@ -21,6 +27,7 @@ PICTURES = {
     "picture_int8.tflite": 0.02,  # 8-bit weights, activations and outputs
     "picture_uint8.tflite": 0.02,
     "picture.onnx": 1e-5,
+    "picture.onnx@plan": 1e-5,
 }
 KEYWORDS = {
     "keyword_float32.tflite": 1e-5,
@@ -28,6 +35,7 @@ KEYWORDS = {
     "keyword_dynamic.tflite": 0.02,  # 8-bit weights and activations
     "keyword_int8.tflite": 0.03,
     "keyword.onnx": 1e-5,
+    "keyword.onnx@plan": 1e-5,
 }
 ALL = [*PICTURES, *KEYWORDS]
 
@@ -60,16 +68,29 @@ def keyword_reference(features):
 
 
 def picture_edges(name):
-    layout = "NCHW" if name.endswith(".onnx") else "NHWC"
+    layout = "NCHW" if ".onnx" in name else "NHWC"
     return ImageInput(width=16, height=16, layout=layout, std=(255.0, 255.0, 255.0))
 
 
 KEYWORD_INPUT = LogMelInput(frames=10, mels=8)
 
 
+def open_raw(name, threads=1, max_batch=1):
+    """The engine of a file, or of an ONNX file through a plan of a recorded TensorRT."""
+    if name.endswith(".onnx"):
+        return OnnxEngine(MODELS / name, threads=threads, max_batch=max_batch)
+    if not name.endswith("@plan"):
+        return open_model_file(MODELS / name, threads=threads)
+    cuda = FakeCuda()
+    library = wrap(FakeTensorRT(RELEASES[-1], cuda))
+    onnx = (MODELS / name.removesuffix("@plan")).read_bytes()
+    plan = build_plan(library, onnx, PlanSettings("float32", max_batch=max_batch), name=name).plan
+    return TensorrtEngine(plan, name=name, library=library, cuda=Cuda(cuda))
+
+
 def open_edges(name, **options):
     contract = picture_edges(name) if name in PICTURES else KEYWORD_INPUT
-    return EdgeEngine(open_model_file(MODELS / name, **options), contract)
+    return EdgeEngine(open_raw(name, **options), contract)
 
 
 def edge_input(name, seed=0):
@@ -106,7 +127,7 @@ def test_gives_what_numpy_gives(name, threads):
 
 @pytest.mark.parametrize("name", ALL)
 def test_specs_describe_what_runs(name):
-    with open_model_file(MODELS / name) as engine:
+    with open_raw(name) as engine:
         assert [spec.name for spec in engine.inputs] == [
             name.split("_")[0].split(".")[0].replace("picture", "image").replace("keyword", "features")
         ]
@@ -134,6 +155,24 @@ def test_outputs_belong_to_the_caller(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_a_batch_gives_what_each_input_gives(name):
+    with open_edges(name, max_batch=3) if "onnx" in name else open_edges(name) as engine:
+        assert engine.max_batch == (3 if ".onnx" in name else 1)
+        for count in (0, 1, 2, 3, 7):
+            inputs = [edge_input(name, seed) for seed in range(count)]
+            got = engine.run_batch([next(iter(each.values())) for each in inputs])
+            wanted = [engine.run(each) for each in inputs]
+            assert len(got) == count
+            for mine, other in zip(got, wanted, strict=True):
+                assert set(mine) == set(other)
+                for key, value in other.items():
+                    assert (mine[key].shape, mine[key].dtype) == (value.shape, np.float32)
+                    np.testing.assert_allclose(mine[key], value, atol=1e-5)
+        with pytest.raises(TensorError):
+            engine.run_batch([next(iter(edge_input(name).values())), np.zeros(3, np.float64)])
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_input_is_not_changed(name):
     inputs = edge_input(name)
     kept = {key: value.copy() for key, value in inputs.items()}
@@ -146,7 +185,7 @@ def test_input_is_not_changed(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_wrong_arrays_are_told(name):
-    with open_model_file(MODELS / name) as engine:
+    with open_raw(name) as engine:
         good = raw_inputs(engine)
         key = engine.inputs[0].name
         bad = {
@@ -226,7 +265,7 @@ def test_two_engines_in_two_threads(name):
 @pytest.mark.parametrize("name", ["picture_int8.tflite", "keyword_float32.tflite"])
 def test_a_kept_view_is_an_error_not_a_crash(name):
     kept = []
-    with open_model_file(MODELS / name) as engine:
+    with open_raw(name) as engine:
         key = engine.inputs[0].name
         with pytest.raises(EngineError, match="reference"):
             engine.invoke({key: kept.append})
@@ -239,7 +278,7 @@ def test_an_error_in_a_fill_leaves_the_engine_usable(name):
     def fail(target):
         raise ZeroDivisionError
 
-    with open_model_file(MODELS / name) as engine:
+    with open_raw(name) as engine:
         with pytest.raises(ZeroDivisionError):
             engine.invoke({engine.inputs[0].name: fail})
         engine.run(raw_inputs(engine))
@@ -287,5 +326,5 @@ def test_the_only_input_needs_no_name():
     ],
 )
 def test_a_manifest_that_does_not_fit_is_told(name, contract):
-    with open_model_file(MODELS / name) as engine, pytest.raises(TensorError, match="the manifest says"):
+    with open_raw(name) as engine, pytest.raises(TensorError, match="the manifest says"):
         EdgeEngine(engine, contract)

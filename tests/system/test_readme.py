@@ -50,16 +50,18 @@ def test_readme_make_targets_exist() -> None:
 def test_readme_example_configuration_is_valid(tmp_path: Path) -> None:
     from edgeai.config import load_config
 
-    example, _ = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    example, engines, _ = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     path = tmp_path / "device.toml"
-    path.write_text(example)
-    assert load_config(path).cameras[0].rules
+    path.write_text(example + engines)
+    config = load_config(path)
+    assert config.cameras[0].rules
+    assert (config.engines.verify, config.engines.dla) == (True, 0)
 
 
 @pytest.mark.compress
 def test_readme_passes_fit_behind_a_trained_network() -> None:
     from compress.recipe import parse_recipe
 
-    _, example = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    *_, example = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     recipe = squares_recipe(network={"kind": "bundle", "init": "squares"}, **tomllib.loads(example))
     assert [settings.kind for settings in parse_recipe(recipe, where="README").passes][-1] == "quantize"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import pytest
 
 from edgeai.cli import doctor as module
-from edgeai.cli.doctor import doctor, examine
+from edgeai.cli.doctor import chosen_engines, doctor, examine
+from edgeai.engines import EngineHost
+from edgeai.engines.cuda import load_cuda
+from edgeai.engines.plans.library import load_tensorrt
 from edgeai.hardware import LIBRARIES, Gpu, read_hardware
+from edgeai.profile import load_profile
 
 ALL = {"python": "3.11.2", "edgeai": "0.1.0", **dict.fromkeys(LIBRARIES, "1.0")}
 
@@ -30,7 +35,7 @@ def test_everything_there(bare):
         for name, check in found.items()
         if name not in ("cameras", "clock", "models at hand")
     )
-    assert "TensorRT engines" not in found
+    assert "TensorRT" not in found
 
 
 @pytest.mark.parametrize(
@@ -62,11 +67,30 @@ def test_portaudio_that_is_not_installed(bare, monkeypatch):
     )
 
 
-def test_tensorrt_matters_where_there_is_a_gpu(bare):
-    pc = dataclasses.replace(bare, gpus=(Gpu("RTX", 89, 24000, "550"),))
-    jetson = dataclasses.replace(bare, l4t="36.5.0")
-    assert checks(pc, ALL | {"tensorrt": None})["TensorRT engines"].fix == "pip install 'edgeai[tensorrt]'"
-    assert "python3-libnvinfer" in checks(jetson, ALL | {"tensorrt": None})["TensorRT engines"].fix
+def test_tensorrt_matters_where_there_is_a_gpu(bare, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    load_tensorrt.cache_clear()
+    load_cuda.cache_clear()
+    pc = dataclasses.replace(bare, gpus=(Gpu("RTX", 89, 24000, "580"),))
+    found = checks(pc, ALL)
+    assert found["TensorRT"].state == "absent"
+    assert found["TensorRT"].detail.startswith("TensorRT cannot be imported")
+    assert found["TensorRT"].fix == "pip install 'edgeai[tensorrt]'"
+    assert found["CUDA"].state == "absent"
+    assert found["CUDA"].fix
+
+
+def test_which_engine_runs_each_model_and_why(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    load_tensorrt.cache_clear()
+    found = {check.name: check.detail for check in chosen_engines(EngineHost())}
+    assert found["commands"] == "tflite/int8, by the usual order on a CPU"
+    board = EngineHost(profile=load_profile("jetson-orin-nano-8gb"))
+    found = {check.name: check.detail for check in chosen_engines(board)}
+    assert found["commands"].startswith(
+        "tflite/int8, by the order of profile jetson-orin-nano-8gb; without a library:"
+    )
+    assert "plan/int8" in found["commands"]
 
 
 def test_an_unknown_future_release_warns_and_goes_on(bare, monkeypatch, capsys):

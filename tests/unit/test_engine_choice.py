@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -11,8 +13,10 @@ import numpy as np
 import pytest
 from tiny_bundle import MODELS, write_keyword_bundle
 
-from edgeai.engines import engine_order, open_engine, open_model_file, tflite
+from edgeai.engines import EngineHost, measured, open_engine, open_model_file, order_candidates, tflite
+from edgeai.engines.measured import save_measured
 from edgeai.engines.onnx import OnnxEngine
+from edgeai.engines.plans.library import load_tensorrt
 from edgeai.engines.tflite import TfliteEngine
 from edgeai.errors import EngineError, EngineUnavailableError
 
@@ -22,8 +26,12 @@ def bundle(tmp_path_factory):
     return write_keyword_bundle(tmp_path_factory.mktemp("choice") / "tiny")
 
 
-def profile(*formats):
-    return SimpleNamespace(name="board", formats=SimpleNamespace(value=formats))
+def host(*formats):
+    return EngineHost(
+        profile=SimpleNamespace(
+            name="board", family="x86", ram_gb=None, formats=SimpleNamespace(value=formats)
+        )
+    )
 
 
 def without(monkeypatch, *packages):
@@ -32,8 +40,9 @@ def without(monkeypatch, *packages):
 
 
 def test_the_order(bundle):
-    kinds = [f"{entry.format}/{entry.precision}" for entry in engine_order(bundle)]
-    assert kinds == ["tflite/int8", "tflite/float16", "tflite/float32", "tflite/dynamic", "onnx/float32"]
+    kinds = [each.label for each in order_candidates(bundle).candidates]
+    cpu = ["tflite/int8", "tflite/float16", "tflite/float32", "tflite/dynamic", "onnx/float32"]
+    assert kinds == [*cpu, "plan/float32", "onnx+tensorrt/float32", "onnx+cuda/float32"]
     with open_engine(bundle) as engine:
         assert engine.file == bundle.engine_file("tflite", "int8")
 
@@ -53,16 +62,16 @@ def test_a_file_asked_for(bundle, file, path):
 
 def test_a_file_that_is_not_there(bundle):
     with pytest.raises(
-        EngineError, match=r"no engine file 'plan'; there are model_int8\.tflite \(tflite/int8\)"
+        EngineError, match=r"no engine file 'int8'; there are model_int8\.tflite \(tflite/int8\)"
     ):
-        open_engine(bundle, file="plan")
+        open_engine(bundle, file="int8")
 
 
 def test_the_profile_passes_over_formats(bundle):
-    with open_engine(bundle, profile=profile("onnx")) as engine:
+    with open_engine(bundle, host=host("onnx")) as engine:
         assert engine.file.path == "model.onnx"
-    with pytest.raises(EngineUnavailableError, match="the profile board has no tflite"):
-        open_engine(bundle, profile=profile("plan"))
+    with pytest.raises(EngineUnavailableError, match="profile board"):
+        open_engine(bundle, host=host("coral"))
 
 
 def test_without_a_tflite_library_onnx_is_used(bundle, monkeypatch):
@@ -148,11 +157,88 @@ def test_tensorflow_is_the_last_resort(monkeypatch, name):
         np.testing.assert_allclose(got[key], value, atol=1e-5)
 
 
-def test_plans_and_unknown_files_are_told(tmp_path):
-    with pytest.raises(EngineUnavailableError, match="cannot be run yet"):
+def test_plans_and_unknown_files_are_told(tmp_path, monkeypatch):
+    with pytest.raises(EngineError, match=r"x\.plan: cannot be read \(No such file"):
         open_model_file(tmp_path / "x.plan")
-    with pytest.raises(EngineError, match=r"x\.pt: unknown kind of model; known are \.tflite, \.onnx"):
+    (tmp_path / "x.plan").write_bytes(b"a plan")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    load_tensorrt.cache_clear()
+    with pytest.raises(EngineUnavailableError, match=r"TensorRT cannot be imported.*pip install"):
+        open_model_file(tmp_path / "x.plan")
+    with pytest.raises(
+        EngineError, match=r"x\.pt: unknown kind of model; known are \.tflite, \.onnx, \.plan"
+    ):
         open_model_file(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("formats", "first", "last"),
+    [
+        (("plan", "tflite", "onnx"), "plan/float32", "onnx/float32"),
+        (("tflite", "onnx"), "tflite/int8", "onnx/float32"),
+        (("onnx", "tflite"), "onnx/float32", "tflite/dynamic"),
+    ],
+)
+def test_the_profiles_formats_are_its_order(bundle, formats, first, last):
+    order = order_candidates(bundle, host=host(*formats))
+    labels = [each.label for each in order.candidates]
+    assert (labels[0], labels[-1]) == (first, last)
+    assert ("onnx+cuda/float32" in labels) == ("plan" in formats)
+    assert order.reason == "the order of profile board"
+
+
+class TestMeasured:
+    FIGURES = {"onnx/float32": 0.5, "tflite/float32": 0.7, "tflite/int8": 0.9, "plan/float32": 0.1}  # noqa: RUF012
+
+    def save(self, folder, bundle, threads=1):
+        return save_measured(folder, bundle, self.FIGURES, threads=threads, date="2026-11-30")
+
+    def order(self, folder, bundle, threads=1, formats=("tflite", "onnx")):
+        here = dataclasses.replace(host(*formats), cache=folder)
+        order = order_candidates(bundle, host=here, threads=threads)
+        return [each.label for each in order.candidates], order.reason
+
+    def test_it_decides_among_what_the_profile_allows(self, tmp_path, bundle):
+        self.save(tmp_path, bundle)
+        labels, reason = self.order(tmp_path, bundle)
+        assert labels[:4] == ["onnx/float32", "tflite/float32", "tflite/int8", "tflite/float16"]
+        assert reason.startswith("measurement on 2026-11-30 (ms: onnx/float32 0.50, tflite/float32 0.70")
+        assert self.order(tmp_path, bundle, formats=("plan", "tflite", "onnx"))[0][0] == "plan/float32"
+
+    def test_another_number_of_threads_machine_library_or_model_is_another_table(
+        self, tmp_path, bundle, monkeypatch
+    ):
+        self.save(tmp_path, bundle)
+        assert self.order(tmp_path, bundle, threads=2)[1] == "the order of profile board"
+        for name, value in (
+            ("machine_key", "other"),
+            ("engine_libraries", {"litert": "9"}),
+            ("bundle_key", "other"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(measured, name, lambda *given, value=value: value)
+                assert self.order(tmp_path, bundle)[1] == "the order of profile board"
+        assert self.order(tmp_path, bundle)[1].startswith("measurement")
+
+    def test_a_new_measurement_takes_the_place_of_the_old(self, tmp_path, bundle):
+        path = self.save(tmp_path, bundle)
+        self.save(tmp_path, bundle, threads=2)
+        self.save(tmp_path, bundle)
+        assert len(json.loads(path.read_text())["rows"]) == 2
+
+    @pytest.mark.parametrize(
+        "content", ["", "{", "[]", '{"schema": 9}', '{"schema": 1, "rows": [{}]}', "\0" * 99]
+    )
+    def test_a_broken_table_counts_as_none_and_is_replaced(self, tmp_path, bundle, content):
+        (tmp_path / measured.TABLE_NAME).write_text(content)
+        assert self.order(tmp_path, bundle)[1] == "the order of profile board"
+        self.save(tmp_path, bundle)
+        assert self.order(tmp_path, bundle)[1].startswith("measurement")
+
+    def test_a_table_that_cannot_be_written_is_told(self, tmp_path, bundle):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(EngineError, match=r"cannot be written.*--cache DIR"):
+            self.save(tmp_path / "file", bundle)
 
 
 @pytest.mark.parametrize("name", ["x.tflite", "x.onnx"])

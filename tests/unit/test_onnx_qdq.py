@@ -185,7 +185,7 @@ def float_input(model):
 
 
 def free_side(model):
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "height"
 
 
 def bad_scale(model):

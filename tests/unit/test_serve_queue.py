@@ -6,12 +6,14 @@ import asyncio
 import threading
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from asgi_client import app_of, request, send_request
 from blob_bundle import write_blob_bundle
 
 from edgeai.serve import tasks
 from edgeai.serve.app import build_app
+from edgeai.serve.crew import Crew, Errand, Ticket
 from edgeai.serve.guard import Health
 from edgeai.serve.model import ServedModel
 from edgeai.serve.settings import ServeSettings
@@ -41,9 +43,8 @@ class GateTask(tasks.Task):
             self.entered.release()
             self.gate.wait()
             self.ran.append(body)
-            return lambda: {"labels": []}
 
-        return run
+        return Errand(run, lambda found: {"labels": []})
 
     def close(self):
         self.gate.set()
@@ -154,3 +155,48 @@ def test_a_fault_of_the_program_is_told_in_one_line(blob, monkeypatch, caplog):
         assert "secret path /etc" in caplog.text
         assert "Traceback" not in caplog.text
         assert request(app, "GET", "/healthz").status == 200
+
+
+def test_pictures_that_wait_run_at_once_and_nothing_else_does():
+    gate, entered = threading.Event(), threading.Event()
+    batches, alone, told = [], [], []
+    finished = threading.Semaphore(0)
+
+    def run_batch(engine, pictures):
+        batches.append([int(each) for each in pictures])
+        if 13 in batches[-1]:
+            raise ValueError("a fault")
+        return [each * 10 for each in pictures]
+
+    def errand(number, picture):
+        def run(engine, ticket):
+            entered.set()
+            gate.wait()
+            alone.append(number)
+            return number
+
+        return lambda: Errand(run, lambda found: (number, int(found)), np.int64(number) if picture else None)
+
+    def done(answer, error):
+        told.append(answer if error is None else type(error).__name__)
+        finished.release()
+
+    crew = Crew(["engine"], name="test", run_batch=run_batch, max_batch=3)
+    tickets = {number: Ticket() for number in (1, 2, 3, 4, 5, 13, 14)}
+    crew.submit(errand(1, True), tickets[1], done)
+    entered.wait()
+    for number, picture in ((2, True), (3, False), (4, True), (5, True), (13, True), (14, True)):
+        before = crew._ready.qsize()
+        crew.submit(errand(number, picture), tickets[number], done)
+        while crew._ready.qsize() == before:  # read, in this order
+            pass
+    tickets[5].drop()
+    gate.set()
+    for _ in tickets:
+        finished.acquire()
+    assert crew.close()
+    assert batches == [[2, 4], [13, 14]]
+    assert alone == [1, 3]
+    assert sorted(map(str, told)) == sorted(
+        map(str, [(1, 1), (2, 20), (3, 3), (4, 40), "DroppedError", "ValueError", "ValueError"])
+    )
