@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -109,6 +110,20 @@ def test_clips_get_what_listen_prints(zoo, shared_data):
     status, _, answer = zoo.ask("POST", COMMANDS, path.read_bytes(), {"Content-Type": "audio/flac"})
     assert printed
     assert (status, answer["keywords"]) == (200, printed)
+
+
+@pytest.mark.data
+def test_pictures_that_run_together_get_what_each_would(shared_data):
+    paths = sorted((shared_data / "coco_people" / "images").glob("*.jpg"))[:6]
+    with serving("person-detector", "--engine", "onnx/float16", "--batch", "4") as server:
+
+        def ask(path):
+            return server.ask("POST", PERSON, path.read_bytes(), JPEG)[2]["detections"]
+
+        alone = [ask(path) for path in paths]
+        with ThreadPoolExecutor(len(paths)) as pool:
+            assert list(pool.map(ask, paths)) == alone
+    assert any(alone)
 
 
 def chunked(*parts):
