@@ -133,8 +133,8 @@ def test_a_microphone_needs_a_keyword_model(check, blob, keyword, tmp_path):
         check(write_picture_bundle(tmp_path / "p"))
     with pytest.raises(StageError, match="threshold"):
         check(keyword, threshold=1.5)
-    with pytest.raises(EngineError, match="no engine file 'plan'"):
-        check(keyword, engine="plan")
+    with pytest.raises(EngineError, match="no engine file 'tflite/int4'"):
+        check(keyword, engine="tflite/int4")
     fields = keyword_fields(decoder={"name": "grid", "params": {}})
     with pytest.raises(BundleError, match="has the decoder 'grid', a keyword model needs 'keyword'"):
         check(write_bundle(tmp_path / "q", fields, {"m.tflite": MODELS / "keyword_int8.tflite"}))
