@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from compress.data.whole_file import whole_file
-from compress.report.html import Html, cards, fold, pairs, paragraph, picture, section, side_by_side, table
-from compress.report.svg import bar_chart, dot_chart
 from edgeai.errors import EdgeError
+from edgeai.report.html import Html, cards, fold, pairs, paragraph, picture, section, side_by_side, table
+from edgeai.report.svg import bar_chart, dot_chart
+from edgeai.whole_file import whole_file
 
 __all__ = [
     "Html",
