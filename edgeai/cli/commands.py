@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from edgeai import __version__
+from edgeai.cli.bench_commands import bench_app
+from edgeai.cli.options import EngineChoice, Json, Model, Threads
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,12 +19,6 @@ app = typer.Typer(
     help="Camera detection and voice recognition on this device, reported over MQTT.",
     epilog="Example: edgeai doctor",
 )
-bench_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Measure this machine.",
-    epilog="Example: edgeai bench engines --bundle commands",
-)
 bundle_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -31,15 +27,6 @@ bundle_app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench")
 app.add_typer(bundle_app, name="bundle")
-
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output: JSON on standard output.")]
-# Optional, not `| None`: typer reads these annotations on Python 3.10 too
-Model = Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder, or the name of a zoo model.")]
-EngineChoice = Annotated[
-    str | None,
-    typer.Option("--engine", help='An engine file of the bundle: "onnx", "tflite/float16" or its path.'),
-]
-Threads = Annotated[int, typer.Option("--threads", min=1, max=64, help="Threads of the engine.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -160,81 +147,3 @@ def bundle_verify(
     from edgeai.cli.bundle import verify_bundle
 
     return verify_bundle(where, json_output=json_output)
-
-
-@bench_app.command("engines")
-def bench_engines(
-    bundle: Model = "person-detector",
-    engine: EngineChoice = None,
-    threads: Threads = 1,
-    runs: Annotated[int, typer.Option(min=1, max=100_000, help="Calls of each engine file.")] = 200,
-    json_output: Json = False,
-) -> int:
-    """Time every engine file of a bundle, and our wrapper's cost beside the bare library.
-
-    Example: edgeai bench engines --bundle commands
-    """
-    from edgeai.cli.bench import bench_engines as measure
-
-    return measure(bundle, threads=threads, runs=runs, file=engine, json_output=json_output)
-
-
-@bench_app.command("pipeline")
-def bench_pipeline(
-    video: Annotated[str, typer.Argument(help="A video to take frames from.")],
-    bundle: Model = "person-detector",
-    engine: EngineChoice = None,
-    threads: Threads = 1,
-    frames: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Frames to time, from the beginning again at its end.")
-    ] = 100,
-    json_output: Json = False,
-) -> int:
-    """Time the whole way of a frame beside the engine call alone.
-
-    Example: edgeai bench pipeline street.mp4 --bundle person-detector
-    """
-    from edgeai.cli.bench_pipeline import bench_pipeline as measure
-
-    return measure(video, bundle, engine=engine, threads=threads, frames=frames, json_output=json_output)
-
-
-@bench_app.command("audio")
-def bench_audio(
-    file: Annotated[str | None, typer.Argument(help="A sound file; noise where absent.")] = None,
-    bundle: Model = "commands",
-    engine: EngineChoice = None,
-    threads: Threads = 1,
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How much sound.")] = 60.0,
-    json_output: Json = False,
-) -> int:
-    """Time front end, engine and smoothing on continuous sound.
-
-    Example: edgeai bench audio --seconds 30 --bundle commands
-    """
-    from edgeai.cli.bench_audio import bench_audio as measure
-
-    return measure(file, bundle, engine=engine, threads=threads, seconds=seconds, json_output=json_output)
-
-
-@bench_app.command("mqtt")
-def bench_mqtt(
-    host: Annotated[
-        str | None,
-        typer.Option(help="A broker; without, mosquitto is started on this machine."),
-    ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 1883,
-    folder: Annotated[
-        Path | None,
-        typer.Option(help="Where to write: the disk that the outbox shall use."),
-    ] = None,
-    messages: Annotated[int, typer.Option(min=100, max=1_000_000, help="How many.")] = 5000,
-    json_output: Json = False,
-) -> int:
-    """Time the outbox: events made durable, and delivered to a broker.
-
-    Example: edgeai bench mqtt --folder /var/lib/edgeai
-    """
-    from edgeai.cli.bench_mqtt import bench_mqtt as measure
-
-    return measure(host=host, port=port, folder=folder, messages=messages, json_output=json_output)
