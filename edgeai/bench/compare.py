@@ -18,6 +18,9 @@ from edgeai.types import JsonValue
 
 MAX_FILE_BYTES = 16 << 20
 _MAX_ROWS = 10_000
+_MOST_WARNINGS = 5
+# said of a single value: it has no spread, so nothing may be concluded from it
+_ONCE = "once"
 # facts of a device that make two runs incomparable, and what people call them
 _FACTS = {"board": "board", "cpu": "processor", "cpu_cores": "cores", "arch": "architecture", "l4t": "L4T"}
 _Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -59,6 +62,7 @@ class BenchFile(_Part):
     results: Annotated[tuple[_Row, ...], Field(max_length=_MAX_ROWS)]
     engines: Annotated[tuple[_Engine, ...], Field(max_length=_MAX_ROWS)] = ()
     bundle: _Bundle | None = None
+    warnings: Annotated[tuple[str, ...], Field(max_length=_MAX_ROWS)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +101,20 @@ class Comparison:
         }
 
     def table(self) -> Table:
+        """Of the figures that have a spread; single values are in the JSON. A bundle's name that all share is in the title."""
+        shown = [row for row in self.rows if row.said != _ONCE] or list(self.rows)
+        stems = {row.name.partition("/")[0] if "/" in row.name else None for row in shown} - {None}
+        stem = f"{stems.pop()}/" if len(stems) == 1 else ""
         rows = []
-        for row in self.rows:
+        for row in shown:
             interval = "-"
             if row.ratio is not None and row.ratio.low != row.ratio.high:
-                interval = f"{row.ratio.low:.2f}-{row.ratio.high:.2f}"
+                interval = f"{row.ratio.low:.2f} to {row.ratio.high:.2f}"
             ratio = "-" if row.ratio is None else f"{row.ratio.value:.2f}"
-            name = f"{row.name} {row.unit}"
-            rows.append([name, f"{row.before:.5g}", f"{row.now:.5g}", ratio, interval, row.said])
-        return Table(
-            "compared: before, now, and now over before with its 95 % interval",
-            ["figure", "before", "now", "ratio", "interval", "now is"],
-            rows,
-        )
+            name = row.name.removeprefix(stem)
+            rows.append([name, f"{row.before:.4g}", f"{row.now:.4g}", ratio, interval, row.said])
+        title = f"{stem.rstrip('/')}: now over before, with its 95 % interval".removeprefix(": ")
+        return Table(title, ["figure", "before", "now", "ratio", "interval", "now is"], rows)
 
 
 def read_bench_file(path: Path) -> BenchFile:
@@ -183,7 +188,7 @@ def _said(old: _Row, new: _Row, ratio: Ratio | None) -> str:
     if ratio is None:
         return "-"
     if old.value is not None or new.value is not None:
-        return "once"  # a single value has no spread: nothing may be concluded from it
+        return _ONCE
     if not ratio.told_apart:
         return "no winner"
     more, less = ("slower", "faster") if new.unit in ("ms", "us", "s") else ("more", "less")
@@ -206,6 +211,7 @@ def _differences(before: BenchFile, now: BenchFile) -> list[str]:
         for key, word in _FACTS.items()
         if before.device.get(key) != now.device.get(key)
     ]
+    told += [f"of the earlier run: {_short(line, 200)}" for line in before.warnings[:_MOST_WARNINGS]]
     changed = _changed(before.versions, now.versions)
     if changed:
         told.append(f"versions differ: {', '.join(changed)}")
@@ -222,9 +228,9 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _short(value: object) -> str:
+def _short(value: object, most: int = 60) -> str:
     text = "none" if value in (None, "") else " ".join(str(value).split())
-    return text[:60]
+    return text[:most]
 
 
 def _why(error: Exception) -> str:

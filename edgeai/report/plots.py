@@ -181,15 +181,15 @@ def _grid(across: _Scale, up: _Scale, x: str, y: str) -> str:
 def _ticks(low: float, high: float) -> list[float]:
     """Four to nine multiples of 1, 2 or 5 times a power of ten, inside."""
     step = 10 ** math.floor(math.log10((high - low) / 4))
-    step *= next((m for m in (1, 2, 5) if (high - low) / (step * m) <= 6), 10)
-    return [round(k * step, 12) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    step *= next((m for m in (1, 2, 5) if (high - low) / (step * m) <= 7), 10)
+    return [float(f"{k * step:.10g}") for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 times the powers of ten where there are few, else the powers alone."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
-        found = [round(m * 10.0**k, 12) for k in powers for m in steps if low <= m * 10.0**k <= high]
+        found = [at for k in powers for m in steps if low <= (at := float(f"{m}e{k}")) <= high]
         if len(found) <= 6:
             break
     return found

@@ -219,7 +219,9 @@ def test_two_runs_are_compared(folder, capsys, tmp_path):
     assert "warning: compared: the processor differs: another before" in said
     page = tmp_path / "page.html"
     assert bench_engines(str(folder), FEW, html=page, outputs=Outputs(against=path)) == 0
-    assert "compared: before, now" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "tiny-keyword: now over before" in out
+    assert "tflite/int8_ms" in out
     assert "the processor differs" in page.read_text()
 
 
