@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -92,21 +93,21 @@ class Hardware:
 
 def read_hardware(root: Path = Path("/"), *, ask_gpu: bool = True) -> Hardware:
     """Read this machine, or a captured tree of its files under `root`. Never fails: what cannot be read stays empty."""
-    cpu, flags = _cpu(_text(root / "proc/cpuinfo"))
-    model = _text(root / "proc/device-tree/model").rstrip("\0\n")
+    cpu, flags = _cpu(fact_text(root / "proc/cpuinfo"))
+    model = fact_text(root / "proc/device-tree/model").rstrip("\0\n")
     return Hardware(
         board=model or _dmi_board(root / "sys/class/dmi/id"),
         compatible=tuple(
-            part for part in _text(root / "proc/device-tree/compatible").split("\0") if part.strip()
+            part for part in fact_text(root / "proc/device-tree/compatible").split("\0") if part.strip()
         ),
         arch=platform.machine(),
         cpu=cpu,
         cpu_cores=_usable_cores(),
         cpu_flags=flags,
-        ram_mb=_ram_mb(_text(root / "proc/meminfo")),
-        system=_system(_text(root / "etc/os-release")),
+        ram_mb=_ram_mb(fact_text(root / "proc/meminfo")),
+        system=_system(fact_text(root / "etc/os-release")),
         kernel=platform.release(),
-        l4t=parse_l4t(_text(root / "etc/nv_tegra_release")),
+        l4t=parse_l4t(fact_text(root / "etc/nv_tegra_release")),
         gpus=_gpus() if ask_gpu else (),
         cameras=_cameras(root / "sys/class/video4linux"),
     )
@@ -142,8 +143,10 @@ def machine_key(root: Path = Path("/")) -> str:
 def nvidia_gpus(root: Path = Path("/")) -> tuple[str, ...]:
     """Names of the NVIDIA GPUs that a driver has taken, from files alone; a Jetson's is "integrated"."""
     cards = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
-    names = [found[1] if (found := re.search(r"Model:\s*(.+)", _text(card))) else "unknown" for card in cards]
-    if not names and parse_l4t(_text(root / "etc/nv_tegra_release")):
+    names = [
+        found[1] if (found := re.search(r"Model:\s*(.+)", fact_text(card))) else "unknown" for card in cards
+    ]
+    if not names and parse_l4t(fact_text(root / "etc/nv_tegra_release")):
         names = ["integrated"]
     return tuple(names)
 
@@ -157,7 +160,7 @@ def microphones() -> tuple[str, ...] | None:
         "import json, sounddevice\n"
         "print(json.dumps([d['name'] for d in sounddevice.query_devices() if d['max_input_channels'] > 0]))"
     )
-    answer = _output([sys.executable, "-c", script], timeout_s=MICROPHONE_TIMEOUT_S)
+    answer = output_of([sys.executable, "-c", script], timeout_s=MICROPHONE_TIMEOUT_S)
     lines = answer.splitlines()
     try:
         names = json.loads(lines[-1]) if lines else None
@@ -201,7 +204,8 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _text(path: Path) -> str:
+def fact_text(path: Path) -> str:
+    """What a file of the kernel's says, its first MiB; empty where it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_FACT_BYTES).decode("utf-8", "replace")
@@ -209,7 +213,8 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _output(command: list[str], *, timeout_s: float) -> str:
+def output_of(command: Sequence[str], *, timeout_s: float) -> str:
+    """What a program says on standard output; empty where it is not there, fails or takes too long."""
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
@@ -248,13 +253,15 @@ def _system(os_release: str) -> str:
 
 
 def _dmi_board(dmi: Path) -> str:
-    parts = (_text(dmi / "sys_vendor").strip(), _text(dmi / "product_name").strip())
+    parts = (fact_text(dmi / "sys_vendor").strip(), fact_text(dmi / "product_name").strip())
     return " ".join(part for part in parts if part)
 
 
 def _gpus() -> tuple[Gpu, ...]:
     query = "--query-gpu=name,compute_cap,memory.total,driver_version"
-    return parse_smi(_output(["nvidia-smi", query, "--format=csv,noheader,nounits"], timeout_s=SMI_TIMEOUT_S))
+    return parse_smi(
+        output_of(["nvidia-smi", query, "--format=csv,noheader,nounits"], timeout_s=SMI_TIMEOUT_S)
+    )
 
 
 def _cameras(folder: Path) -> tuple[Camera, ...]:
@@ -263,5 +270,5 @@ def _cameras(folder: Path) -> tuple[Camera, ...]:
     except OSError:
         return ()
     # index 0 is the picture; a USB camera's index 1 carries its metadata
-    first = (node for node in nodes if _text(node / "index").strip() in ("", "0"))
-    return tuple(Camera(f"/dev/{node.name}", _text(node / "name").strip()) for node in first)
+    first = (node for node in nodes if fact_text(node / "index").strip() in ("", "0"))
+    return tuple(Camera(f"/dev/{node.name}", fact_text(node / "name").strip()) for node in first)

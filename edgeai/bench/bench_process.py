@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import selectors
 import signal
 import subprocess
@@ -19,6 +20,7 @@ OPEN_S = 1800.0
 ANSWER_S = 300.0
 _END_S = 5.0
 _ERROR_BYTES = 4096
+_READ_BYTES = 1 << 20
 _START = "import json,sys; sys.path[:] = json.loads(sys.argv[1]); from edgeai.bench.worker import main; sys.exit(main())"
 
 
@@ -98,7 +100,7 @@ class BenchProcess:
                         f"{self._name}: did not answer within {timeout_s:g} s and was ended",
                         next_step="`edgeai bundle verify` tells whether its file is whole",
                     )
-                part = out.read1(1 << 20)  # type: ignore[attr-defined]
+                part = os.read(out.fileno(), _READ_BYTES)
                 if not part:
                     return b""
                 self._buffer += part
@@ -106,7 +108,11 @@ class BenchProcess:
         return line
 
     def _how_it_ended(self) -> str:
-        code = self._process.wait(_END_S)
+        try:
+            code = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return "its process stopped answering and was ended"
         if code < 0:
             with contextlib.suppress(ValueError):
                 return f"its process crashed ({signal.Signals(-code).name})"

@@ -13,7 +13,7 @@ import numpy as np
 from edgeai.bench.bench_process import ANSWER_S, OPEN_S, BenchProcess
 from edgeai.bench.machine import MachineState, machine_warnings, read_state
 from edgeai.bench.power import PowerMeter, PowerSource, find_power_source
-from edgeai.bench.raw_tools import BARE, RawFigure, find_tool, run_tool
+from edgeai.bench.raw_tools import BARE, LOOP, RawFigure, find_tool, run_tool
 from edgeai.bench.roofline import Limit, Work, copies_of, limit_of, work_of
 from edgeai.bench.statistics import BLOCKS, Verdict, decide, sample_warnings
 from edgeai.bundle import Bundle
@@ -27,13 +27,14 @@ from edgeai.metrics import Measurement, summarize
 Advance = Callable[..., None]
 _IDLE_S = 1.0
 _MAX_CALLS = 100_000
+_PROGRAM_S = 2.0  # nvidia-smi and tegrastats need most of a second before their first line
 
 
 @dataclass(frozen=True, slots=True)
 class EnginesSettings:
     """threads: the first is that of latency; throughput is of every one with each number of instances.
 
-    runs: pairs of calls (ours and the library's own) of each engine; with latency_s as many as fit into so many seconds.
+    runs: turns of calls (ours and the library's own) of each engine; with latency_s as many as fit into so many seconds.
     window_s: of each throughput figure, 0 leaves them out.
     """
 
@@ -55,7 +56,11 @@ class Throughput:
 
 @dataclass(slots=True)
 class EngineFigures:
-    """What was measured of one candidate, filled in as the bench goes on. ours_ms and bare_ms: by turns, in order."""
+    """What was measured of one candidate, filled in as the bench goes on.
+
+    ours_ms, bare_ms, loop_ms: our call, the library's own, and the loop that anyone writes around that, by turns and in order;
+    no loop_ms where that is the library's own call already.
+    """
 
     candidate: Candidate
     load_ms: float
@@ -65,6 +70,7 @@ class EngineFigures:
     work: Work | None
     ours_ms: list[float] = field(default_factory=list)
     bare_ms: list[float] = field(default_factory=list)
+    loop_ms: list[float] = field(default_factory=list)
     block_ms: list[float] = field(default_factory=list)
     throughput: list[Throughput] = field(default_factory=list)
     power_w: float | None = None
@@ -86,8 +92,11 @@ class EngineFigures:
 
     def overhead(self, bundle: str) -> Measurement:
         """`..._overhead_us`: ours less the library's own call on ready inputs, pair by pair."""
-        differences = [1e3 * (ours - bare) for ours, bare in zip(self.ours_ms, self.bare_ms, strict=True)]
-        return summarize(f"{bundle}/{self.label}_overhead_us", "us", differences)
+        return summarize(f"{bundle}/{self.label}_overhead_us", "us", self.over_us(self.bare_ms))
+
+    def over_us(self, others_ms: Sequence[float]) -> list[float]:
+        """Ours less another call that took turns with it, turn by turn."""
+        return [1e3 * (ours - other) for ours, other in zip(self.ours_ms, others_ms, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,13 +278,14 @@ class _Bench:
         self, figures: EngineFigures, process: BenchProcess, calls: int, seconds: float | None
     ) -> None:
         try:
-            told = process.ask("pairs", calls=calls, seconds=seconds)
+            told = process.ask("turns", calls=calls, seconds=seconds)
         except EngineError as error:
             self._drop(figures, error)
             return
         ours_ms = [ns / 1e6 for ns in told["ours_ns"]]
         figures.ours_ms += ours_ms
         figures.bare_ms += [ns / 1e6 for ns in told["bare_ns"]]
+        figures.loop_ms += [ns / 1e6 for ns in told.get("loop_ns", ())]
         figures.block_ms.append(float(np.median(ours_ms)))
         self._advance(note=figures.label)
 
@@ -288,6 +298,8 @@ class _Bench:
         power: PowerSource | None,
     ) -> None:
         window_s = self._settings.window_s
+        if power is not None and power.command:
+            window_s = max(window_s, _PROGRAM_S)
         asked = {"threads": threads, "instances": instances, "seconds": window_s}
         timeout_s = ANSWER_S + window_s
         if power is None:
@@ -314,9 +326,10 @@ class _Bench:
             tools[figures.label] = (name, ms, statistic)
 
     def _conclude(self, figures: EngineFigures, tool: tuple[str, float, str] | None) -> None:
-        bare_ms = float(np.median(figures.bare_ms))
-        overhead_us = figures.overhead(self._bundle.name).p50
-        figures.raw.append(RawFigure(BARE, bare_ms, "median", overhead_us))
+        for name, others_ms in ((BARE, figures.bare_ms), (LOOP, figures.loop_ms)):
+            if others_ms:
+                over_us = float(np.median(figures.over_us(others_ms)))
+                figures.raw.append(RawFigure(name, float(np.median(others_ms)), "median", over_us))
         if tool is not None:
             name, ms, statistic = tool
             figures.raw.append(RawFigure(name, ms, statistic, 1e3 * (figures.p50_ms - ms)))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeai.bench.statistics import sample_warnings
+from edgeai.hardware import fact_text, output_of
 from edgeai.types import JsonValue
 
 _CPU = "sys/devices/system/cpu"
-_MAX_BYTES = 1 << 16
 _SMI_TIMEOUT_S = 10.0
 _SMI_STATE = "--query-gpu=clocks.sm,temperature.gpu,clocks_throttle_reasons.active"
 # bits of nvidia-smi's clocks_throttle_reasons.active that say the clock is held down: software power cap, hardware
@@ -153,17 +152,6 @@ def _ask_smi() -> str:
     return output_of(["nvidia-smi", _SMI_STATE, "--format=csv,noheader,nounits"], timeout_s=_SMI_TIMEOUT_S)
 
 
-def output_of(command: Sequence[str], *, timeout_s: float) -> str:
-    """What a program says on standard output; empty where it is not there, fails or takes too long."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
-
-
 def _temperatures(root: Path) -> tuple[tuple[str, float], ...]:
     found = []
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
@@ -187,11 +175,7 @@ def _throttle_events(root: Path) -> int:
 
 
 def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAX_BYTES).decode("utf-8", "replace").strip(" \n\0")
-    except OSError:
-        return ""
+    return fact_text(path).strip(" \n\0")
 
 
 def _number(path: Path) -> float | None:

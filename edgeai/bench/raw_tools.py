@@ -2,7 +2,8 @@
 
 benchmark_model is LiteRT's, onnxruntime_perf_test onnxruntime's, trtexec TensorRT's. Each measures in a process of its own and
 on inputs of its own, so it is run between two halves of our calls; the bare call is measured by turns with ours, call by call,
-and is the sharper comparison.
+and is the sharper comparison. Of LiteRT there are two: its invoke alone, and the loop that anyone writes around it, set_tensor of
+ready arrays, invoke, get_tensor; onnxruntime's run is both.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from edgeai.types import JsonValue
 WITHIN_US = 50.0
 WITHIN_PERCENT = 3.0
 BARE = "bare call"
+LOOP = "bare loop"
 _TIMEOUT_S = 300.0
 _NUMBER = r"(\d{1,12}(?:\.\d{1,12})?(?:e[+-]?\d{1,2})?)"
 

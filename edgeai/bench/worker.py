@@ -35,7 +35,7 @@ def main() -> int:
     engine = _Worker()
     requests: dict[str, Callable[..., Any]] = {
         "open": engine.open,
-        "pairs": engine.pairs,
+        "turns": engine.turns,
         "throughput": engine.throughput,
         "peaks": peaks,
     }
@@ -84,31 +84,33 @@ class _Worker:
         self._engine.run(self._given)
         first_ms = (time.perf_counter_ns() - began_ns) / 1e6
         rss_bytes = process.memory_info().rss - before_bytes
-        self._bare = self._engine.engine.bare_call()
+        engine, given = self._engine, self._given
+        self._calls = {"ours_ns": lambda: engine.run(given), "bare_ns": engine.engine.bare_call()}
+        loop = engine.engine.bare_loop()
+        if loop is not None:
+            self._calls["loop_ns"] = loop
         for _ in range(WARM_UP):
-            self._engine.run(self._given)
-            self._bare()
+            for call in self._calls.values():
+                call()
         return {"load_ms": load_ms, "first_ms": first_ms, "rss_mib": rss_bytes / 2**20}
 
-    def pairs(self, *, calls: int, seconds: float | None = None) -> dict[str, list[int]]:
-        """Nanoseconds of our call and of the library's own on ready inputs, call by call by turns.
+    def turns(self, *, calls: int, seconds: float | None = None) -> dict[str, list[int]]:
+        """Nanoseconds of our call (ours_ns), of the library's own on ready inputs (bare_ns), and of the loop that anyone writes
+        around that (loop_ns, where there is one), call by call by turns.
 
-        Each is first in every other pair, so that clocks, caches and neighbours weigh on both. seconds: begin no pair after
-        so long.
+        Each is first, second and last equally often, so that clocks, caches and neighbours weigh on all. seconds: begin no
+        turn after so long.
         """
-        engine, bare, given = self._engine, self._bare, self._given
-        ours_ns, bare_ns = [], []
+        order = list(self._calls.items())
+        took: dict[str, list[int]] = {name: [] for name in self._calls}
         until_ns = None if seconds is None else time.perf_counter_ns() + int(1e9 * seconds)
-        for index in range(calls):
-            if index % 2:
-                bare_ns.append(_time_ns(bare))
-                ours_ns.append(_time_ns(lambda: engine.run(given)))
-            else:
-                ours_ns.append(_time_ns(lambda: engine.run(given)))
-                bare_ns.append(_time_ns(bare))
+        for _ in range(calls):
+            for name, call in order:
+                took[name].append(_time_ns(call))
+            order.append(order.pop(0))
             if until_ns is not None and time.perf_counter_ns() > until_ns:
                 break
-        return {"ours_ns": ours_ns, "bare_ns": bare_ns}
+        return took
 
     def throughput(self, *, threads: int, instances: int, seconds: float) -> float:
         """Calls in a second of `instances` engines, each in a thread of this process and with `threads` of its own."""

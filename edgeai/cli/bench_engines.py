@@ -59,14 +59,13 @@ def bench_engines(
             print(line)
     if html is not None:
         from edgeai.bench.page import write_engines_page
-        from edgeai.hardware import device_facts, library_versions
 
         compared = published.comparison
         write_engines_page(
             html,
             report,
-            device=device_facts(),
-            versions=library_versions(),
+            device=published.device,
+            versions=published.versions,
             json_text=published.text,
             compared=None if compared is None else compared.table(),
             notes=[] if compared is None else compared.warnings,

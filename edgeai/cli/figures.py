@@ -58,8 +58,8 @@ def publish(
     """
     from edgeai.hardware import device_facts, library_versions
 
-    report = bench_report(bench, results, device=device_facts(), versions=library_versions())
-    report |= details or {}
+    device, versions = device_facts(), library_versions()
+    report = bench_report(bench, results, device=device, versions=versions) | dict(details or {})
     comparison = None
     if outputs.against is not None:
         from edgeai.bench.compare import compare, parse_bench, read_bench_file
@@ -80,13 +80,15 @@ def publish(
     else:
         for table in tables:
             print_table(table.headings, table.rows, title=table.title)
-    return Published(report, comparison)
+    return Published(device, versions, report, comparison)
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """report: the whole JSON object. comparison: None where there was nothing to compare with."""
+    """report: the whole JSON object, device and versions its parts. comparison: None where there was nothing to compare with."""
 
+    device: dict[str, JsonValue]
+    versions: dict[str, JsonValue]
     report: dict[str, JsonValue]
     comparison: Comparison | None
 

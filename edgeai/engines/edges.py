@@ -19,7 +19,6 @@ from edgeai.engines.pixels import PixelWriter, Writer
 from edgeai.errors import EngineError, TensorError
 from edgeai.types import Array, TensorSpec
 
-
 # numbers of all quantised outputs up to which they are computed at once: above, numpy's calls are no longer what costs
 _MOST_TOGETHER = 1 << 16
 
@@ -104,17 +103,18 @@ class _Dequantiser:
             (spec.name, slice(end - size, end), spec.shape)
             for spec, size, end in zip(quantised, sizes, ends, strict=True)
         ]
-        self._stored = np.empty(sum(sizes), quantised[0].dtype if quantised else np.int8)
         self._zero_points = np.repeat(np.array([spec.zero_point for spec in quantised], np.float32), sizes)
         self._scales = np.repeat(np.array([spec.scale for spec in quantised], np.float32), sizes)
 
     def __call__(self, outputs: Mapping[str, Array]) -> dict[str, NDArray[np.float32]]:
         found: dict[str, NDArray[np.float32]] = {}
         if self._parts and all(outputs[name].shape == shape for name, _, shape in self._parts):
+            real = np.empty(len(self._scales), np.float32)
             for name, part, _ in self._parts:
-                self._stored[part] = outputs[name].reshape(-1)
-            real = np.subtract(self._stored, self._zero_points, dtype=np.float32)
-            np.multiply(real, self._scales, out=real)
+                real[part] = outputs[name].reshape(-1)
+            # in place: numpy casts and subtracts in one go only through buffers, which takes twice the time
+            real -= self._zero_points
+            real *= self._scales
             found = {name: real[part].reshape(shape) for name, part, shape in self._parts}
         return {
             name: found[name] if name in found else dequantise(value, self._specs[name])
@@ -183,8 +183,10 @@ def _steps(values: Array, scale: float, spec: TensorSpec, *, out: NDArray[np.flo
     limits = np.iinfo(spec.dtype)
     np.divide(values, scale, out=out, dtype=np.float64)
     np.rint(out, out=out)
-    np.maximum(out, limits.min - spec.zero_point, out=out)
-    return np.minimum(out, limits.max - spec.zero_point, out=out)
+    clipped: NDArray[np.float64] = np.clip(
+        out, limits.min - spec.zero_point, limits.max - spec.zero_point, out=out
+    )
+    return clipped
 
 
 def dequantise(stored: Array, spec: TensorSpec) -> NDArray[np.float32]:
