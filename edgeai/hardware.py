@@ -10,7 +10,6 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -160,7 +159,7 @@ def microphones() -> tuple[str, ...] | None:
         "import json, sounddevice\n"
         "print(json.dumps([d['name'] for d in sounddevice.query_devices() if d['max_input_channels'] > 0]))"
     )
-    answer = output_of([sys.executable, "-c", script], timeout_s=MICROPHONE_TIMEOUT_S)
+    answer = _output([sys.executable, "-c", script], timeout_s=MICROPHONE_TIMEOUT_S)
     lines = answer.splitlines()
     try:
         names = json.loads(lines[-1]) if lines else None
@@ -197,6 +196,13 @@ def parse_smi(text: str) -> tuple[Gpu, ...]:
     return tuple(gpus)
 
 
+def ask_smi(fields: str) -> str:
+    """nvidia-smi's CSV of these fields, a line for each GPU, without header and units; empty where it cannot be asked."""
+    return _output(
+        ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"], timeout_s=SMI_TIMEOUT_S
+    )
+
+
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
@@ -213,8 +219,7 @@ def fact_text(path: Path) -> str:
         return ""
 
 
-def output_of(command: Sequence[str], *, timeout_s: float) -> str:
-    """What a program says on standard output; empty where it is not there, fails or takes too long."""
+def _output(command: list[str], *, timeout_s: float) -> str:
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
@@ -258,10 +263,7 @@ def _dmi_board(dmi: Path) -> str:
 
 
 def _gpus() -> tuple[Gpu, ...]:
-    query = "--query-gpu=name,compute_cap,memory.total,driver_version"
-    return parse_smi(
-        output_of(["nvidia-smi", query, "--format=csv,noheader,nounits"], timeout_s=SMI_TIMEOUT_S)
-    )
+    return parse_smi(ask_smi("name,compute_cap,memory.total,driver_version"))
 
 
 def _cameras(folder: Path) -> tuple[Camera, ...]:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeai.bench.statistics import sample_warnings
-from edgeai.hardware import fact_text, output_of
+from edgeai.hardware import ask_smi, fact_text
 from edgeai.types import JsonValue
 
 _CPU = "sys/devices/system/cpu"
-_SMI_TIMEOUT_S = 10.0
-_SMI_STATE = "--query-gpu=clocks.sm,temperature.gpu,clocks_throttle_reasons.active"
+_SMI_STATE = "clocks.sm,temperature.gpu,clocks_throttle_reasons.active"
 # bits of nvidia-smi's clocks_throttle_reasons.active that say the clock is held down: software power cap, hardware
 # slowdown, sync boost is none, software and hardware thermal, power brake (NVML's nvmlClocksEventReasons)
 _GPU_HELD = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
@@ -84,7 +83,7 @@ def read_state(root: Path = Path("/"), *, ask_gpu: bool = False) -> MachineState
         mhz = [float(each) for each in found]
     most = [value / 1000 for each in frequencies if (value := _number(each / "cpuinfo_max_freq")) is not None]
     load = _text(root / "proc/loadavg").split()
-    gpu = parse_gpu_state(_ask_smi()) if ask_gpu else (None, None, False)
+    gpu = parse_gpu_state(ask_smi(_SMI_STATE)) if ask_gpu else (None, None, False)
     return MachineState(
         governors=tuple(name for name in governors if name),
         clock_driver=_text(frequencies[0] / "scaling_driver") if frequencies else "",
@@ -146,10 +145,6 @@ def parse_gpu_state(text: str) -> tuple[float | None, float | None, bool]:
         return None, None, False
     reasons = cells[2] if re.fullmatch(r"0x[0-9a-fA-F]{1,16}", cells[2]) else "0x0"
     return _float(cells[0]), _float(cells[1]), bool(int(reasons, 16) & _GPU_HELD)
-
-
-def _ask_smi() -> str:
-    return output_of(["nvidia-smi", _SMI_STATE, "--format=csv,noheader,nounits"], timeout_s=_SMI_TIMEOUT_S)
 
 
 def _temperatures(root: Path) -> tuple[tuple[str, float], ...]:
