@@ -195,17 +195,19 @@ class _Bench:
         bundle, host = self._bundle, self._host
         try:
             verify_file(bundle.folder, candidate.entry)
-            process = stack.enter_context(BenchProcess(candidate.label))
-            opened = process.ask(
-                "open",
-                timeout_s=OPEN_S,
-                bundle=str(bundle.folder),
-                path=candidate.entry.path,
-                label=candidate.label,
-                threads=self._settings.threads[0],
-                profile=host.profile.name if host.profile else None,
-                cache=str(host.cache) if host.cache else None,
-            )
+            with ExitStack() as opening:
+                process = opening.enter_context(BenchProcess(candidate.label))
+                opened = process.ask(
+                    "open",
+                    timeout_s=OPEN_S,
+                    bundle=str(bundle.folder),
+                    path=candidate.entry.path,
+                    label=candidate.label,
+                    threads=self._settings.threads[0],
+                    profile=host.profile.name if host.profile else None,
+                    cache=str(host.cache) if host.cache else None,
+                )
+                stack.enter_context(opening.pop_all())  # a process that failed ends here
         except EngineUnavailableError as error:
             self.skipped.append(skipped_line(candidate, error))
         except (EngineError, BundleHashError) as error:

@@ -121,7 +121,10 @@ def _mapped_then_split(write: Map, scratch: Any) -> Map:
 
     def map_and_split(picture: Picture, target: Any) -> None:
         write(picture, scratch)
-        cv2.split(scratch, list(target[0]))
+        planes = list(target[0])
+        for plane, written in zip(planes, cv2.split(scratch, planes), strict=True):
+            if written is not plane:  # OpenCV makes a new array, silently, where it dislikes the target
+                np.copyto(plane, written)
 
     return map_and_split
 
@@ -181,7 +184,7 @@ def _scale_map(table: Array, mean: float, std: float, spec: TensorSpec) -> Map |
         written = cv2.convertScaleAbs(
             picture.reshape(len(picture), -1), dst=stored, alpha=per_step, beta=offset
         )
-        if written is not stored:  # OpenCV makes a new array, silently, where it dislikes the target
+        if written is not stored:  # as above
             np.copyto(stored, written)
         if signed:
             np.bitwise_xor(stored, _SIGN, out=stored)
