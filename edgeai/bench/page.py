@@ -17,7 +17,8 @@ from edgeai.report.svg import bar_chart
 from edgeai.report.tables import Table
 from edgeai.types import JsonValue
 
-_ROOF_COLOUR = {"float32": 0, "int8": 1}
+# not those of the first engines
+_ROOF_COLOUR = {"float32": 4, "int8": 5}
 
 
 def write_engines_page(
@@ -146,7 +147,7 @@ def _roofline_plot(report: EnginesReport) -> list[Html]:
             )
     return [
         scatter_plot(
-            "Roofline",
+            "Reached, below what this machine can do",
             points,
             x=Axis("multiply-accumulates a byte", log=True),
             y=Axis("GMAC a second", log=True),

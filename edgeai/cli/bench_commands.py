@@ -72,8 +72,7 @@ def bench_engines(
         batch=numbers("--batch", batch),
         save=save,
         cache=cache,
-        html=html,
-        outputs=Outputs(json_output, markdown, compare),
+        outputs=Outputs(json_output, markdown, compare, html),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeai.bench.engines import EnginesReport, EnginesSettings, measure_engines, step_count
 from edgeai.bench.engines_report import engine_details, engine_results, engine_tables, machine_lines
 from edgeai.bundle import Bundle, load_bundle
-from edgeai.cli.figures import Outputs, publish
+from edgeai.cli.figures import Outputs, Published, publish
 from edgeai.cli.host import this_host
 from edgeai.console import print_note, progress_bar
 from edgeai.engines import Candidate, EngineHost, order_candidates
@@ -29,7 +29,6 @@ def bench_engines(
     batch: tuple[int, ...] = (1,),
     save: bool = False,
     cache: Path | None = None,
-    html: Path | None = None,
     outputs: Outputs | None = None,
 ) -> int:
     """Measure every engine that can run here, print tables, or with `outputs.json` the bench object.
@@ -57,22 +56,10 @@ def bench_engines(
     if not outputs.json:
         for line in (*machine_lines(report), _overhead_line(report), report.verdict.text):
             print(line)
-    if html is not None:
-        from edgeai.bench.page import write_engines_page
-
-        compared = published.comparison
-        write_engines_page(
-            html,
-            report,
-            device=published.device,
-            versions=published.versions,
-            json_text=published.text,
-            compared=None if compared is None else compared.table(),
-            notes=[] if compared is None else compared.warnings,
-        )
-        print_note(f"page: {html}")
     if save:
         _save(report, host)
+    if outputs.html is not None:
+        _write_page(outputs.html, report, published)
     return 1 if report.failed else 0
 
 
@@ -107,6 +94,22 @@ def _notes(report: EnginesReport, batch: tuple[int, ...]) -> list[str]:
 def _overhead_line(report: EnginesReport) -> str:
     worst = max((each.overhead(report.bundle.name) for each in report.engines), key=lambda each: each.p50)
     return f"overhead_us: {worst.p50:.1f} at the median, the largest of the engines"
+
+
+def _write_page(path: Path, report: EnginesReport, published: Published) -> None:
+    from edgeai.bench.page import write_engines_page
+
+    compared = published.comparison
+    write_engines_page(
+        path,
+        report,
+        device=published.device,
+        versions=published.versions,
+        json_text=published.text,
+        compared=None if compared is None else compared.table(),
+        notes=[] if compared is None else compared.warnings,
+    )
+    print_note(f"page: {path}")
 
 
 def _save(report: EnginesReport, host: EngineHost) -> None:

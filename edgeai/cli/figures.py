@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeai.console import print_json, print_note, print_table
+from edgeai.errors import EdgeError, UsageError
 from edgeai.metrics import Measurement, bench_report
 from edgeai.types import JsonValue
 
@@ -21,19 +23,36 @@ if TYPE_CHECKING:
 class Outputs:
     """Where figures go. json: one line on standard output in place of tables. markdown: the tables into a file.
 
-    against: the JSON of another run, on this machine or another, to be put beside.
+    against: the JSON of another run, on this machine or another, to be put beside. html: a page, of benches that make one.
     """
 
     json: bool = False
     markdown: Path | None = None
     against: Path | None = None
+    html: Path | None = None
 
     def check(self) -> None:
-        """Raise EdgeError for a file to compare with that cannot be read: before minutes are spent."""
+        """Raise EdgeError for a file to compare with that cannot be read, and for one that cannot be written: before minutes
+        are spent.
+        """
         if self.against is not None:
             from edgeai.bench.compare import read_bench_file
 
             read_bench_file(self.against)
+        for path in (self.markdown, self.html):
+            if path is not None:
+                _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder", next_step="name a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise EdgeError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def print_figures(

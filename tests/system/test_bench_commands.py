@@ -100,6 +100,7 @@ def test_another_bundle_cannot_be_put_beside(first):
 
 
 def test_tracking(tmp_path):
-    done = edgeai_bench("tracking", "--frames", "20", "--json", cwd=tmp_path)
+    done = edgeai_bench("tracking", "--frames", "20", "--json", "--markdown", "new/t.md", cwd=tmp_path)
+    assert "| objects_100_ms | ms |" in (tmp_path / "new" / "t.md").read_text()
     names = [row["name"] for row in json.loads(done.stdout)["results"]]
     assert names == ["objects_20_ms", "objects_50_ms", "objects_100_ms", "objects_500_ms"]

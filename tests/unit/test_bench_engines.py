@@ -173,7 +173,7 @@ def test_a_process_ends_with_what_started_it(tmp_path):
 def test_the_page_is_whole_and_asks_for_nothing(folder, capsys, tmp_path):
     page, table = tmp_path / "out" / "page.html", tmp_path / "table.md"
     bench_engines(
-        str(folder), EnginesSettings(runs=6, window_s=0.02), html=page, outputs=Outputs(markdown=table)
+        str(folder), EnginesSettings(runs=6, window_s=0.02), outputs=Outputs(markdown=table, html=page)
     )
     out = capsys.readouterr().out
     assert "overhead_us" in out
@@ -219,7 +219,7 @@ def test_two_runs_are_compared(folder, capsys, tmp_path):
     assert rows["tiny-keyword/tflite/int8_ms"]["ratio"]["ci95"]
     assert "warning: compared: the processor differs: another before" in said
     page = tmp_path / "page.html"
-    assert bench_engines(str(folder), FEW, html=page, outputs=Outputs(against=path)) == 0
+    assert bench_engines(str(folder), FEW, outputs=Outputs(against=path, html=page)) == 0
     out = capsys.readouterr().out
     assert "tiny-keyword: now over before" in out
     assert "tflite/int8_ms" in out
@@ -231,6 +231,18 @@ def test_a_file_that_cannot_be_compared_is_told_before_anything_runs(folder, tmp
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(EdgeError, match=r"x\.json: no bench's JSON \(bench: Field required\)"):
         bench_engines(str(folder), FEW, outputs=Outputs(against=tmp_path / "x.json"))
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_runs(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeai.cli.bench_engines.measure_engines", None)
+    (tmp_path / "file").write_text("")
+    for outputs, says in (
+        (Outputs(html=tmp_path), "is a folder"),
+        (Outputs(html=tmp_path / "file" / "x.html"), "cannot be written"),
+        (Outputs(markdown=tmp_path / "file" / "x.md"), "cannot be written"),
+    ):
+        with pytest.raises(EdgeError, match=says):
+            bench_engines(str(folder), FEW, outputs=outputs)
 
 
 def test_what_is_saved_decides_which_engine_opens(folder, capsys, tmp_path, monkeypatch):
