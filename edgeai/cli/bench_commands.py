@@ -51,7 +51,7 @@ def bench_engines(
     Each engine is in a process of its own, and all take turns in blocks of calls. A winner is named only where the
     difference is larger than the spread.
 
-    Example: edgeai bench engines --bundle commands --html out/commands-bench.html
+    Example: edgeai bench engines --bundle commands --html out/bench.html
     """
     from edgeai.bench.engines import EnginesSettings
     from edgeai.cli.bench_engines import bench_engines as measure
