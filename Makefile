@@ -6,7 +6,8 @@ ARGS ?=
 WORKERS ?= 2
 
 .PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-exports bench-peers \
-  import-check trt-check trt-api wheel-check zoo-eval bench-zoo bench-serve bench-speakers bench-learning-curve bench-large lock clean
+  import-check trt-check trt-api wheel-check zoo-eval bench-zoo bench-serve bench-speakers bench-learning-curve bench-large \
+  bench-overhead lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -80,6 +81,9 @@ bench-learning-curve: setup ## would more pictures help? field-weeds' recipe on 
 
 bench-large: setup ## memory of a network of 24 million parameters through prune, distill, quantize and export; some minutes
 	@$(BIN)/python tests/bench/bench_large.py $(ARGS)
+
+bench-overhead: setup ## our engine call over the library's own at 320 x 320 x 3, each format, layout and norm; seconds
+	@$(BIN)/python tests/bench/bench_overhead.py $(ARGS)
 
 bench-zoo: setup ## the zoo beside YOLOX-nano, SSD-MobileNet, MLPerf Tiny's keyword model and microWakeWord, on test splits; some minutes
 	@PYTHONPATH=tests $(BIN)/python -m bench.bench_zoo --data $${EDGEAI_DATA:-../shared/data} $(ARGS)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from compress.candidate import Candidate, EngineFile
-from compress.data.whole_file import write_whole
 from compress.measure.cost import Cost
 from compress.measure.metric import Metric
 from compress.networks.keras_file import keras_network, save_network
@@ -18,6 +17,7 @@ from compress.passes.bench import Measured
 from compress.quantize.aware.fake_quant import fake_quant_class
 from compress.recipe import Recipe
 from edgeai import __version__
+from edgeai.whole_file import write_whole
 
 STATE_NAME = "state.json"
 # of data that a fingerprint reads: lists and teachers are far below; a folder of footage is told by its files' dates instead

@@ -13,7 +13,6 @@ from typing import Any
 
 from compress.candidate import Candidate
 from compress.control import Control, train_control
-from compress.data.whole_file import write_whole
 from compress.export.bundle import write_candidate
 from compress.measure.metric import LOWER_IS_BETTER
 from compress.passes.bench import Bench, Measured, chosen_file
@@ -29,6 +28,7 @@ from compress.tasks.sources import load_unlabelled
 from edgeai.bundle import Bundle
 from edgeai.console import print_note
 from edgeai.errors import EdgeError
+from edgeai.whole_file import write_whole
 
 # what stands in a record for the network as it was loaded, where training is not the first pass
 LOADED = "load"

@@ -92,19 +92,19 @@ class Hardware:
 
 def read_hardware(root: Path = Path("/"), *, ask_gpu: bool = True) -> Hardware:
     """Read this machine, or a captured tree of its files under `root`. Never fails: what cannot be read stays empty."""
-    cpu, flags = _cpu(_text(root / "proc/cpuinfo"))
-    model = _text(root / "proc/device-tree/model").rstrip("\0\n")
+    cpu, flags = _cpu(fact_text(root / "proc/cpuinfo"))
+    model = fact_text(root / "proc/device-tree/model").rstrip("\0\n")
     return Hardware(
         board=model or _dmi_board(root / "sys/class/dmi/id"),
         compatible=tuple(
-            part for part in _text(root / "proc/device-tree/compatible").split("\0") if part.strip()
+            part for part in fact_text(root / "proc/device-tree/compatible").split("\0") if part.strip()
         ),
         arch=platform.machine(),
         cpu=cpu,
         cpu_cores=_usable_cores(),
         cpu_flags=flags,
-        ram_mb=_ram_mb(_text(root / "proc/meminfo")),
-        system=_system(_text(root / "etc/os-release")),
+        ram_mb=_ram_mb(fact_text(root / "proc/meminfo")),
+        system=_system(fact_text(root / "etc/os-release")),
         kernel=platform.release(),
         l4t=read_l4t(root),
         gpus=_gpus() if ask_gpu else (),
@@ -142,7 +142,9 @@ def machine_key(root: Path = Path("/")) -> str:
 def nvidia_gpus(root: Path = Path("/")) -> tuple[str, ...]:
     """Names of the NVIDIA GPUs that a driver has taken, from files alone; a Jetson's is "integrated"."""
     cards = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
-    names = [found[1] if (found := re.search(r"Model:\s*(.+)", _text(card))) else "unknown" for card in cards]
+    names = [
+        found[1] if (found := re.search(r"Model:\s*(.+)", fact_text(card))) else "unknown" for card in cards
+    ]
     if not names and read_l4t(root):
         names = ["integrated"]
     return tuple(names)
@@ -151,14 +153,14 @@ def nvidia_gpus(root: Path = Path("/")) -> tuple[str, ...]:
 def nvidia_driver(root: Path = Path("/")) -> int | None:
     """The branch of NVIDIA's desktop driver (550 of 550.54.14), from files alone; None without one."""
     found = re.search(
-        r"NVRM version:.*?\s(\d{3,4})\.\d", _text(root / "proc/driver/nvidia/version"), re.ASCII
+        r"NVRM version:.*?\s(\d{3,4})\.\d", fact_text(root / "proc/driver/nvidia/version"), re.ASCII
     )
     return int(found[1]) if found else None
 
 
 def read_l4t(root: Path = Path("/")) -> str:
     """The L4T release of the machine whose files lie under `root`; empty where it is no Jetson."""
-    return parse_l4t(_text(root / "etc/nv_tegra_release"))
+    return parse_l4t(fact_text(root / "etc/nv_tegra_release"))
 
 
 def microphones() -> tuple[str, ...] | None:
@@ -207,6 +209,13 @@ def parse_smi(text: str) -> tuple[Gpu, ...]:
     return tuple(gpus)
 
 
+def ask_smi(fields: str) -> str:
+    """nvidia-smi's CSV of these fields, a line for each GPU, without header and units; empty where it cannot be asked."""
+    return _output(
+        ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"], timeout_s=SMI_TIMEOUT_S
+    )
+
+
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
@@ -214,7 +223,8 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _text(path: Path) -> str:
+def fact_text(path: Path) -> str:
+    """What a file of the kernel's says, its first MiB; empty where it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_FACT_BYTES).decode("utf-8", "replace")
@@ -261,13 +271,12 @@ def _system(os_release: str) -> str:
 
 
 def _dmi_board(dmi: Path) -> str:
-    parts = (_text(dmi / "sys_vendor").strip(), _text(dmi / "product_name").strip())
+    parts = (fact_text(dmi / "sys_vendor").strip(), fact_text(dmi / "product_name").strip())
     return " ".join(part for part in parts if part)
 
 
 def _gpus() -> tuple[Gpu, ...]:
-    query = "--query-gpu=name,compute_cap,memory.total,driver_version"
-    return parse_smi(_output(["nvidia-smi", query, "--format=csv,noheader,nounits"], timeout_s=SMI_TIMEOUT_S))
+    return parse_smi(ask_smi("name,compute_cap,memory.total,driver_version"))
 
 
 def _cameras(folder: Path) -> tuple[Camera, ...]:
@@ -276,5 +285,5 @@ def _cameras(folder: Path) -> tuple[Camera, ...]:
     except OSError:
         return ()
     # index 0 is the picture; a USB camera's index 1 carries its metadata
-    first = (node for node in nodes if _text(node / "index").strip() in ("", "0"))
-    return tuple(Camera(f"/dev/{node.name}", _text(node / "name").strip()) for node in first)
+    first = (node for node in nodes if fact_text(node / "index").strip() in ("", "0"))
+    return tuple(Camera(f"/dev/{node.name}", fact_text(node / "name").strip()) for node in first)

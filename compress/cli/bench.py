@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.cli.run import find_data_root
-from edgeai.cli.figures import print_figures
+from edgeai.cli.figures import Outputs, print_figures
 from edgeai.errors import RecipeError
 from edgeai.metrics import summarize
 
@@ -58,6 +58,6 @@ def run_train_bench(
         "train",
         [summarize(name, unit, found[name]) for name, unit in UNITS.items()],
         title=f"{recipe.name}, batches of {settings.batch}",
-        json_output=json_output,
+        outputs=Outputs(json=json_output),
     )
     return 0

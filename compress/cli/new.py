@@ -6,11 +6,11 @@ from pathlib import Path
 
 import tomllib
 
-from compress.data.whole_file import write_whole
 from compress.draft import draft_recipe
 from compress.recipe import parse_recipe
 from edgeai.console import print_json
 from edgeai.errors import UsageError
+from edgeai.whole_file import write_whole
 
 
 def write_draft(

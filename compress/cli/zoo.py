@@ -9,7 +9,6 @@ from pathlib import Path
 
 from compress.cli.evaluate import Evaluated, cut, evaluate_engine
 from compress.cli.worst import write_worst
-from compress.data.whole_file import write_whole
 from compress.measure.kept import FALSE_ACCEPTS, measured_fields
 from compress.zoo.sheet import ZooModel, load_zoo
 from compress.zoo.tables import (
@@ -27,6 +26,7 @@ from edgeai.bundle.schema import dump_manifest
 from edgeai.console import print_json, print_note, print_table
 from edgeai.errors import DataError, DataMissingError
 from edgeai.hardware import read_hardware
+from edgeai.whole_file import write_whole
 
 # other machines' kernels round in another order: a figure moves by an example or two, and of few examples that is much
 MAY_DIFFER = 0.01

@@ -12,7 +12,7 @@ import numpy as np
 from compress.data.detection import DetectionSet
 from compress.data.formats import detect_format, list_splits, load_detections, open_format, write_detections
 from compress.data.formats.places import Transfer
-from compress.data.whole_file import check_free, new_folder
+from edgeai.whole_file import check_free, new_folder
 
 
 @dataclass(frozen=True, slots=True)

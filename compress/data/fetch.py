@@ -18,9 +18,9 @@ import tomllib
 
 from compress.data.download import check_url, download_file, hash_file, local_file
 from compress.data.unpack import MAX_BYTES, MAX_FILES, ArchiveKind, unpack_archive
-from compress.data.whole_file import check_free, new_folder
 from edgeai.console import print_note, progress_bar
 from edgeai.errors import DataError, DataMissingError, UsageError
+from edgeai.whole_file import check_free, new_folder
 
 REGISTRY = Path(__file__).with_name("public_sets.toml")
 MARK = "fetched.json"

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from compress.data.check.listing import Entry, Listing
 from compress.data.check.lists import NO_SPEAKER, open_listings
-from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, UsageError
+from edgeai.whole_file import write_whole
 
 _MAX_ROUNDS = 10
 _MAX_SWAPS = 50_000

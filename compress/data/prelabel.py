@@ -17,7 +17,6 @@ from compress.data.formats.coco import write_coco
 from compress.data.formats.cvat import images_text
 from compress.data.formats.label_studio import CONFIG_NAME, label_config, tasks_text
 from compress.data.formats.places import list_pictures
-from compress.data.whole_file import check_free, new_folder, write_whole
 from compress.measure.detection import BundleDetector
 from edgeai.bundle import load_bundle
 from edgeai.bundle.manifest import ImageInput
@@ -25,6 +24,7 @@ from edgeai.console import progress_bar
 from edgeai.engines import open_engine
 from edgeai.errors import BundleError, DataError, UsageError
 from edgeai.types import Detections
+from edgeai.whole_file import check_free, new_folder, write_whole
 
 # the formats of one file, and how its name must end
 FILE_SUFFIXES = {"label-studio": ".json", "coco": ".json", "cvat": ".xml"}

@@ -8,10 +8,10 @@ from typing import Any
 
 from compress.demo.footage import Footage
 from compress.demo.live import KeywordResult, LiveResult
-from compress.report.html import paragraph, picture, table
-from compress.report.page import write_page
-from compress.report.svg import bar_chart
 from compress.run import RunResult
+from edgeai.report.html import paragraph, picture, table
+from edgeai.report.page import write_page
+from edgeai.report.svg import bar_chart
 
 
 def write_demo_page(

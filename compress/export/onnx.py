@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from compress.data.whole_file import write_whole
 from compress.memory import give_back_memory
 from compress.networks.signature import constant_function, input_shapes, output_names
 from edgeai.errors import PassError
+from edgeai.whole_file import write_whole
 
 OPSET = 15
 

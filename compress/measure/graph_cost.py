@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeai.bench.graph import count_tflite
 from edgeai.bundle.manifest import FileFormat
 from edgeai.errors import EngineError
 
@@ -35,74 +36,15 @@ def count_graph(path: Path, format: FileFormat) -> GraphCost | None:
         return counter(path)
     except ImportError:
         return None
-    except OSError:
+    except (OSError, EngineError):
         raise
-    except Exception as error:  # flatbuffers and protobuf have a dozen ways to fall over a broken file
+    except Exception as error:  # protobuf has a dozen ways to fall over a broken file
         raise EngineError(f"{path}: its graph cannot be read: {type(error).__name__}: {error}") from error
 
 
-# operator of the TFLite schema -> the inputs that are weights and biases
-_TFLITE_WEIGHTS = {
-    "CONV_2D": (1, 2),
-    "DEPTHWISE_CONV_2D": (1, 2),
-    "CONV_3D": (1, 2),
-    "FULLY_CONNECTED": (1, 2),
-    "TRANSPOSE_CONV": (1, 3),
-}
-_TFLITE_LSTM = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "RNN", "SVDF")
-
-
 def _count_tflite(path: Path) -> GraphCost:
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    types = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
-    parameters = macs = 0
-    for graph in model.subgraphs:
-        weights: set[int] = set()
-        for operator in graph.operators:
-            code = model.operatorCodes[operator.opcodeIndex]
-            kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            inputs = [int(i) for i in operator.inputs]
-            weights.update(inputs[i] for i in _TFLITE_WEIGHTS.get(kind, ()) if i < len(inputs))
-            macs += _tflite_macs(kind, graph.tensors, inputs, [int(i) for i in operator.outputs])
-        for number, tensor in enumerate(graph.tensors):
-            data = model.buffers[tensor.buffer].data
-            if data is None or not len(data):
-                continue
-            # whole numbers of 32 and 64 bits are shapes and indices, unless a layer adds them as its bias
-            if not types[tensor.type].startswith(("INT32", "INT64", "BOOL", "STRING")) or number in weights:
-                parameters += _size(tensor.shape)
-    return GraphCost(parameters, macs)
-
-
-def _tflite_macs(kind: str, tensors: Sequence[Any], inputs: Sequence[int], outputs: Sequence[int]) -> int:
-    def shape(index: int) -> list[int]:
-        return [int(v) for v in tensors[index].shape]
-
-    if kind in _TFLITE_LSTM:
-        # every weight matrix is used once a time step: (batch, time, features)
-        given = shape(inputs[0])
-        steps = given[1] if kind.startswith("UNIDIRECTIONAL") and len(given) == 3 else 1
-        matrices = [shape(i) for i in inputs[1:] if i >= 0]
-        return steps * sum(_size(matrix) for matrix in matrices if len(matrix) == 2 and min(matrix) > 1)
-    if kind == "CONV_2D":
-        filters = shape(inputs[1])
-        return _size(shape(outputs[0])) * _size(filters[1:])
-    if kind == "DEPTHWISE_CONV_2D":
-        filters = shape(inputs[1])
-        return _size(shape(outputs[0])) * filters[1] * filters[2]
-    if kind == "CONV_3D":
-        return _size(shape(outputs[0])) * _size(shape(inputs[1])[:4])
-    if kind == "FULLY_CONNECTED":
-        return _size(shape(outputs[0])) * shape(inputs[1])[-1]
-    if kind == "TRANSPOSE_CONV":
-        filters = shape(inputs[1])
-        return _size(shape(inputs[2])) * filters[0] * filters[1] * filters[2]
-    if kind == "BATCH_MATMUL":
-        return _size(shape(outputs[0])) * shape(inputs[0])[-1]
-    return 0
+    work = count_tflite(path)
+    return GraphCost(work.parameters, work.macs)
 
 
 # weights are stored as these; other initializers are shapes and indices

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from compress.data.whole_file import whole_file
 from compress.measure.scored import Scored
+from edgeai.whole_file import whole_file
 
 
 def write_predictions(scored: Scored, path: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.data.whole_file import write_whole
+from edgeai.whole_file import write_whole
 
 WEIGHTS_NAME = "model.weights.h5"
 _EPOCH = (1980, 1, 1, 0, 0, 0)

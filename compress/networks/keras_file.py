@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compress.data.whole_file import whole_file
 from edgeai.errors import DataError, DataMissingError
+from edgeai.whole_file import whole_file
 
 
 def keras_network(path: Path) -> Any:

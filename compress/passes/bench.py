@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 
 from compress.candidate import Candidate, EngineFile
-from compress.data.whole_file import write_whole
 from compress.groups.macs import model_macs
 from compress.measure.cost import Cost, measure_cost
 from compress.measure.metric import Metric
@@ -25,6 +24,7 @@ from compress.tasks.task import Batch, TrainingTask
 from compress.train.distributed import find_replicas
 from edgeai.bundle.manifest import Precision
 from edgeai.engines import EdgeEngine, open_model_file
+from edgeai.whole_file import write_whole
 
 LOOK = 1 << 20  # batch numbers beyond any training's: what a pass looks at is not what a step learns from
 COST_CALIBRATION = 4  # inputs that set ranges where only bytes and milliseconds are asked for

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, cast
 
 from compress.candidate import Candidate, EngineFile
-from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
 from compress.export.onnx_qdq import export_qdq
 from compress.export.open_batch import open_batch
@@ -33,6 +32,7 @@ from edgeai.bundle.manifest import Precision
 from edgeai.console import print_note
 from edgeai.errors import PassError
 from edgeai.hardware import read_hardware
+from edgeai.whole_file import write_whole
 
 PARTING_INPUTS = 8  # to look for the layer at which two files part
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compress.data.whole_file import write_whole
 from compress.networks.keras_file import keras_network, save_network
 from compress.passes.bench import Bench
 from compress.passes.settings import PassSettings
 from edgeai.errors import EdgeError
+from edgeai.whole_file import write_whole
 
 SUFFIX = "rounds.json"
 

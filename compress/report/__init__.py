@@ -1,1 +1,1 @@
-"""Reports: self-contained HTML pages, light and dark, with charts as inline SVG."""
+"""Reports of bundles and evaluations, on pages of edgeai.report."""

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.report.page import (
+from edgeai.bundle import Bundle
+from edgeai.bundle.manifest import ImageInput, Manifest
+from edgeai.report.page import (
     Html,
     bar_chart,
     cards,
@@ -19,8 +21,6 @@ from compress.report.page import (
     table,
     write_page,
 )
-from edgeai.bundle import Bundle
-from edgeai.bundle.manifest import ImageInput, Manifest
 
 Row = Mapping[str, Any]
 _FIGURES = ("value", "parameters", "macs", "bytes", "ms_p50")

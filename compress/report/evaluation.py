@@ -14,8 +14,8 @@ from compress.measure.metric import Metric
 from compress.measure.scored import NOTHING, Scored
 from compress.measure.slices import MIN_TO_JUDGE, SliceMetric, worst_slice
 from compress.measure.thresholds import OperatingPoint, ThresholdCurve
-from compress.report.curves import COLOURS, Line, line_chart, matrix_chart
-from compress.report.page import Html, cards, dot_chart, paragraph, side_by_side, table, write_page
+from edgeai.report.curves import COLOURS, Line, line_chart, matrix_chart
+from edgeai.report.page import Html, cards, dot_chart, paragraph, side_by_side, table, write_page
 
 # more cells than this are too small to see; the most frequent mistakes are told in a table then
 MAX_MATRIX = 24

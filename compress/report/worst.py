@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.detection import read_picture
-from compress.data.whole_file import write_whole
 from compress.measure.scored import Mistake
 from compress.measure.scored_pictures import ScoredPictures
 from edgeai.errors import EdgeError
+from edgeai.whole_file import write_whole
 
 Image = NDArray[np.uint8]
 TILE_WIDTH, TILE_HEIGHT, COLUMNS = 400, 300, 3

@@ -12,7 +12,6 @@ def main() -> int:
 
         print(f"edgeai {__version__}")
         return 0
-    import edgeai.cli.serve_command  # noqa: F401  adds its command to the others
     from edgeai.cli.commands import app
     from edgeai.console import run_app
 

@@ -8,8 +8,9 @@ from itertools import cycle, islice
 
 import numpy as np
 
+from edgeai.bench.machine import bench_notes, read_state
 from edgeai.bundle import load_bundle
-from edgeai.cli.figures import print_figures
+from edgeai.cli.figures import Outputs, print_figures
 from edgeai.errors import UsageError
 from edgeai.metrics import Measurement, summarize
 from edgeai.pipeline import VoicePipeline
@@ -22,7 +23,7 @@ _WARM_UP = 10
 
 
 def bench_audio(
-    file: str | None, model: str, *, engine: str | None, threads: int, seconds: float, json_output: bool
+    file: str | None, model: str, *, engine: str | None, threads: int, seconds: float, outputs: Outputs
 ) -> int:
     """Measure `seconds` of a sound file, begun again at its end, or of noise, in chunks of 0.1 s.
 
@@ -34,6 +35,8 @@ def bench_audio(
         raise UsageError(
             "a microphone cannot be measured, it only gives sound as fast as it comes; give a file"
         )
+    outputs.check()
+    start = read_state()
     bundle = load_bundle(model)
     with VoicePipeline(bundle, engine=engine, threads=threads) as pipeline:
         spec = pipeline.spec
@@ -65,7 +68,8 @@ def bench_audio(
         summarize("engine_us", "us", engine_us),
     ]
     title = f"{bundle.name}, {threads} thread(s), {count * CHUNK_S:g} s of {file or 'noise'}"
-    print_figures("audio", results, title=title, json_output=json_output)
+    notes = bench_notes(start, {"chunk_ms": chunk_ms, "engine_us": engine_us})
+    print_figures("audio", results, title=title, outputs=outputs, notes=notes)
     return 0
 
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeai.cli.figures import print_figures
+from edgeai.bench.machine import bench_notes, read_state
+from edgeai.cli.figures import Outputs, print_figures
 from edgeai.errors import EdgeError, SinkError
 from edgeai.sinks import MqttSettings
 from edgeai.sinks.measure import measure_drain, measure_puts
@@ -20,12 +21,14 @@ from edgeai.sinks.measure import measure_drain, measure_puts
 READY_S = 10.0
 
 
-def bench_mqtt(*, host: str | None, port: int, folder: Path | None, messages: int, json_output: bool) -> int:
+def bench_mqtt(*, host: str | None, port: int, folder: Path | None, messages: int, outputs: Outputs) -> int:
     """Measure in a folder (where it lies decides the puts: SD card, SSD, memory) and against a broker.
 
     host: a broker that is there; None starts mosquitto on a free port of this machine. The figures are those of
     edgeai.sinks.measure. Raises EdgeError where there is neither, SinkError where the broker does not take all.
     """
+    outputs.check()
+    start = read_state()
     try:
         work = tempfile.TemporaryDirectory(prefix="edgeai-bench-", dir=folder)
     except OSError as error:
@@ -37,7 +40,7 @@ def bench_mqtt(*, host: str | None, port: int, folder: Path | None, messages: in
         _check(host, port)
         results = measure_puts(place, n=messages, n_single=max(8, messages // 10))
         results += measure_drain(MqttSettings(host=host, port=port), place, n=messages)
-    print_figures("mqtt", results, title=f"{host}:{port}", json_output=json_output)
+    print_figures("mqtt", results, title=f"{host}:{port}", outputs=outputs, notes=bench_notes(start, {}))
     return 0
 
 

@@ -9,8 +9,9 @@ from itertools import cycle, islice
 
 import psutil
 
+from edgeai.bench.machine import bench_notes, read_state
 from edgeai.bundle import Bundle, load_bundle
-from edgeai.cli.figures import print_figures
+from edgeai.cli.figures import Outputs, print_figures
 from edgeai.errors import SourceError
 from edgeai.metrics import Measurement, measure_calls_ms, summarize
 from edgeai.pipeline import CameraPipeline
@@ -23,7 +24,7 @@ MAX_HELD_BYTES = 256 << 20
 
 
 def bench_pipeline(
-    video: str, model: str, *, engine: str | None, threads: int, frames: int, json_output: bool
+    video: str, model: str, *, engine: str | None, threads: int, frames: int, outputs: Outputs
 ) -> int:
     """Measure `frames` frames of a video and print the figures.
 
@@ -31,6 +32,8 @@ def bench_pipeline(
     rule. overhead_ms: the difference, frame by frame, the two called by turns. first_detection_s: from the start of
     this process to the first frame's boxes. rss_per_camera_mb: what a second camera with the same model adds.
     """
+    outputs.check()
+    start = read_state()
     process = psutil.Process()
     bundle = load_bundle(model)
     with _pipeline(bundle, engine, threads) as pipeline:
@@ -63,9 +66,9 @@ def bench_pipeline(
         Measurement("first_detection_s", "s", 1, value=first_s),
         Measurement("rss_per_camera_mb", "MiB", 1, value=max(0.0, added_mb)),
     ]
-    print_figures(
-        "pipeline", results, title=f"{bundle.name}, {threads} thread(s), {video}", json_output=json_output
-    )
+    title = f"{bundle.name}, {threads} thread(s), {video}"
+    notes = bench_notes(start, {"engine_ms": engine_ms, "frame_ms": frame_ms})
+    print_figures("pipeline", results, title=title, outputs=outputs, notes=notes)
     return 0
 
 

@@ -62,8 +62,8 @@ def build_engines(
         names += [microphone.model for microphone in loaded.microphones]
     if not names:
         raise UsageError("nothing to build", next_step="name bundles, or --config FILE")
-    host = this_host(settings)
-    host = replace(host, cache=cache or host.cache, dla=host.dla if dla is None else dla)
+    host = this_host(settings, cache=cache)
+    host = replace(host, dla=host.dla if dla is None else dla)
     check_library("plan", host)
     results = [result for name in dict.fromkeys(names) for result in _build_bundle(name, every, host)]
     failed = any(each.error is not None for each in results)
@@ -83,7 +83,7 @@ def build_engines(
 
 def list_engines(*, cache: Path | None, json_output: bool) -> int:
     """Print the plans that are kept, the last used first."""
-    host = _host(cache)
+    host = this_host(cache=cache)
     plans = plan_cache(host).kept()
     if json_output:
         print_json(
@@ -115,17 +115,13 @@ def list_engines(*, cache: Path | None, json_output: bool) -> int:
 
 def clear_engines(*, cache: Path | None, everything: bool, json_output: bool) -> int:
     """Remove the plans that are kept, and what they cost to time with `everything`. They are built again when needed."""
-    host = _host(cache)
+    host = this_host(cache=cache)
     count, size = plan_cache(host).clear(everything=everything)
     if json_output:
         print_json({"cache": str(host.cache), "files": count, "bytes": size})
     else:
         print(f"removed {count} files, {size:,} bytes, from {host.cache}")
     return 0
-
-
-def _host(cache: Path | None) -> EngineHost:
-    return this_host(EnginesSettings(cache=cache.absolute() if cache is not None else None))
 
 
 def _plans(bundle: Bundle, every: bool) -> list[Candidate]:

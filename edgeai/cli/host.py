@@ -12,12 +12,15 @@ from edgeai.hardware import nvidia_gpus, read_hardware
 from edgeai.profile import Profile, list_profiles, match_profile
 
 
-def this_host(settings: EnginesSettings | None = None) -> EngineHost:
-    """The device that this process runs on, its engines set as a configuration says. Raises EdgeError as engine_cache."""
+def this_host(settings: EnginesSettings | None = None, *, cache: Path | None = None) -> EngineHost:
+    """The device that this process runs on, its engines set as a configuration says. Raises EdgeError as engine_cache.
+
+    cache: in the place of the configuration's folder.
+    """
     settings = settings or EnginesSettings()
     return EngineHost(
         profile=_profile(),
-        cache=settings.cache or engine_cache(),
+        cache=cache or settings.cache or engine_cache(),
         verify=settings.verify,
         dla=settings.dla,
         cuda_graph=settings.cuda_graph,

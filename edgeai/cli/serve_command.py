@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from edgeai.cli.commands import EngineChoice, Json, Threads, Verify, app
+from edgeai.cli.options import EngineChoice, Json, Threads, Verify
 
 
-@app.command()
 def serve(
     bundles: Annotated[
         list[str], typer.Argument(metavar="BUNDLE...", help="Bundles' folders, or names of zoo models.")

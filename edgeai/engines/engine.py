@@ -66,6 +66,10 @@ class Engine(ABC):
         nothing: dict[str, Fill] = {spec.name: lambda target: None for spec in self.inputs}
         return lambda: self.invoke(nothing)
 
+    def bare_loop(self) -> Callable[[], object] | None:
+        """What anyone writes around that call to use it: ready arrays in, arrays out. None where the call is that already."""
+        return None
+
     def close(self) -> None:
         """Free what the engine holds; safe to call twice."""
 

@@ -94,6 +94,23 @@ class TfliteEngine(Engine):
         call: Callable[[], object] = self._open().invoke
         return call
 
+    def bare_loop(self) -> Callable[[], object]:
+        """set_tensor of ready arrays, invoke, get_tensor of every output."""
+        interpreter = self._open()
+        ready = [
+            (index, np.zeros(spec.shape, spec.dtype))
+            for spec, (_, index) in zip(self.inputs, self._input_indices, strict=True)
+        ]
+        wanted = [index for _, index in self._output_indices]
+
+        def loop() -> object:
+            for index, array in ready:
+                interpreter.set_tensor(index, array)
+            interpreter.invoke()
+            return [interpreter.get_tensor(index) for index in wanted]
+
+        return loop
+
     def reset(self) -> None:
         """Forget what a streaming model remembers, by a new interpreter: some milliseconds.
 

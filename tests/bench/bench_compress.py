@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from compress.cli.compare import pair_up
 from compress.cli.evaluate import Evaluated, evaluate_engine
-from compress.data.whole_file import write_whole
 from compress.quiet import start_tensorflow
 from compress.recipe import Recipe, load_recipe, parse_recipe
 from compress.run import run_recipe
@@ -35,6 +34,7 @@ from edgeai.console import print_json, print_note, print_table
 from edgeai.engines import open_file
 from edgeai.errors import DataMissingError, EdgeError
 from edgeai.metrics import measure_calls_ms
+from edgeai.whole_file import write_whole
 
 RECIPES = Path(__file__).parent / "compress"
 SIDES = ("baseline", "small", "control")

@@ -20,7 +20,7 @@ from compress.distill.data_free import DataFreeSettings, distill_data_free
 from compress.groups.macs import model_macs
 from compress.quiet import start_tensorflow
 from compress.train.fit import FitSettings, fit
-from edgeai.cli.figures import print_figures
+from edgeai.cli.figures import Outputs, print_figures
 from edgeai.console import print_note
 from edgeai.errors import EdgeError
 from edgeai.metrics import Measurement
@@ -121,7 +121,9 @@ def main() -> int:
         results.append(Measurement("kept_percent", "%", len(kept), value=100 * float(np.mean(kept))))
         results.append(Measurement("least_kept_percent", "%", len(kept), value=100 * min(kept)))
         results.append(Measurement("fewer_macs", "x", 1, value=smaller))
-        print_figures("data_free", results, title=f"digits, judged on {args.split}", json_output=args.json)
+        print_figures(
+            "data_free", results, title=f"digits, judged on {args.split}", outputs=Outputs(json=args.json)
+        )
     except EdgeError as error:
         print_note(f"bench_data_free: error: {error}")
         return error.exit_code

@@ -28,7 +28,6 @@ from bench.bench_applications import application_names, open_application
 from bench.bench_compress import load_digits
 from numpy.typing import NDArray
 
-from compress.data.whole_file import write_whole
 from compress.export.onnx_qdq import export_qdq
 from compress.export.parity import compare_scored
 from compress.export.qdq_lint import lint_qdq
@@ -43,6 +42,7 @@ from compress.quiet import start_tensorflow
 from edgeai.console import print_json, print_note, print_table, progress_bar
 from edgeai.engines.onnx import open_session
 from edgeai.errors import EdgeError
+from edgeai.whole_file import write_whole
 
 Floats = NDArray[np.float32]
 TRAINED, CALIBRATION, TESTED = 1000, 64, 200

@@ -26,7 +26,6 @@ from bench.peers.offer import facts_of, write_exchange
 
 from compress.cli.compare import pair_up
 from compress.cli.evaluate import evaluate_engine
-from compress.data.whole_file import write_whole
 from compress.export.onnx import export_onnx
 from compress.export.onnx_qdq import export_qdq
 from compress.measure.graph_cost import count_graph
@@ -39,6 +38,7 @@ from edgeai.bundle import Bundle, load_bundle, write_bundle
 from edgeai.console import print_json, print_note, print_table
 from edgeai.errors import BundleMissingError, DataMissingError, EdgeError
 from edgeai.hardware import device_facts, library_versions
+from edgeai.whole_file import write_whole
 
 HERE = Path(__file__).resolve().parent
 PEERS = {

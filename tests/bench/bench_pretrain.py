@@ -25,7 +25,6 @@ import numpy as np
 
 from compress.data.detection import DetectionSet
 from compress.data.formats.coco import load_coco
-from compress.data.whole_file import write_whole
 from compress.measure.detection import (
     EVAL_SCORE_THRESHOLD,
     BundleDetector,
@@ -48,6 +47,7 @@ from edgeai.console import print_json, print_note, print_table
 from edgeai.engines import EdgeEngine, open_model_file
 from edgeai.errors import EdgeError
 from edgeai.types import Detections
+from edgeai.whole_file import write_whole
 
 STARTS = ("random", "self-supervised", "fetched")
 PARTS_SEED = 7

@@ -29,13 +29,13 @@ from bench.bench_compress import (
 
 from compress.cli.compare import pair_up
 from compress.cli.evaluate import evaluate_engine
-from compress.data.whole_file import write_whole
 from compress.passes.settings import ExportPass, QuantizePass
 from compress.quiet import start_tensorflow
 from compress.recipe import Budget, Recipe
 from edgeai.bundle.manifest import MANIFEST_NAME
 from edgeai.console import print_json, print_note, print_table
 from edgeai.errors import EdgeError
+from edgeai.whole_file import write_whole
 
 # name: (settings of the quantize pass, engine file that is measured)
 VARIANTS: dict[str, tuple[dict[str, Any], str]] = {

@@ -20,12 +20,12 @@ from typing import Any
 
 from bench.bench_compress import RECIPES, SETS, load_part, made_bundle, set_names
 
-from compress.data.whole_file import write_whole
 from compress.passes.settings import AnyPass
 from compress.quiet import start_tensorflow
 from compress.recipe import Recipe
 from edgeai.console import print_json, print_note, print_table
 from edgeai.errors import EdgeError
+from edgeai.whole_file import write_whole
 
 WIDTHS = RECIPES / "widths.json"
 WITHIN = 0.005  # of the best score: half a point

@@ -238,6 +238,18 @@ def test_bare_call_runs_the_last_input(name):
     assert all(np.array_equal(before[key], after[key]) for key in before)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_bare_loop_takes_arrays_and_gives_arrays(name):
+    with open_edges(name) as engine:
+        before = engine.run(edge_input(name))
+        loop = engine.engine.bare_loop()
+        assert (loop is None) != name.endswith(".tflite")
+        if loop is not None:
+            assert [each.shape for each in loop()] == [spec.shape for spec in engine.engine.outputs]
+        after = engine.run(edge_input(name))
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
 @pytest.mark.parametrize("name", ["picture_int8.tflite", "keyword_float32.tflite", "picture.onnx"])
 def test_two_engines_in_two_threads(name):
     wanted = {}

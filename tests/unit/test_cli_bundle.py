@@ -1,4 +1,4 @@
-"""`edgeai bundle show|verify` and `edgeai bench engines`, as the command line calls them."""
+"""`edgeai bundle show|verify`, as the command line calls them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ import pytest
 from tiny_bundle import picture_fields, picture_files, write_keyword_bundle, write_picture_bundle
 
 from edgeai.bundle import write_bundle
-from edgeai.cli.bench import bench_engines
 from edgeai.cli.bundle import show_bundle, verify_bundle
 from edgeai.engines import tflite
-from edgeai.errors import (
-    BundleHashError,
-    EngineError,
-    EngineUnavailableError,
-    GoldenMismatchError,
-    UsageError,
-)
+from edgeai.errors import BundleHashError, GoldenMismatchError
 
 
 @pytest.fixture
@@ -101,42 +94,3 @@ def test_verify_with_a_changed_golden_file(bundle, capsys):
     with pytest.raises(BundleHashError, match=r"golden\.npz: truncated"):
         verify_bundle(str(bundle.folder))
     capsys.readouterr()
-
-
-def test_bench(tmp_path, capsys):
-    folder = str(write_keyword_bundle(tmp_path / "tiny").folder)
-    assert bench_engines(folder, runs=5, json_output=True) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["bench"] == "engines"
-    assert {"device", "versions"} <= set(report)
-    rows = {row["name"]: row for row in report["results"]}
-    kinds = ["tflite/int8", "tflite/float16", "tflite/float32", "tflite/dynamic", "onnx/float32"]
-    assert list(rows) == [f"tiny-keyword/{k}_{u}" for k in kinds for u in ("ms", "overhead_us")] + [
-        "overhead_us"
-    ]
-    assert all(set(row) == {"name", "unit", "p50", "p90", "p99", "n"} for row in rows.values())
-    assert rows["overhead_us"]["p50"] == max(
-        rows[f"tiny-keyword/{kind}_overhead_us"]["p50"] for kind in kinds
-    )
-    assert rows["tiny-keyword/onnx/float32_ms"]["n"] == 5
-    assert bench_engines(folder, runs=2, file="onnx") == 0
-    assert "overhead_us" in capsys.readouterr().out
-
-
-def test_bench_leaves_out_what_cannot_run(tmp_path, capsys, monkeypatch):
-    folder = str(write_keyword_bundle(tmp_path / "tiny").folder)
-    monkeypatch.setattr(tflite, "find_spec", lambda name: None)
-    assert bench_engines(folder, runs=2, json_output=True) == 0
-    captured = capsys.readouterr()
-    assert len(json.loads(captured.out)["results"]) == 3
-    assert "left out: model_int8.tflite" in captured.err
-    with pytest.raises(EngineUnavailableError):
-        bench_engines(folder, runs=2, file="tflite")
-
-
-def test_bench_wrong_arguments(bundle):
-    for wrong in ({"runs": 0}, {"threads": 0}):
-        with pytest.raises(UsageError):
-            bench_engines(str(bundle.folder), **wrong)
-    with pytest.raises(EngineError, match="no engine file 'plan'"):
-        bench_engines(str(bundle.folder), file="plan")

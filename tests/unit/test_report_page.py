@@ -10,9 +10,9 @@ import pytest
 from tiny_bundle import picture_fields, picture_files, write_keyword_bundle
 
 from compress.report.bundle import write_bundle_report
-from compress.report.page import bar_chart, dot_chart, fold, pairs, picture, table, write_page
 from edgeai.bundle import write_bundle
 from edgeai.errors import EdgeError, UsageError
+from edgeai.report.page import bar_chart, dot_chart, fold, pairs, picture, table, write_page
 
 VOID = {"meta", "img", "rect", "line", "circle", "br"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from compress.data.whole_file import whole_file, write_whole
 from edgeai.errors import DataError, EdgeError
+from edgeai.whole_file import whole_file, write_whole
 
 
 def write_half(path: Path, data: bytes) -> int:

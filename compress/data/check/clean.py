@@ -17,8 +17,8 @@ from compress.data.check.lists import CLEAN
 from compress.data.check.picture_file import read_facts
 from compress.data.check.report import CheckReport, CleanedList, Fault
 from compress.data.grouping import write_rows
-from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, UsageError
+from edgeai.whole_file import write_whole
 
 _DROP_FILE = frozenset(
     {

@@ -11,7 +11,7 @@ import numpy as np
 from compress.data.check.listing import Entry, Listing
 from compress.data.check.report import FAULT_KINDS, CheckReport, Fault, SplitCounts
 from compress.data.check.sounds import UnreadableSoundError, read_whole
-from compress.report.page import (
+from edgeai.report.page import (
     Html,
     bar_chart,
     cards,

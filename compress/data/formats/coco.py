@@ -12,8 +12,8 @@ from compress.data.detection import DetectionSet
 from compress.data.formats.json_file import read_items
 from compress.data.formats.places import PictureFinder, choose_split
 from compress.data.formats.records import PictureRecords, choose_labels, group_of
-from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, DataMissingError
+from edgeai.whole_file import write_whole
 
 # of the same pictures, but no boxes of things
 _OTHER_KINDS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")

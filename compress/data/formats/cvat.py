@@ -13,8 +13,8 @@ from compress.data.detection import DetectionSet
 from compress.data.formats.places import PictureFinder, choose_split, folder_files, picture_size, plain_split
 from compress.data.formats.records import PictureRecords, choose_labels
 from compress.data.formats.xml_file import escape, quoteattr, read_xml, starts_with_element
-from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, DataMissingError
+from edgeai.whole_file import write_whole
 
 MAX_XML_BYTES = 2 << 30
 MAX_FILES = 100  # more are another tool's, a file a picture

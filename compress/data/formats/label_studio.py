@@ -19,9 +19,9 @@ from compress.data.formats.json_file import read_items
 from compress.data.formats.places import PictureFinder, choose_split, folder_files, is_picture, picture_size
 from compress.data.formats.records import PictureRecords, check_declared, choose_labels, group_of
 from compress.data.formats.xml_file import quoteattr, read_xml
-from compress.data.whole_file import write_whole
 from edgeai.console import print_note
 from edgeai.errors import DataError, DataMissingError
+from edgeai.whole_file import write_whole
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_FILES = 100  # more are another tool's, a file a picture

@@ -21,8 +21,8 @@ from compress.data.formats.places import (
 )
 from compress.data.formats.records import PictureRecords, check_declared, choose_labels
 from compress.data.formats.xml_file import escape, read_xml, starts_with_element
-from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, DataMissingError
+from edgeai.whole_file import write_whole
 
 MAX_XML_BYTES = 16 << 20
 MAX_LIST_BYTES = 256 << 20

@@ -24,8 +24,8 @@ from compress.data.formats.places import (
     plain_split,
 )
 from compress.data.formats.records import PictureRecords, choose_labels
-from compress.data.whole_file import write_whole
 from edgeai.errors import DataError, DataMissingError
+from edgeai.whole_file import write_whole
 
 MAX_TEXT_BYTES = 4 << 20
 MAX_YAML_BYTES = 1 << 20

@@ -19,10 +19,10 @@ from pydantic import Field
 
 from compress.data.speech import load_noises
 from compress.data.synthesize.flac import write_flac
-from compress.data.whole_file import check_free, new_folder
 from edgeai.bundle.manifest import Settings
 from edgeai.console import progress_bar
 from edgeai.errors import DataMissingError, UsageError
+from edgeai.whole_file import check_free, new_folder
 
 Samples = NDArray[np.float64]
 Fraction = Annotated[float, Field(ge=0, le=1)]

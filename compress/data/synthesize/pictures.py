@@ -14,9 +14,9 @@ from compress.data.detection import DetectionSet, LabelledPicture, read_picture
 from compress.data.synthesize.crops import Crops, Images, Likeness, contact_sheet, cut_crops, measure_likeness
 from compress.data.synthesize.gan import MIN_CROPS, draw_layers, put_layers, train_generator
 from compress.data.synthesize.paste import Window, blend_crop, blend_layer, find_window
-from compress.data.whole_file import check_free, new_folder
 from edgeai.console import progress_bar
 from edgeai.errors import DataError, UsageError
+from edgeai.whole_file import check_free, new_folder
 
 Method = Literal["gan", "copy"]
 METHODS: tuple[Method, ...] = ("gan", "copy")

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.synthesize.flac import write_flac
-from compress.data.whole_file import check_free, new_folder
 from edgeai.console import progress_bar
 from edgeai.errors import DataError, DataMissingError, UsageError
 from edgeai.sources.resample import Resampler
+from edgeai.whole_file import check_free, new_folder
 
 PROGRAM = "espeak-ng"
 TIMEOUT_S = 30.0

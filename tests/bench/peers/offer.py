@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from bench.peers.exchange import Facts, dump_facts
 
-from compress.data.whole_file import write_whole
 from compress.recipe import Recipe
 from compress.tasks import open_task
 from compress.train.batches import open_batches
 from edgeai.bundle import Bundle
 from edgeai.console import progress_bar
 from edgeai.errors import EdgeError
+from edgeai.whole_file import write_whole
 
 CHECKED, CALIBRATION = 32, 200  # pictures
 SETTINGS = {

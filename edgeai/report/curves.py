@@ -1,4 +1,4 @@
-"""Curves and confusion matrices as inline SVG, beside the bars and dots of compress.report.svg."""
+"""Curves and confusion matrices as inline SVG, beside the bars and dots of edgeai.report.svg."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.report.html import Html
 from edgeai.errors import UsageError
+from edgeai.report.html import Html
 
 WIDTH = 360
 PLOT_HEIGHT = 230

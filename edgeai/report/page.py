@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from compress.data.whole_file import whole_file
-from compress.report.html import Html, cards, fold, pairs, paragraph, picture, section, side_by_side, table
-from compress.report.svg import bar_chart, dot_chart
 from edgeai.errors import EdgeError
+from edgeai.report.html import Html, cards, fold, pairs, paragraph, picture, section, side_by_side, table
+from edgeai.report.svg import bar_chart, dot_chart
+from edgeai.whole_file import whole_file
 
 __all__ = [
     "Html",
@@ -44,7 +44,7 @@ section p{margin:0 0 12px;max-width:70ch}
 .card span,.card small{color:var(--soft);font-size:.82rem}
 .card b{font-size:1.45rem;font-variant-numeric:tabular-nums;line-height:1.35;overflow-wrap:anywhere}
 .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:24px}
-.cards+.columns,.columns+.scroll,.scroll+p,p+.columns,.scroll+.columns,dl+details,.scroll+details{margin-top:18px}
+.cards+.columns,.columns+.scroll,.scroll+p,p+.columns,.scroll+.columns,dl+details,.scroll+details,figure+p,.columns+p{margin-top:18px}
 figure{margin:0;min-width:0}
 figcaption{color:var(--soft);font-size:.85rem;margin:0 0 6px}
 img{display:block;max-width:100%;height:auto;border-radius:8px;margin-bottom:6px}

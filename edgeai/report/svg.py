@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from html import escape
 
-from compress.report.html import Html
 from edgeai.errors import UsageError
+from edgeai.report.html import Html
 
 WIDTH = 360
 LABEL_WIDTH = 96

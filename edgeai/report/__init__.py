@@ -1,0 +1,1 @@
+"""Pages of HTML and SVG that make no request: what a bench and a compression report are shown with."""
