@@ -52,12 +52,13 @@ Stopped: TypeAlias = Callable[[], bool]
 class Stream(ABC):
     """A model that is loaded and a source that is not yet open. `work` and `close` belong to one thread.
 
-    label: what it is and its name, as in "camera gate". model: the bundle and the engine file that runs.
+    label: what it is and its name, as in "camera gate". model: the bundle, what runs it, and why that.
     """
 
     def __init__(self, kind: str, name: str, pipeline: CameraPipeline | VoicePipeline) -> None:
         self.label = f"{kind} {name}"
-        self.model = f"{pipeline.name} ({pipeline.engine.label})"
+        engine = pipeline.engine
+        self.model = f"{pipeline.name} on {engine.label}, {engine.reason}"
         self.report = StreamReport(name)
 
     @abstractmethod

@@ -84,7 +84,7 @@ _KIND_OF_SUFFIX: dict[str, Kind] = {".tflite": "tflite", ".onnx": "onnx", ".plan
 def open_engine(
     bundle: Bundle, *, host: EngineHost | None = None, file: str | None = None, threads: int = 1
 ) -> EdgeEngine:
-    """Open the best engine of a bundle that runs here; which one and why is logged once.
+    """Open the best engine of a bundle that runs here; its label and reason say which and why.
 
     file: use this one, as order_candidates says. host: this device; without, what runs on the CPU.
 
@@ -102,7 +102,8 @@ def open_engine(
             tried.append(skipped_line(candidate, error))
             continue
         passed = f"; passed over: {' | '.join(tried)}" if tried else ""
-        log.info("%s runs %s, chosen by %s%s", bundle.name, candidate.label, order.reason, passed)
+        engine.reason = f"chosen by {order.reason}{passed}"
+        log.debug("%s runs %s, %s", bundle.name, candidate.label, engine.reason)
         return engine
     if not tried:
         tried = [

@@ -33,6 +33,8 @@ _PRECISIONS: Mapping[Kind, tuple[str, ...]] = {
     "tflite": ("int8", "float16", "float32", "dynamic", "int4", "int16x8"),
     "onnx": ("float32", "float16", "int8", "dynamic"),
 }
+# medians of the same engine from one hour to the next differ by as much
+_AS_FAST = 1.05
 _CPU_ORDER: tuple[Kind, ...] = ("tflite", "onnx", "plan", "onnx+tensorrt", "onnx+cuda")
 
 
@@ -62,6 +64,8 @@ def order_candidates(
 ) -> Order:
     """What to try for a bundle: what `file` names, else by what was measured here, else by the profile's formats.
 
+    Figures within 5 % of the fastest are as fast: among those the usual order decides.
+
     file: a path in the bundle, a kind ("onnx", "plan") or a kind and precision ("tflite/float32"). A path means the plain
     kind of its format. What needs a GPU is left out where the host's profile has no "plan", and last without a profile.
     Raises EngineError where `file` names nothing.
@@ -80,10 +84,7 @@ def order_candidates(
     usable = [each for each in found if each.kind in kinds]
     measured = find_measured(host.cache, bundle, threads=threads) if host.cache is not None else None
     if measured is not None:
-        known = sorted(
-            (each for each in usable if each.label in measured.p50_ms),
-            key=lambda each: measured.p50_ms[each.label],
-        )
+        known = _by_figures([each for each in usable if each.label in measured.p50_ms], measured, kinds)
         if known:
             rest = sorted((each for each in usable if each not in known), key=lambda each: _rank(each, kinds))
             return Order((*known, *rest), _told(known, measured))
@@ -113,6 +114,19 @@ def named(bundle: Bundle, file: str) -> tuple[Candidate, ...]:
         there = ", ".join(f"{each.entry.path} ({each.label})" for each in found if each.kind not in GPU_KINDS)
         raise EngineError(f"bundle {bundle.name} has no engine file {file!r}", next_step=f"there are {there}")
     return chosen
+
+
+def _by_figures(
+    known: list[Candidate], measured: MeasuredEngines, kinds: tuple[Kind, ...]
+) -> list[Candidate]:
+    """The fastest first; of those that no measurement tells from it, in the usual order."""
+    fastest_ms = min((measured.p50_ms[each.label] for each in known), default=0.0)
+
+    def place(each: Candidate) -> tuple[float, tuple[int, int]]:
+        ms = measured.p50_ms[each.label]
+        return (0.0 if ms <= _AS_FAST * fastest_ms else ms, _rank(each, kinds))
+
+    return sorted(known, key=place)
 
 
 def _told(known: list[Candidate], measured: MeasuredEngines) -> str:

@@ -29,7 +29,8 @@ class EdgeEngine:
     inputs: one spec, named as the manifest names it: (height, width, 3) uint8 in the manifest's colour order for
     pictures, float32 in the engine's shape for features. outputs: the engine's own, as float32, batch axis kept.
     Where the engine's only input has another name than the manifest's, that one is meant. Closes the engine.
-    file, label: of the candidate that was opened, as in "plan/int8"; empty for one that is in no bundle.
+    file, label: of the candidate that was opened, as in "plan/int8"; empty for one that is in no bundle. reason: what made
+    open_engine choose it.
 
     Raises TensorError where the engine's input does not fit the manifest, EngineError for one with several inputs.
     """
@@ -45,6 +46,7 @@ class EdgeEngine:
         self.engine = engine
         self.file = file
         self.label = label
+        self.reason = ""
         if len(engine.inputs) != 1:
             names = ", ".join(spec.name for spec in engine.inputs)
             raise EngineError(f"a bundle's engine has one input, this one has {len(engine.inputs)} ({names})")

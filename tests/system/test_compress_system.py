@@ -146,9 +146,9 @@ MISTAKES = {
     ),
     "no folder": (["eval", "{squares}", "--data", "nowhere", "--split", "test"], 1, "no data folder"),
     "no engine": (
-        ["eval", "{squares}", "--data", "data/squares", "--split", "test", "--engine", "plan"],
+        ["eval", "{squares}", "--data", "data/squares", "--split", "test", "--engine", "tflite/int4"],
         1,
-        "no engine file 'plan'",
+        "no engine file 'tflite/int4'",
     ),
     "no command": (["rnu"], 2, "rnu"),
     "no option": (["report", "{squares}", "--uot", "x"], 2, "--uot"),

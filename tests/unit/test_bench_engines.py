@@ -251,12 +251,12 @@ def test_what_is_saved_decides_which_engine_opens(folder, capsys, tmp_path, monk
     _, report, said = run(folder, capsys, save=True, cache=cache)
     assert f"saved: {cache}" in said
     p50_ms = {row["name"]: row.get("p50") for row in report["results"]}
-    fastest = min(KINDS, key=lambda kind: p50_ms[f"tiny-keyword/{kind}_ms"])
+    fastest_ms = min(p50_ms[f"tiny-keyword/{kind}_ms"] for kind in KINDS)
     order = order_candidates(bundle, host=EngineHost(cache=cache))
-    assert order.reason.startswith("measured here on ")
-    assert order.candidates[0].label == fastest
+    assert order.reason.startswith("measurement on ")
     with open_engine(bundle, host=EngineHost(cache=cache)) as engine:
-        assert engine.label == fastest
+        assert engine.label == order.candidates[0].label
+        assert p50_ms[f"tiny-keyword/{engine.label}_ms"] <= 1.06 * fastest_ms
 
 
 def test_so_many_seconds_in_place_of_calls(folder, capsys):

@@ -205,6 +205,12 @@ class TestMeasured:
         assert reason.startswith("measurement on 2026-11-30 (ms: onnx/float32 0.50, tflite/float32 0.70")
         assert self.order(tmp_path, bundle, formats=("plan", "tflite", "onnx"))[0][0] == "plan/float32"
 
+    def test_of_those_that_are_as_fast_the_usual_order_decides(self, tmp_path, bundle):
+        figures = {"tflite/float16": 0.500, "tflite/int8": 0.524, "onnx/float32": 0.526}
+        save_measured(tmp_path, bundle, figures, threads=1, date="2026-11-30")
+        labels, _ = self.order(tmp_path, bundle)
+        assert labels[:3] == ["tflite/int8", "tflite/float16", "onnx/float32"]
+
     def test_another_number_of_threads_machine_library_or_model_is_another_table(
         self, tmp_path, bundle, monkeypatch
     ):

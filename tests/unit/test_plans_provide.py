@@ -125,7 +125,7 @@ def test_the_timing_cache_travels_from_build_to_build(machine, bundle, host, tmp
 
 
 def test_a_device_with_a_gpu_prefers_plans_and_says_why(machine, bundle, host, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     machine()
     here = dataclasses.replace(host, profile=load_profile("jetson-orin-nano-8gb"))
     with open_engine(bundle, host=here) as engine:
@@ -134,7 +134,7 @@ def test_a_device_with_a_gpu_prefers_plans_and_says_why(machine, bundle, host, c
 
 
 def test_without_tensorrt_the_next_runs_and_that_is_said(bundle, host, caplog, monkeypatch):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     load_tensorrt.cache_clear()
     here = dataclasses.replace(host, profile=load_profile("jetson-orin-nano-8gb"))
@@ -148,7 +148,7 @@ def test_without_tensorrt_the_next_runs_and_that_is_said(bundle, host, caplog, m
 def test_what_tensorrt_cannot_build_the_next_engine_runs(machine, bundle, host, caplog, monkeypatch):
     from fake_tensorrt import _Builder
 
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     machine("8.6.1")
     monkeypatch.setattr(_Builder, "build_serialized_network", lambda self, network, config: None)
     here = dataclasses.replace(host, profile=load_profile("jetson-orin-nano-8gb"))
