@@ -21,6 +21,7 @@ from compress.train.divergence import Watch, check_batch, first_bad_layer
 from compress.train.early_stop import BestKept
 from compress.train.forward import forward_network
 from compress.train.freeze import frozen
+from compress.train.interrupt import interrupt_between_steps
 from compress.train.masks import MaskSchedule
 from compress.train.muon import muon_kernels
 from compress.train.pace import Pace
@@ -186,7 +187,8 @@ class _Training:
             if resumed_from:
                 advance(resumed_from)
             try:
-                self._loop(sources, file, log, advance)
+                with interrupt_between_steps() as interrupted:
+                    self._loop(sources, file, log, advance, interrupted)
             except BaseException:
                 # Ctrl-C or a picture that cannot be read: the steps that were made are kept
                 if file is not None and not self._lost:
@@ -214,12 +216,20 @@ class _Training:
         stream = open_batches(self._make, seed=self._settings.seed, start=start, shard=shard, threads=threads)
         return streams.enter_context(stream)
 
-    def _loop(self, sources: list[Iterator[Batch]], file: Checkpoint | None, log: Log, advance: Any) -> None:
+    def _loop(
+        self,
+        sources: list[Iterator[Batch]],
+        file: Checkpoint | None,
+        log: Log,
+        advance: Any,
+        interrupted: Callable[[], None],
+    ) -> None:
         settings, pending = self._settings, deque[tuple[int, Any, list[Batch]]]()
         saved_s = time.monotonic()
         log_every = max(1, settings.steps // LOGGED)
         done = self._stepper.done
         while done < settings.steps and not self._best.stop:
+            interrupted()
             began = self._pace.now()
             batches = [next(source) for source in sources]
             got = self._pace.now()
