@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ _PROGRAM_S = 2.0  # nvidia-smi and tegrastats need most of a second before their
 
 @dataclass(frozen=True, slots=True)
 class EnginesSettings:
-    """threads: the first is that of latency; throughput is of every one with each number of instances.
+    """threads: the first is that of latency; throughput is of every one with each number of instances and inputs a call (batch).
 
     runs: turns of calls (ours and the library's own) of each engine; with latency_s as many as fit into so many seconds.
     window_s: of each throughput figure, 0 leaves them out.
@@ -40,18 +41,27 @@ class EnginesSettings:
 
     threads: tuple[int, ...] = (1,)
     instances: tuple[int, ...] = (1,)
+    batch: tuple[int, ...] = (1,)
     runs: int = 200
     latency_s: float | None = None
     window_s: float = 0.5
 
+    @property
+    def windows(self) -> list[tuple[int, int, int]]:
+        """(threads, instances, batch) of each throughput figure."""
+        return list(product(self.threads, self.instances, self.batch)) if self.window_s else []
+
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """calls_per_s: of `instances` engines at once in one process, each with `threads` threads."""
+    """inputs_per_s: of `instances` engines at once in one process, each with `threads` threads and `batch` inputs a call; None
+    for an engine that takes fewer at once.
+    """
 
     threads: int
     instances: int
-    calls_per_s: float
+    batch: int
+    inputs_per_s: float | None
 
 
 @dataclass(slots=True)
@@ -66,6 +76,7 @@ class EngineFigures:
     load_ms: float
     first_ms: float
     rss_mib: float
+    max_batch: int
     accuracy: Measured | None
     work: Work | None
     ours_ms: list[float] = field(default_factory=list)
@@ -176,8 +187,7 @@ def measure_engines(
 
 def step_count(candidates: int, settings: EnginesSettings) -> int:
     """How many steps measure_engines tells of at most."""
-    windows = len(settings.threads) * len(settings.instances) if settings.window_s else 0
-    return candidates * (1 + min(BLOCKS, settings.runs) + windows) + 1
+    return candidates * (1 + min(BLOCKS, settings.runs) + len(settings.windows)) + 1
 
 
 class _Bench:
@@ -204,6 +214,7 @@ class _Bench:
                     path=candidate.entry.path,
                     label=candidate.label,
                     threads=self._settings.threads[0],
+                    max_batch=max(self._settings.batch),
                     profile=host.profile.name if host.profile else None,
                     cache=str(host.cache) if host.cache else None,
                 )
@@ -240,22 +251,15 @@ class _Bench:
 
     def throughputs(self, power: PowerSource | None) -> None:
         """Each candidate alone. Its power is that of the first figure: one instance, the threads of latency."""
-        settings = self._settings
-        if not settings.window_s:
-            return
         for figures, process in list(self.running):
-            for threads in settings.threads:
-                for instances in settings.instances:
-                    meter = power if not figures.throughput else None
-                    try:
-                        self._window(figures, process, threads, instances, meter)
-                    except EngineError as error:
-                        self._drop(figures, error)
-                        break
-                    self._advance(note=figures.label)
-                else:
-                    continue
-                break
+            for setting in self._settings.windows:
+                meter = power if not figures.throughput else None
+                try:
+                    self._window(figures, process, setting, meter)
+                except EngineError as error:
+                    self._drop(figures, error)
+                    break
+                self._advance(note=figures.label)
 
     def peaks(self) -> dict[str, Measurement]:
         """The machine's peaks, and each candidate's limit by them."""
@@ -295,14 +299,17 @@ class _Bench:
         self,
         figures: EngineFigures,
         process: BenchProcess,
-        threads: int,
-        instances: int,
+        setting: tuple[int, int, int],
         power: PowerSource | None,
     ) -> None:
+        threads, instances, batch = setting
+        if batch > figures.max_batch:
+            figures.throughput.append(Throughput(*setting, None))
+            return
         window_s = self._settings.window_s
         if power is not None and power.command:
             window_s = max(window_s, _PROGRAM_S)
-        asked = {"threads": threads, "instances": instances, "seconds": window_s}
+        asked = {"threads": threads, "instances": instances, "batch": batch, "seconds": window_s}
         timeout_s = ANSWER_S + window_s
         if power is None:
             told = process.ask("throughput", timeout_s=timeout_s, **asked)
@@ -310,7 +317,7 @@ class _Bench:
             with PowerMeter(power) as meter:
                 told = process.ask("throughput", timeout_s=timeout_s, **asked)
                 figures.power_w = meter.stop()
-        figures.throughput.append(Throughput(threads, instances, told))
+        figures.throughput.append(Throughput(*setting, told))
 
     def _run_tools(self, tools: dict[str, tuple[str, float, str]]) -> None:
         settings = self._settings

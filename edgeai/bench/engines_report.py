@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeai.bench.engines import EngineFigures, EnginesReport
+from edgeai.bench.engines import EngineFigures, EnginesReport, Throughput
 from edgeai.bench.peaks import MEMORY_BYTES
 from edgeai.engines.measured import bundle_key
 from edgeai.metrics import Measurement
@@ -26,8 +26,11 @@ def engine_results(report: EnginesReport) -> list[Measurement]:
             Measurement(f"{stem}_rss_mib", "MiB", 1, value=each.rss_mib),
         ]
         for window in each.throughput:
+            if window.inputs_per_s is None:
+                continue
             setting = f"{window.threads}_threads_{window.instances}_instances"
-            results.append(Measurement(f"{stem}_calls_per_s_{setting}", "1/s", 1, value=window.calls_per_s))
+            setting += f"_batch_{window.batch}" if window.batch > 1 else ""
+            results.append(Measurement(f"{stem}_inputs_per_s_{setting}", "1/s", 1, value=window.inputs_per_s))
         if each.power_w is not None:
             results.append(Measurement(f"{stem}_power_w", "W", 1, value=each.power_w))
         if each.limit is not None:
@@ -55,7 +58,6 @@ def engine_details(report: EnginesReport) -> dict[str, JsonValue]:
             "of": report.power.what if report.power else "",
             "idle_w": None if report.idle_w is None else round(report.idle_w, 3),
         },
-        "batch": "fixed at 1: a bundle's input is one picture or one window of sound",
         "warnings": list(report.warnings),
     }
 
@@ -147,16 +149,23 @@ def _throughput_tables(report: EnginesReport) -> list[Table]:
     windows = report.engines[0].throughput
     if not windows:
         return []
-    rows = [
-        [each.label, *(f"{window.calls_per_s:,.1f}" for window in each.throughput)] for each in report.engines
-    ]
+    rows = [[each.label, *(_inputs(window) for window in each.throughput)] for each in report.engines]
+    batched = max(window.batch for window in windows) > 1
     return [
         Table(
-            "calls a second, by threads x engines at once in one process",
-            ["engine", *(f"{window.threads} x {window.instances}" for window in windows)],
+            "inputs a second, by threads x engines at once in one process" + " x inputs a call" * batched,
+            ["engine", *(_setting(window, batched=batched) for window in windows)],
             rows,
         )
     ]
+
+
+def _setting(window: Throughput, *, batched: bool) -> str:
+    return f"{window.threads} x {window.instances}" + f" x {window.batch}" * batched
+
+
+def _inputs(window: Throughput) -> str:
+    return "-" if window.inputs_per_s is None else f"{window.inputs_per_s:,.1f}"
 
 
 def _roofline_tables(report: EnginesReport) -> list[Table]:

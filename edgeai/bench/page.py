@@ -43,7 +43,7 @@ def write_engines_page(
     sections.append(("Latency", [_boxes(report), *_with_title(tables[0])]))
     sections.append(("Accuracy", [*_accuracy_plot(report), *_with_title(tables[1])]))
     sections.append(("Beside the libraries' own", _with_title(tables[2])))
-    throughput = [table for table in tables[3:] if table.title.startswith("calls a second")]
+    throughput = [table for table in tables[3:] if table.title.startswith("inputs a second")]
     if throughput:
         sections.append(("Throughput", [_throughput_bars(report), *_with_title(throughput[0])]))
     roofline = [table for table in tables[3:] if table not in throughput]
@@ -113,13 +113,21 @@ def _accuracy_plot(report: EnginesReport) -> list[Html]:
 
 
 def _throughput_bars(report: EnginesReport) -> Html:
-    settings = [(each.threads, each.instances) for each in report.engines[0].throughput]
     charts = []
-    for number, (threads, instances) in enumerate(settings):
-        rows = [(each.label, each.throughput[number].calls_per_s) for each in report.engines]
-        title = f"calls a second: {threads} thread{'s' * (threads > 1)}, {instances} engine{'s' * (instances > 1)} at once"
-        charts.append(bar_chart(title, rows, show="{:,.0f}".format))
+    for number, window in enumerate(report.engines[0].throughput):
+        told = [(each.label, each.throughput[number].inputs_per_s) for each in report.engines]
+        rows = [(label, value) for label, value in told if value is not None]
+        title = (
+            f"inputs a second: {_many(window.threads, 'thread')}, {_many(window.instances, 'engine')} at once"
+        )
+        title += f", {window.batch} a call" if window.batch > 1 else ""
+        if rows:
+            charts.append(bar_chart(title, rows, show="{:,.0f}".format))
     return side_by_side(*charts)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}"
 
 
 def _roofline_plot(report: EnginesReport) -> list[Html]:

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,20 @@ class _Worker:
     """What one process does for one candidate."""
 
     def open(
-        self, *, bundle: str, path: str, label: str, threads: int, profile: str | None, cache: str | None
+        self,
+        *,
+        bundle: str,
+        path: str,
+        label: str,
+        threads: int,
+        max_batch: int,
+        profile: str | None,
+        cache: str | None,
     ) -> dict[str, Any]:
         """Open the candidate, run it once, then warm it up.
 
         load_ms: until it is open, its library's import included. first_ms: the first call. rss_mib: memory that both added to
-        this process, the library's own included.
+        this process, the library's own included. max_batch: inputs that it takes at once, of those wanted.
         """
         import psutil
 
@@ -71,7 +79,9 @@ class _Worker:
 
         self._bundle = load_bundle(bundle, verify=False)
         self._host = EngineHost(
-            profile=load_profile(profile) if profile else None, cache=Path(cache) if cache else None
+            profile=load_profile(profile) if profile else None,
+            cache=Path(cache) if cache else None,
+            max_batch=max_batch,
         )
         (self._candidate,) = [each for each in named(self._bundle, label) if each.entry.path == path]
         process = psutil.Process()
@@ -92,7 +102,12 @@ class _Worker:
         for _ in range(WARM_UP):
             for call in self._calls.values():
                 call()
-        return {"load_ms": load_ms, "first_ms": first_ms, "rss_mib": rss_bytes / 2**20}
+        return {
+            "load_ms": load_ms,
+            "first_ms": first_ms,
+            "rss_mib": rss_bytes / 2**20,
+            "max_batch": engine.max_batch,
+        }
 
     def turns(self, *, calls: int, seconds: float | None = None) -> dict[str, list[int]]:
         """Nanoseconds of our call (ours_ns), of the library's own on ready inputs (bare_ns), and of the loop that anyone writes
@@ -112,14 +127,24 @@ class _Worker:
                 break
         return took
 
-    def throughput(self, *, threads: int, instances: int, seconds: float) -> float:
-        """Calls in a second of `instances` engines, each in a thread of this process and with `threads` of its own."""
+    def throughput(self, *, threads: int, instances: int, batch: int, seconds: float) -> float:
+        """Inputs in a second of `instances` engines, each in a thread of this process and with `threads` of its own, called
+        with `batch` inputs at once.
+        """
         engines = [self._new(threads) for _ in range(instances)]
+        (array,) = self._given.values()
+
+        def call_of(engine: EdgeEngine) -> Callable[[], object]:
+            if batch == 1:
+                return lambda: engine.run(self._given)
+            return lambda: engine.run_batch([array] * batch)
+
         try:
-            for engine in engines:
+            calls = [call_of(engine) for engine in engines]
+            for call in calls:
                 for _ in range(WARM_UP // 2):
-                    engine.run(self._given)
-            return _calls_per_s(engines, self._given, seconds)
+                    call()
+            return batch * _calls_per_s(calls, seconds)
         finally:
             for engine in engines:
                 engine.close()
@@ -155,22 +180,23 @@ def bench_input(bundle: Any, engine: EdgeEngine) -> Array:
     return random.uniform(-1, 1, spec.shape).astype(np.float32)
 
 
-def _calls_per_s(engines: list[EdgeEngine], given: Mapping[str, Array], seconds: float) -> float:
-    done = [0] * len(engines)
+def _calls_per_s(calls: Sequence[Callable[[], object]], seconds: float) -> float:
+    """Of all together, each in a thread of its own."""
+    done = [0] * len(calls)
     failed: list[BaseException] = []
-    ready = threading.Barrier(len(engines) + 1)
+    ready = threading.Barrier(len(calls) + 1)
     stop = threading.Event()
 
     def work(number: int) -> None:
         ready.wait()
         try:
             while not stop.is_set():
-                engines[number].run(given)
+                calls[number]()
                 done[number] += 1
         except Exception as error:  # told by the thread that waits
             failed.append(error)
 
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(len(engines))]
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(len(calls))]
     for worker in workers:
         worker.start()
     ready.wait()

@@ -28,7 +28,9 @@ def bench_engines(
     instances: Annotated[
         str, typer.Option(help="Engines at once in one process, as in 1,2: throughput of each.")
     ] = "1",
-    batch: Annotated[str, typer.Option(help="Inputs a call; today's bundles take one.")] = "1",
+    batch: Annotated[
+        str, typer.Option(help="Inputs a call, as in 1,8: throughput of each, where the file takes several.")
+    ] = "1",
     runs: Annotated[int, typer.Option(min=1, max=100_000, help="Calls of each engine.")] = 200,
     seconds: Annotated[
         float | None,
@@ -61,6 +63,7 @@ def bench_engines(
     settings = EnginesSettings(
         threads=numbers("--threads", threads),
         instances=numbers("--instances", instances),
+        batch=numbers("--batch", batch),
         runs=runs,
         latency_s=seconds,
         window_s=0.5 if seconds is None else seconds,
@@ -69,7 +72,6 @@ def bench_engines(
         bundle,
         settings,
         file=engine,
-        batch=numbers("--batch", batch),
         save=save,
         cache=cache,
         outputs=Outputs(json_output, markdown, compare, html),

@@ -26,7 +26,6 @@ def bench_engines(
     settings: EnginesSettings,
     *,
     file: str | None = None,
-    batch: tuple[int, ...] = (1,),
     save: bool = False,
     cache: Path | None = None,
     outputs: Outputs | None = None,
@@ -48,7 +47,7 @@ def bench_engines(
     gpu = any(each.kind in GPU_KINDS for each in candidates)
     with progress_bar(f"bench {bundle.name}", step_count(len(candidates), settings)) as advance:
         report = measure_engines(bundle, candidates, host=host, settings=settings, gpu=gpu, advance=advance)
-    notes = _notes(report, batch)
+    notes = _notes(report)
     tables = engine_tables(report)
     details = engine_details(report)
     results = engine_results(report)
@@ -82,12 +81,14 @@ def _candidates(bundle: Bundle, host: EngineHost, file: str | None, threads: int
     return tuple(each for each in order.candidates if each.kind not in GPU_KINDS)
 
 
-def _notes(report: EnginesReport, batch: tuple[int, ...]) -> list[str]:
+def _notes(report: EnginesReport) -> list[str]:
     notes = [f"failed: {line}" for line in report.failed]
     notes += [f"left out: {line}" for line in report.skipped]
     notes += [f"warning: {line}" for line in report.warnings]
-    if max(batch) > 1:
-        notes.append("batch: fixed at 1 by the files, a bundle's input is one picture or one window of sound")
+    if max(report.settings.batch) > 1:
+        single = [each.label for each in report.engines if each.max_batch == 1]
+        if single:
+            notes.append(f"batch: fixed at 1 by the files of {', '.join(single)}")
     return notes
 
 

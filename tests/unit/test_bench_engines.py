@@ -62,7 +62,7 @@ def test_every_engine_is_measured(folder, capsys):
     )
     for kind in KINDS:
         singles = ["load_ms", "first_ms", "rss_mib", "limit_percent"]
-        singles += [f"calls_per_s_{t}_threads_{i}_instances" for t in (1, 2) for i in (1, 2)]
+        singles += [f"inputs_per_s_{t}_threads_{i}_instances" for t in (1, 2) for i in (1, 2)]
         for single in singles:
             assert rows[f"tiny-keyword/{kind}_{single}"]["value"] > 0
     assert [each["label"] for each in report["engines"]] == KINDS
@@ -266,8 +266,12 @@ def test_so_many_seconds_in_place_of_calls(folder, capsys):
     assert report["verdict"]["winner"] is None
 
 
-def test_batches_are_said_to_be_fixed(folder, capsys):
-    assert "batch: fixed at 1" in run(folder, capsys, file="onnx", batch=(1, 4))[2]
+def test_batches_where_the_file_takes_them(folder, capsys):
+    settings = EnginesSettings(batch=(1, 4), runs=5, window_s=0.02)
+    _, report, said = run(folder, capsys, settings)
+    assert "batch: fixed at 1 by the files of tflite/int8, tflite/float16" in said
+    names = {row["name"] for row in report["results"] if "_batch_4" in row["name"]}
+    assert names == {"tiny-keyword/onnx/float32_inputs_per_s_1_threads_1_instances_batch_4"}
 
 
 def test_pictures_without_a_golden_input(tmp_path, capsys, monkeypatch):
