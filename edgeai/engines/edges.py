@@ -68,7 +68,7 @@ class EdgeEngine:
         array = inputs.get(self._name)
         if array is None or len(inputs) != 1:
             raise TensorError(f"the model's input is {self._name!r}, given were {sorted(inputs)}")
-        return self._dequantise(self.engine.invoke({self._tensor: self._writer.fill(array)}))
+        return self.engine.read({self._tensor: self._writer.fill(array)}, self._dequantise)
 
     def run_batch(self, arrays: Sequence[Array]) -> list[dict[str, NDArray[np.float32]]]:
         """Run on several inputs, each as for `run`, `max_batch` at once where the engine can; outputs in their order.
@@ -104,7 +104,7 @@ class EdgeEngine:
 
 
 class _Dequantiser:
-    """All outputs of a model as float32, by name, as `dequantise` gives them one by one.
+    """All outputs of a model as float32, by name, as `dequantise` gives them one by one, in memory of their own.
 
     Small quantised outputs of one type are laid end to end and computed at once: of a detector's nine, most of the time goes
     into calling numpy. Each is then a part of one array, which is new at every call.
@@ -135,9 +135,13 @@ class _Dequantiser:
             real *= self._scales
             found = {name: real[part].reshape(shape) for name, part, shape in self._parts}
         return {
-            name: found[name] if name in found else dequantise(value, self._specs[name])
+            name: found[name] if name in found else _own(value, self._specs[name])
             for name, value in outputs.items()
         }
+
+
+def _own(value: Array, spec: TensorSpec) -> NDArray[np.float32]:
+    return value.astype(np.float32) if spec.scale is None else dequantise(value, spec)
 
 
 class FeatureWriter:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from edgeai.errors import TensorError
 from edgeai.types import Array, TensorSpec
+
+T = TypeVar("T")
 
 Fill: TypeAlias = Callable[[Array], None]
 """Writes one input straight into the engine's own memory, an array of the spec's shape and dtype."""
@@ -33,6 +35,12 @@ class Engine(ABC):
 
         Every input has exactly one fill. Raises EngineError where the native call fails.
         """
+
+    def read(self, fill: Mapping[str, Fill], take: Callable[[Mapping[str, Array]], T]) -> T:
+        """As `invoke`, but give what `take` makes of the outputs, which are the engine's own memory where it has such: `take`
+        copies what it keeps, and may not call the engine.
+        """
+        return take(self.invoke(fill))
 
     def invoke_batch(self, fills: Sequence[Mapping[str, Fill]]) -> list[dict[str, Array]]:
         """As `invoke` for each of `fills`, in their order; at most `max_batch` of them where that is above 1."""

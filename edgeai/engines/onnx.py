@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeai.engines.engine import Engine, Fill
+from edgeai.engines.engine import Engine, Fill, T
 from edgeai.errors import EngineError, EngineUnavailableError
 from edgeai.types import Array, TensorSpec
 
@@ -102,6 +102,18 @@ class OnnxEngine(Engine):
         self._binding: Any = self._bind(runtime, provider)
 
     def invoke(self, fill: Mapping[str, Fill]) -> dict[str, Array]:
+        self._run(fill)
+        if self._results:
+            return {name: buffer.copy() for name, buffer in self._results.items()}
+        return dict(zip(self._names, self._binding.copy_outputs_to_cpu(), strict=True))
+
+    def read(self, fill: Mapping[str, Fill], take: Callable[[Mapping[str, Array]], T]) -> T:
+        if not self._results:
+            return super().read(fill, take)
+        self._run(fill)
+        return take(self._results)
+
+    def _run(self, fill: Mapping[str, Fill]) -> None:
         session = self._open()
         for name, buffer in self._feed.items():
             fill[name](buffer)
@@ -109,9 +121,6 @@ class OnnxEngine(Engine):
             for name, value in self._on_device.items():
                 value.update_inplace(self._feed[name])
             session.run_with_iobinding(self._binding)
-            if self._results:
-                return {name: buffer.copy() for name, buffer in self._results.items()}
-            return dict(zip(self._names, self._binding.copy_outputs_to_cpu(), strict=True))
         except Exception as error:  # as above
             raise EngineError(f"{self._where}: onnxruntime failed to run: {_one_line(error)}") from None
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeai.console import print_note
-from edgeai.engines.engine import Engine, Fill
+from edgeai.engines.engine import Engine, Fill, T
 from edgeai.errors import EngineError, EngineUnavailableError
 from edgeai.types import Array, TensorSpec
 
@@ -64,7 +64,7 @@ class TfliteEngine(Engine):
         self._input_indices = [
             (spec.name, int(d["index"])) for spec, d in zip(self.inputs, inputs, strict=True)
         ]
-        self._views = self._view_calls()
+        self._views = self._view_calls(self._input_indices)
         self._output_indices: list[tuple[str, int]] = []
         if any(len(detail["shape"]) == 0 for detail in outputs):
             # operators such as TFLite_Detection_PostProcess size their outputs in the first run only
@@ -75,8 +75,19 @@ class TfliteEngine(Engine):
         self._output_indices = [
             (spec.name, int(d["index"])) for spec, d in zip(self.outputs, outputs, strict=True)
         ]
+        self._output_views = self._view_calls(self._output_indices)
 
     def invoke(self, fill: Mapping[str, Fill]) -> dict[str, Array]:
+        self._run(fill)
+        get = self._interpreter.get_tensor
+        return {name: get(index) for name, index in self._output_indices}
+
+    def read(self, fill: Mapping[str, Fill], take: Callable[[Mapping[str, Array]], T]) -> T:
+        self._run(fill)
+        # as of inputs: the views are gone when this comes back
+        return take({name: view() for name, view in self._output_views.items()})
+
+    def _run(self, fill: Mapping[str, Fill]) -> None:
         interpreter = self._open()
         for name, view in self._views.items():
             fill[name](view())  # no name is bound to the view: invoke refuses to run while one lives
@@ -86,8 +97,6 @@ class TfliteEngine(Engine):
             raise EngineError(
                 f"{self._where}: {self.library} failed to run: {_one_line(str(error))}"
             ) from None
-        get = interpreter.get_tensor
-        return {name: get(index) for name, index in self._output_indices}
 
     def bare_call(self) -> Callable[[], object]:
         """The interpreter's own invoke with nothing around it: what overhead is measured against."""
@@ -119,10 +128,11 @@ class TfliteEngine(Engine):
         self._open()
         self._interpreter = None
         self._interpreter = self._new()
-        self._views = self._view_calls()
+        self._views = self._view_calls(self._input_indices)
+        self._output_views = self._view_calls(self._output_indices)
 
     def close(self) -> None:
-        self._views = {}
+        self._views, self._output_views = {}, {}
         self._interpreter = None
 
     def _open(self) -> Any:
@@ -130,8 +140,8 @@ class TfliteEngine(Engine):
             raise EngineError(f"{self._where}: the engine is closed")
         return self._interpreter
 
-    def _view_calls(self) -> dict[str, Callable[[], Array]]:
-        return {name: self._interpreter.tensor(index) for name, index in self._input_indices}
+    def _view_calls(self, indices: list[tuple[str, int]]) -> dict[str, Callable[[], Array]]:
+        return {name: self._interpreter.tensor(index) for name, index in indices}
 
 
 def tflite_library() -> str:
