@@ -143,6 +143,7 @@ class _Builder:
             "version": release.version,
             "gpu": release.gpu,
             "pad": "x" * release.pad_bytes,
+            "dla": getattr(settings, "DLA_core", -1),
             "flags": sorted(flag.name for flag in settings.set_flags),
             "network": network._real.flags,
             "shapes": {k: [list(s) for s in v] for p in settings.profiles for k, v in p._real.shapes.items()},
@@ -278,6 +279,7 @@ class _Runtime:
     def __init__(self, release, logger):
         assert logger.begun, "ILogger.__init__ was not called"
         self._release, self._logger = release, logger
+        self.DLA_core, self.num_DLA_cores = -1, release.dla_cores
 
     def deserialize_cuda_engine(self, serialized_engine):
         release = self._release
@@ -289,6 +291,8 @@ class _Runtime:
             facts = {}
         if release.refuse_plans > 0:
             release.refuse_plans -= 1
+            facts = {}
+        if facts.get("dla", -1) != self.DLA_core:
             facts = {}
         if (facts.get("version"), facts.get("gpu")) != (release.version, release.gpu):
             self._logger.log(release.ILogger.Severity.ERROR, "the plan is of another version or device")

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgeai.engines.cuda import Cuda, load_cuda
 from edgeai.engines.engine import Engine, Fill
-from edgeai.engines.plans.library import TensorRT, load_tensorrt
+from edgeai.engines.plans.library import TensorRT, load_tensorrt, takes_dla
 from edgeai.errors import EngineError, EngineUnavailableError
 from edgeai.types import Array, TensorSpec
 
@@ -63,7 +63,7 @@ class TensorrtEngine(Engine):
     Inputs are written into pinned host memory, copied, run and copied back on a stream of its own. Where a plan leaves the
     first dimension of its inputs open, and nothing else, max_batch is what its profile reaches; other open dimensions are
     taken as `shapes` says, else as the profile was tuned for. cuda_graph: replay copies and launches of a single input as
-    one CUDA graph, recorded after the first run.
+    one CUDA graph, recorded after the first run. dla: the core that the plan was built for, if it was.
 
     name: for messages. Raises EngineUnavailableError without TensorRT, CUDA or a GPU, PlanRefusedError for a plan that is not for
     this release and GPU, EngineError for one that needs more memory than there is or has tensors that an engine cannot have.
@@ -75,6 +75,7 @@ class TensorrtEngine(Engine):
         *,
         name: str,
         cuda_graph: bool = False,
+        dla: int | None = None,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         library: TensorRT | None = None,
         cuda: Cuda | None = None,
@@ -88,6 +89,8 @@ class TensorrtEngine(Engine):
         self._context: Any = None
         with ExitStack() as undo:
             self._runtime = self._library.module.Runtime(self._library.logger)
+            if dla is not None and takes_dla(self._library, self._runtime, dla):
+                self._runtime.DLA_core = dla
             self._engine = self._deserialize(plan)
             undo.callback(self._drop_context)
             self._context = self._new_context()

@@ -15,8 +15,8 @@ from edgeai.engines import tensorrt as module
 from edgeai.engines.cuda import Cuda
 from edgeai.engines.onnx import OnnxEngine
 from edgeai.engines.plans import build as build_module
-from edgeai.engines.plans.build import PlanSettings, build_plan, has_dla, precision_flags
-from edgeai.engines.plans.library import wrap
+from edgeai.engines.plans.build import PlanSettings, build_plan, precision_flags
+from edgeai.engines.plans.library import has_dla, wrap
 from edgeai.engines.tensorrt import PlanRefusedError, TensorrtEngine
 from edgeai.errors import EngineError, EngineUnavailableError
 
@@ -244,6 +244,8 @@ def test_what_the_dla_leaves_to_the_gpu_is_said(version, cores, taken, note):
     built = here.build(settings=PlanSettings("float16", dla=1))
     assert re.match(note, built.note)
     assert (b"GPU_FALLBACK" in built.plan) == note.startswith(("2 of", "all"))
+    with here.open(built.plan, dla=1) as engine:  # on the DLA or, where there is none, on the GPU
+        np.testing.assert_array_equal(engine.run({"features": features()})["scores"], answer(features()))
 
 
 @pytest.mark.parametrize("version", RELEASES)

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeai.console import progress_bar
-from edgeai.engines.plans.library import TensorRT
+from edgeai.engines.plans.library import TensorRT, has_dla, takes_dla
 from edgeai.errors import EngineUnavailableError
 
 log = logging.getLogger("edgeai")
 
 Shape = tuple[int, ...]
-# the last release that knows the DLA of Xavier and Orin, and the one that knows it again, on AGX Orin
-_DLA_UNTIL, _DLA_AGAIN = (10, 7), (11, 4)
 _PROGRESS_STEPS = 1000
 
 
@@ -120,16 +118,11 @@ def precision_flags(library: TensorRT, precision: str, *, dla: bool = False) -> 
     return 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH), allowed
 
 
-def has_dla(version: Shape) -> bool:
-    """Whether a release of TensorRT builds for a DLA: up to 10.7, and from 11.4 on."""
-    return version[:2] <= _DLA_UNTIL or version[:2] >= _DLA_AGAIN
-
-
 def _use_dla(library: TensorRT, builder: Any, network: Any, config: Any, core: int) -> str:
     trt = library.module
     if not has_dla(library.version):
         return f"TensorRT {library.text} builds for no DLA: all runs on the GPU"
-    if not builder.num_DLA_cores > core:
+    if not takes_dla(library, builder, core):
         return f"there is no DLA core {core} here ({builder.num_DLA_cores} are there): all runs on the GPU"
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core

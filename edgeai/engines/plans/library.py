@@ -16,6 +16,8 @@ from edgeai.hardware import nvidia_driver, read_l4t
 log = logging.getLogger("edgeai")
 
 OLDEST = (8, 5)
+# the last release that knows the DLA of Xavier and Orin, and the one that knows it again, on AGX Orin
+_DLA_UNTIL, _DLA_AGAIN = (10, 7), (11, 4)
 # NVIDIA's drivers of this branch and later run what is built for CUDA 13, those before only CUDA 12 (its compatibility guide)
 _CUDA_13_DRIVER = 580
 _KEPT_ERRORS = 8
@@ -72,6 +74,16 @@ def wrap(module: Any, *, version: tuple[int, ...] = ()) -> TensorRT:
     ):  # some operations of ONNX are plugins in 8; TensorRT for RTX has none
         module.init_libnvinfer_plugins(logger, "")
     return TensorRT(module, version, logger)
+
+
+def has_dla(version: tuple[int, ...]) -> bool:
+    """Whether a release of TensorRT builds for a DLA: up to 10.7, and from 11.4 on."""
+    return version[:2] <= _DLA_UNTIL or version[:2] >= _DLA_AGAIN
+
+
+def takes_dla(library: TensorRT, asked: Any, core: int) -> bool:
+    """Whether a DLA core can be used. asked: a builder or runtime, which know how many there are."""
+    return has_dla(library.version) and asked.num_DLA_cores > core
 
 
 def install_line(root: Path = Path("/")) -> str:

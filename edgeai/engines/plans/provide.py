@@ -61,7 +61,7 @@ def open_built(path: Path, entry: FileEntry | None, host: EngineHost) -> Tensorr
         plan = cache.provide(
             key, lambda: _build(target, onnx, settings, cache, path.name), facts=dict(facts), name=path.name
         )
-        return TensorrtEngine(plan, name=path.name, cuda_graph=host.cuda_graph)
+        return TensorrtEngine(plan, name=path.name, cuda_graph=host.cuda_graph, dla=host.dla)
 
     try:
         return open_kept()
