@@ -300,6 +300,8 @@ def test_ctrl_c_ends_it_and_its_processes(folder, tmp_path):
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},
         cwd=tmp_path,
+        # a shell's background job ignores Ctrl-C, and so would what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     me = psutil.Process(process.pid)
     workers = []
