@@ -6,7 +6,6 @@ real = (stored - zero_point) * scale, so stored = clip(round(real / scale) + zer
 
 from __future__ import annotations
 
-import math
 import types
 from collections.abc import Mapping, Sequence
 
@@ -18,9 +17,6 @@ from edgeai.engines.engine import Engine, Fill
 from edgeai.engines.pixels import PixelWriter, Writer
 from edgeai.errors import EngineError, TensorError
 from edgeai.types import Array, TensorSpec
-
-# numbers of all quantised outputs up to which they are computed at once: above, numpy's calls are no longer what costs
-_MOST_TOGETHER = 1 << 16
 
 
 class EdgeEngine:
@@ -58,7 +54,7 @@ class EdgeEngine:
         self.inputs = (self._writer.edge,)
         self.outputs = tuple(TensorSpec(out.name, out.shape, "float32") for out in engine.outputs)
         self._name = input.name
-        self._dequantise = _Dequantiser(engine.outputs)
+        self._output_specs = {out.name: out for out in engine.outputs}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, NDArray[np.float32]]:
         """Run on {the manifest's input name: array}; float32 outputs by name, owned by the caller.
@@ -68,7 +64,7 @@ class EdgeEngine:
         array = inputs.get(self._name)
         if array is None or len(inputs) != 1:
             raise TensorError(f"the model's input is {self._name!r}, given were {sorted(inputs)}")
-        return self.engine.read({self._tensor: self._writer.fill(array)}, self._dequantise)
+        return self.engine.read({self._tensor: self._writer.fill(array)}, self._real)
 
     def run_batch(self, arrays: Sequence[Array]) -> list[dict[str, NDArray[np.float32]]]:
         """Run on several inputs, each as for `run`, `max_batch` at once where the engine can; outputs in their order.
@@ -79,13 +75,16 @@ class EdgeEngine:
         found: list[dict[str, NDArray[np.float32]]] = []
         for start in range(0, len(arrays), size):
             fills = [{self._tensor: self._writer.fill(array)} for array in arrays[start : start + size]]
-            found += [self._dequantise(outputs) for outputs in self.engine.invoke_batch(fills)]
+            found += [self._real(outputs) for outputs in self.engine.invoke_batch(fills)]
         return found
 
     @property
     def max_batch(self) -> int:
         """How many inputs run at once."""
         return self.engine.max_batch if self._writer.holds else 1
+
+    def _real(self, outputs: Mapping[str, Array]) -> dict[str, NDArray[np.float32]]:
+        return {name: dequantise(value, self._output_specs[name]) for name, value in outputs.items()}
 
     def reset(self) -> None:
         """Forget what a streaming model remembers of earlier inputs."""
@@ -101,47 +100,6 @@ class EdgeEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         self.close()
-
-
-class _Dequantiser:
-    """All outputs of a model as float32, by name, as `dequantise` gives them one by one, in memory of their own.
-
-    Small quantised outputs of one type are laid end to end and computed at once: of a detector's nine, most of the time goes
-    into calling numpy. Each is then a part of one array, which is new at every call.
-    """
-
-    def __init__(self, specs: tuple[TensorSpec, ...]) -> None:
-        self._specs = {spec.name: spec for spec in specs}
-        quantised = [spec for spec in specs if spec.scale is not None and all(spec.shape)]
-        sizes = [math.prod(spec.shape) for spec in quantised]
-        if len(quantised) < 2 or len({spec.dtype for spec in quantised}) > 1 or sum(sizes) > _MOST_TOGETHER:
-            quantised, sizes = [], []
-        ends = np.cumsum(sizes).tolist()
-        self._parts = [
-            (spec.name, slice(end - size, end), spec.shape)
-            for spec, size, end in zip(quantised, sizes, ends, strict=True)
-        ]
-        self._zero_points = np.repeat(np.array([spec.zero_point for spec in quantised], np.float32), sizes)
-        self._scales = np.repeat(np.array([spec.scale for spec in quantised], np.float32), sizes)
-
-    def __call__(self, outputs: Mapping[str, Array]) -> dict[str, NDArray[np.float32]]:
-        found: dict[str, NDArray[np.float32]] = {}
-        if self._parts and all(outputs[name].shape == shape for name, _, shape in self._parts):
-            real = np.empty(len(self._scales), np.float32)
-            for name, part, _ in self._parts:
-                real[part] = outputs[name].reshape(-1)
-            # in place: numpy casts and subtracts in one go only through buffers, which takes twice the time
-            real -= self._zero_points
-            real *= self._scales
-            found = {name: real[part].reshape(shape) for name, part, shape in self._parts}
-        return {
-            name: found[name] if name in found else _own(value, self._specs[name])
-            for name, value in outputs.items()
-        }
-
-
-def _own(value: Array, spec: TensorSpec) -> NDArray[np.float32]:
-    return value.astype(np.float32) if spec.scale is None else dequantise(value, spec)
 
 
 class FeatureWriter:
@@ -213,15 +171,16 @@ def _steps(values: Array, scale: float, spec: TensorSpec, *, out: NDArray[np.flo
 
 
 def dequantise(stored: Array, spec: TensorSpec) -> NDArray[np.float32]:
-    """A tensor's stored values as float32, same shape; a float32 array is given back as it is.
+    """A tensor's stored values as a new float32 array of the same shape.
 
     >>> dequantise(np.int8([-1, 1]), TensorSpec("x", (2,), "int8", 0.5, -1)).tolist()
     [0.0, 1.0]
     """
-    if spec.scale is None:
-        return stored.astype(np.float32, copy=False)
-    values: NDArray[np.float32] = np.subtract(stored, np.float32(spec.zero_point), dtype=np.float32)
-    values *= np.float32(spec.scale)
+    values = stored.astype(np.float32)
+    if spec.scale is not None:
+        # in place: numpy casts and subtracts in one go only through buffers, which takes longer
+        values -= np.float32(spec.zero_point)
+        values *= np.float32(spec.scale)
     return values
 
 

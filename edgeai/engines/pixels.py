@@ -79,7 +79,8 @@ class PixelWriter:
             raise TensorError(
                 f"input {self.edge.name!r} must be {self.edge.shape} uint8, got {tuple(array.shape)} {array.dtype}"
             )
-        picture: Picture = np.ascontiguousarray(array, dtype=np.uint8)
+        # asked first: most are, and the call that makes one costs as much as all the checks
+        picture: Picture = array if array.flags.c_contiguous else np.ascontiguousarray(array)  # type: ignore[assignment]
         return lambda target: self._write(picture, target)
 
 

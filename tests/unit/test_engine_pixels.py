@@ -48,28 +48,3 @@ def test_every_pixel_is_what_the_table_says(layout, norm, dtype, scale, zero_poi
         expected = np.stack([table[picture[..., channel], channel] for channel in range(3)], axis=-1)
         got = target[0] if layout == "NHWC" else target[0].transpose(1, 2, 0)
         assert np.array_equal(got, expected)
-
-
-def test_many_small_outputs_come_out_as_each_alone():
-    from edgeai.engines.edges import _Dequantiser, dequantise
-
-    random = np.random.default_rng(0)
-    specs = [
-        TensorSpec("a", (1, 4, 5, 2), "int8", 0.1, -3),
-        TensorSpec("b", (1, 7), "int8", 0.013, 12),
-        TensorSpec("c", (1, 3), "float32"),
-        TensorSpec("d", (1,), "int8", 2.5, 0),
-    ]
-    together = _Dequantiser(tuple(specs))
-    for _ in range(2):
-        outputs = {spec.name: random.integers(-128, 128, spec.shape).astype(spec.dtype) for spec in specs}
-        found = together(outputs)
-        assert list(found) == ["a", "b", "c", "d"]
-        for spec in specs:
-            assert np.array_equal(found[spec.name], dequantise(outputs[spec.name], spec))
-            assert found[spec.name].shape == spec.shape
-    kept = found["a"].copy()
-    together({spec.name: np.zeros(spec.shape, spec.dtype) for spec in specs})
-    assert np.array_equal(found["a"], kept)  # the caller's own
-    longer = outputs | {"b": np.zeros((1, 9), np.int8)}  # of a size that the model decides
-    assert together(longer)["b"].shape == (1, 9)
