@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 
 from edgeai.bundle import load_bundle
-from edgeai.cli.figures import print_figures
+from edgeai.cli.figures import Outputs, print_figures
 from edgeai.engines import open_engine
 from edgeai.metrics import Measurement, summarize
 
@@ -149,7 +149,7 @@ def main() -> None:
     ]
     how = "wrk" if load is load_by_wrk else "client processes"
     title = f"{options.bundle}, {options.connections} connections of {how}, JPEGs of {options.size}"
-    print_figures("serve", results, title=title, json_output=options.json)
+    print_figures("serve", results, title=title, outputs=Outputs(json=options.json))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import cv2
@@ -272,3 +274,29 @@ def test_without_the_extra_it_says_what_to_install(blob):
     assert (done.returncode, done.stdout) == (1, "")
     assert "pip install 'edgeai[serve]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_bench_tells_what_http_costs(shared_data):
+    command = [
+        sys.executable,
+        "-m",
+        "bench.bench_serve",
+        "--data",
+        shared_data,
+        "--rounds",
+        "1",
+        "--seconds",
+        "1",
+    ]
+    root = Path(__file__).resolve().parents[2]
+    paths = os.pathsep.join((str(root), str(root / "tests")))
+    done = subprocess.run(
+        [*map(str, command), "--without-wrk", "--json"],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    names = [row["name"] for row in json.loads(done.stdout)["results"]]
+    assert names == ["bare_per_s", "wrapped_per_s", "served_per_s", "ratio", "ratio_of_wrapped"]
