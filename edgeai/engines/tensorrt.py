@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeai.engines.cuda import Cuda, load_cuda
-from edgeai.engines.engine import Engine, Fill
+from edgeai.engines.engine import Engine, Fill, T
 from edgeai.engines.plans.library import TensorRT, load_tensorrt, takes_dla
 from edgeai.errors import EngineError, EngineUnavailableError
 from edgeai.types import Array, TensorSpec
@@ -104,27 +104,18 @@ class TensorrtEngine(Engine):
         self.outputs = tuple(each.spec for each in self._outputs)
 
     def invoke(self, fill: Mapping[str, Fill]) -> dict[str, Array]:
-        return self.invoke_batch([fill])[0]
+        return self.read(fill, lambda outputs: {name: array.copy() for name, array in outputs.items()})
+
+    def read(self, fill: Mapping[str, Fill], take: Callable[[Mapping[str, Array]], T]) -> T:
+        self._run([fill])
+        return take(self._outputs_of(0))
 
     def invoke_batch(self, fills: Sequence[Mapping[str, Fill]]) -> list[dict[str, Array]]:
-        if len(fills) > self.max_batch:
+        if not 1 < len(fills) <= self.max_batch:
             return super().invoke_batch(fills)
-        self._open()
-        self._set_batch(len(fills))
-        for row, fill in enumerate(fills):
-            for each in self._inputs:
-                fill[each.spec.name](self._rows(each.host, row))
-        if self._graph is not None and len(fills) == 1:
-            self._cuda.replay(self._graph, self._stream)
-        else:
-            self._enqueue()
-        self._cuda.wait(self._stream)
-        # after a first run: what is set up then must not be recorded
-        if self._cuda_graph and self._graph is None and len(fills) == 1:
-            self._record()
+        self._run(fills)
         return [
-            {each.spec.name: self._rows(each.host, row).copy() for each in self._outputs}
-            for row in range(len(fills))
+            {name: array.copy() for name, array in self._outputs_of(row).items()} for row in range(len(fills))
         ]
 
     def bare_call(self) -> Callable[[], object]:
@@ -150,6 +141,25 @@ class TensorrtEngine(Engine):
     def _open(self) -> None:
         if self._context is None:
             raise EngineError(f"{self._where}: the engine is closed")
+
+    def _run(self, fills: Sequence[Mapping[str, Fill]]) -> None:
+        self._open()
+        self._set_batch(len(fills))
+        for row, fill in enumerate(fills):
+            for each in self._inputs:
+                fill[each.spec.name](self._rows(each.host, row))
+        single = len(fills) == 1
+        if self._graph is not None and single:
+            self._cuda.replay(self._graph, self._stream)
+        else:
+            self._enqueue()
+        self._cuda.wait(self._stream)
+        # after a first run: what is set up then must not be recorded
+        if self._cuda_graph and self._graph is None and single:
+            self._record()
+
+    def _outputs_of(self, row: int) -> dict[str, Array]:
+        return {each.spec.name: self._rows(each.host, row) for each in self._outputs}
 
     def _enqueue(self) -> None:
         """Copies in, the execution, copies out, all only asked of the stream."""
