@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,8 +12,8 @@ from pydantic import Field, ValidationError
 
 from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import Settings
-from edgeai.errors import EngineError
 from edgeai.hardware import library_versions, machine_key
+from edgeai.whole_file import write_whole
 
 TABLE_NAME = "measured.json"
 _MAX_BYTES = 4 << 20
@@ -62,7 +59,7 @@ def save_measured(
 ) -> Path:
     """Put a row in place of an older one of the same bundle, machine, libraries and threads; the table's path.
 
-    Raises EngineError where the table cannot be written.
+    Raises DataError where the table cannot be written.
     """
     row = MeasuredEngines(
         bundle=bundle.name,
@@ -77,24 +74,7 @@ def save_measured(
     same = (row.model, row.machine, row.libraries, row.threads)
     kept = [r for r in _read(path).rows if (r.model, r.machine, r.libraries, r.threads) != same]
     table = _Table(rows=(*kept, row)[-_MAX_ROWS:])
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cache, prefix=TABLE_NAME, delete=False) as file:
-            try:
-                file.write(table.model_dump_json(by_alias=True, indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    Path(file.name).unlink()
-                raise
-    except OSError as error:
-        raise EngineError(
-            f"{path}: cannot be written ({error.strerror or error})",
-            next_step="name another folder: --cache DIR",
-        ) from None
-    return path
+    return write_whole(path, table.model_dump_json(by_alias=True, indent=1))
 
 
 def bundle_key(bundle: Bundle) -> str:
