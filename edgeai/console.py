@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+_INTERRUPTED = 130  # as shells have it: 128 and the signal's number
+
+
 def print_json(value: Any) -> None:
     """One JSON value on one line of standard output, flushed, so that a pipe sees it at once."""
     text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
@@ -120,10 +123,12 @@ def run_app(app: typer.Typer, *, program: str) -> int:
         code = _call(app, program)
         with contextlib.suppress(AttributeError):
             sys.stdout.flush()  # what cannot be written shows here, and not in a traceback at the very end
+        if code == _INTERRUPTED:  # newer typers make a code of Ctrl-C, earlier ones let it through
+            print_note(f"{program}: stopped")
         return code
     except typer.Abort:
         print_note(f"{program}: stopped")
-        return 130
+        return _INTERRUPTED
     except click_error as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help text
             print_note(error.format_message())
@@ -133,7 +138,7 @@ def run_app(app: typer.Typer, *, program: str) -> int:
         return _fail(program, error.format_message() + hint, 2)
     except KeyboardInterrupt:
         print_note(f"{program}: stopped")
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()  # the reader (head, less) went away: no fault of ours, and nothing more can be written
         return 0

@@ -310,6 +310,7 @@ def test_ctrl_c_ends_it_and_its_processes(folder, tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
+    assert said.endswith("edgeai: stopped\n")
     assert "Traceback" not in said
     gone, alive = psutil.wait_procs(workers, timeout=30)
     assert len(gone) == 5
