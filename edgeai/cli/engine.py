@@ -124,8 +124,10 @@ def clear_engines(*, cache: Path | None, everything: bool, json_output: bool) ->
     return 0
 
 
-def _plans(bundle: Bundle, every: bool) -> list[Candidate]:
-    found = [c for c in order_candidates(bundle, file="plan").candidates if c.entry.format == "onnx"]
+def _plans(bundle: Bundle, every: bool, host: EngineHost) -> list[Candidate]:
+    found = [
+        c for c in order_candidates(bundle, host=host, file="plan").candidates if c.entry.format == "onnx"
+    ]
     if not found:
         raise EngineError(
             f"bundle {bundle.name} has no ONNX file to build a plan from",
@@ -137,7 +139,7 @@ def _plans(bundle: Bundle, every: bool) -> list[Candidate]:
 def _build_bundle(name: str, every: bool, host: EngineHost) -> list[_Built]:
     try:
         bundle = load_bundle(name)
-        plans = _plans(bundle, every)
+        plans = _plans(bundle, every, host)
     except EdgeError as error:  # the others may still be built
         return [_Built(name, "-", error=error)]
     return [_build(bundle, candidate, host) for candidate in plans]

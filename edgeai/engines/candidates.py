@@ -35,6 +35,8 @@ _PRECISIONS: Mapping[Kind, tuple[str, ...]] = {
 }
 # medians of the same engine from one hour to the next differ by as much
 _AS_FAST = 1.05
+# a DLA takes no Q/DQ: of an int8 file nothing would run on it
+_DLA_PRECISIONS = ("float16", "int8", "float32")
 _CPU_ORDER: tuple[Kind, ...] = ("tflite", "onnx", "plan", "onnx+tensorrt", "onnx+cuda")
 
 
@@ -71,9 +73,11 @@ def order_candidates(
     Raises EngineError where `file` names nothing.
     """
     host = host or EngineHost()
-    found = all_candidates(bundle)
+    dla = host.dla is not None
     if file is not None:
-        return Order(named(bundle, file), "request")
+        chosen = sorted(named(bundle, file), key=lambda each: _rank(each, KINDS, dla=dla))
+        return Order(tuple(chosen), "request")
+    found = all_candidates(bundle)
     profile = host.profile
     kinds = _CPU_ORDER
     reason = "the usual order on a CPU"
@@ -81,14 +85,16 @@ def order_candidates(
         formats = profile.formats.value
         kinds = tuple(kind for name in formats for kind in KINDS if _group(kind) == name)
         reason = f"the order of profile {profile.name}"
-    usable = [each for each in found if each.kind in kinds]
+    usable = sorted(
+        (each for each in found if each.kind in kinds), key=lambda each: _rank(each, kinds, dla=dla)
+    )
     measured = find_measured(host.cache, bundle, threads=threads) if host.cache is not None else None
     if measured is not None:
-        known = _by_figures([each for each in usable if each.label in measured.p50_ms], measured, kinds)
+        known = _by_figures([each for each in usable if each.label in measured.p50_ms], measured)
         if known:
-            rest = sorted((each for each in usable if each not in known), key=lambda each: _rank(each, kinds))
+            rest = (each for each in usable if each not in known)
             return Order((*known, *rest), _told(known, measured))
-    return Order(tuple(sorted(usable, key=lambda each: _rank(each, kinds))), reason)
+    return Order(tuple(usable), reason)
 
 
 def all_candidates(bundle: Bundle) -> tuple[Candidate, ...]:
@@ -116,15 +122,13 @@ def named(bundle: Bundle, file: str) -> tuple[Candidate, ...]:
     return chosen
 
 
-def _by_figures(
-    known: list[Candidate], measured: MeasuredEngines, kinds: tuple[Kind, ...]
-) -> list[Candidate]:
-    """The fastest first; of those that no measurement tells from it, in the usual order."""
+def _by_figures(known: list[Candidate], measured: MeasuredEngines) -> list[Candidate]:
+    """The fastest first; those that no measurement tells from it stay before the others, in the order they are in."""
     fastest_ms = min((measured.p50_ms[each.label] for each in known), default=0.0)
 
-    def place(each: Candidate) -> tuple[float, tuple[int, int]]:
+    def place(each: Candidate) -> float:
         ms = measured.p50_ms[each.label]
-        return (0.0 if ms <= _AS_FAST * fastest_ms else ms, _rank(each, kinds))
+        return 0.0 if ms <= _AS_FAST * fastest_ms else ms
 
     return sorted(known, key=place)
 
@@ -139,8 +143,8 @@ def _group(kind: Kind) -> str:
     return "plan" if kind in GPU_KINDS else kind
 
 
-def _rank(candidate: Candidate, kinds: tuple[Kind, ...]) -> tuple[int, int]:
-    precisions = _PRECISIONS[candidate.kind]
+def _rank(candidate: Candidate, kinds: tuple[Kind, ...], *, dla: bool = False) -> tuple[int, int]:
+    precisions = _DLA_PRECISIONS if dla and candidate.kind == "plan" else _PRECISIONS[candidate.kind]
     precision = str(candidate.entry.precision)
     return (
         kinds.index(candidate.kind),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tiny_bundle import MODELS, write_keyword_bundle
 
+from edgeai.bundle import load_bundle
 from edgeai.engines import EngineHost, measured, open_engine, open_model_file, order_candidates, tflite
 from edgeai.engines.measured import save_measured
 from edgeai.engines.onnx import OnnxEngine
@@ -185,6 +186,14 @@ def test_the_profiles_formats_are_its_order(bundle, formats, first, last):
     assert (labels[0], labels[-1]) == (first, last)
     assert ("onnx+cuda/float32" in labels) == ("plan" in formats)
     assert order.reason == "the order of profile board"
+
+
+def test_a_dla_is_given_the_float16_file():
+    zoo = load_bundle("person-detector")
+    for dla, first in ((None, "plan/int8"), (0, "plan/float16")):
+        here = dataclasses.replace(host("plan", "tflite", "onnx"), dla=dla)
+        assert order_candidates(zoo, host=here).candidates[0].label == first
+        assert order_candidates(zoo, host=here, file="plan").candidates[0].label == first
 
 
 class TestMeasured:

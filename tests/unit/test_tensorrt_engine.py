@@ -215,7 +215,7 @@ def test_a_release_that_is_too_old(monkeypatch):
 
 @pytest.mark.parametrize(
     ("version", "there"),
-    [((8, 5, 2), True), ((10, 7, 0), True), ((10, 8, 0), False), ((11, 3, 0), False), ((11, 4, 1), True)],
+    [((8, 5, 2), True), ((10, 7, 0), True), ((10, 8, 0), False), ((11, 4, 0), False), ((11, 4, 1), True)],
 )
 def test_which_releases_build_for_a_dla(version, there):
     assert has_dla(version) == there

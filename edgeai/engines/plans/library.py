@@ -16,8 +16,8 @@ from edgeai.hardware import nvidia_driver, read_l4t
 log = logging.getLogger("edgeai")
 
 OLDEST = (8, 5)
-# the last release that knows the DLA of Xavier and Orin, and the one that knows it again, on AGX Orin
-_DLA_UNTIL, _DLA_AGAIN = (10, 7), (11, 4)
+# the last release that knows the DLA of Xavier and Orin, and the one that knows it again, on AGX Orin (NVIDIA's guide to 11.4.1)
+_DLA_UNTIL, _DLA_AGAIN = (10, 7), (11, 4, 1)
 # NVIDIA's drivers of this branch and later run what is built for CUDA 13, those before only CUDA 12 (its compatibility guide)
 _CUDA_13_DRIVER = 580
 _KEPT_ERRORS = 8
@@ -77,8 +77,8 @@ def wrap(module: Any, *, version: tuple[int, ...] = ()) -> TensorRT:
 
 
 def has_dla(version: tuple[int, ...]) -> bool:
-    """Whether a release of TensorRT builds for a DLA: up to 10.7, and from 11.4 on."""
-    return version[:2] <= _DLA_UNTIL or version[:2] >= _DLA_AGAIN
+    """Whether a release of TensorRT builds for a DLA: up to 10.7, and from 11.4.1 on."""
+    return version[:2] <= _DLA_UNTIL or version[:3] >= _DLA_AGAIN
 
 
 def takes_dla(library: TensorRT, asked: Any, core: int) -> bool:
