@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import signal
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -348,3 +351,35 @@ def test_progress_is_shown_and_a_ctrl_c_ends_the_build(capsys, monkeypatch):
     monkeypatch.setattr(build_module, "progress_bar", bar)
     with pytest.raises(KeyboardInterrupt):
         build_plan(here.library, KEYWORD, PlanSettings("float32"), name="keyword.onnx")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_build_whose_steps_are_told_by_other_threads(number, monkeypatch):
+    """The main thread is in the builder, where no handler of Python's can run."""
+    import fake_tensorrt
+
+    handled = []
+    before = signal.signal(number, lambda *given: handled.append(given))
+    steps = []
+
+    def tell(monitor):
+        def work():
+            os.kill(os.getpid(), number)
+            monitor.phase_start("Building Engine", None, 100)
+            steps.extend(monitor.step_complete("Building Engine", step) for step in range(100))
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join()
+        return all(steps)
+
+    monkeypatch.setattr(fake_tensorrt, "_show_progress", tell)
+    here = Here("10.16.1")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_plan(here.library, KEYWORD, PlanSettings("float32"), name="keyword.onnx")
+    finally:
+        signal.signal(number, before)
+    assert handled
+    assert not steps[-1]
+    assert signal.set_wakeup_fd(-1) == -1

@@ -6,6 +6,9 @@ Never run on a GPU so far. The parser and builder of TensorRT for RTX, which nee
 from __future__ import annotations
 
 import logging
+import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,7 +72,7 @@ def build_plan(
     """Parse an ONNX model and build its plan, with a progress bar where the release tells its progress.
 
     name: the file's, for messages. configure: called with the builder's config before the build. quiet: without the bar.
-    Raises PlanBuildError with what TensorRT says, KeyboardInterrupt at the next step after a Ctrl-C.
+    Raises PlanBuildError with what TensorRT says, KeyboardInterrupt at the next step after a Ctrl-C or SIGTERM.
     """
     trt = library.module
     library.logger.errors.clear()
@@ -167,49 +170,86 @@ def _use_timing(config: Any, kept: bytes) -> Any:
 
 @contextmanager
 def _progress(library: TensorRT, config: Any, name: str, *, quiet: bool) -> Iterator[Callable[[], bool]]:
-    """A bar over the build; yields whether a Ctrl-C ended it. A release without progress gets a line and no bar."""
+    """A bar over the build; yields whether a signal ended it. A release without progress gets a line and no bar."""
     trt = library.module
     if quiet or not hasattr(trt, "IProgressMonitor"):
         log.info("building %s for TensorRT %s: minutes, once for this machine", name, library.text)
         yield lambda: False
         return
-    with progress_bar(f"building {name}", _PROGRESS_STEPS) as advance:
-        monitor = _monitor(trt, advance)
+    with progress_bar(f"building {name}", _PROGRESS_STEPS) as advance, _signals() as came:
+        monitor = _monitor(trt, advance, came)
         config.progress_monitor = monitor
         yield lambda: bool(monitor.stopped)
         advance(_PROGRESS_STEPS - monitor.shown)  # phases that a builder leaves out end it too
 
 
-def _monitor(trt: Any, advance: Callable[[int], None]) -> Any:
-    """Shows how much of the outermost phase is done, by its own steps and those of the phase right inside it."""
+@contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """Yields whether a signal that Python handles has come, which any thread may ask.
+
+    Its handler waits for the main thread, and that is in the builder for minutes; the wake-up file is written at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+        def came() -> bool:
+            try:
+                return bool(reader.recv(1))
+            except BlockingIOError:
+                return False
+
+        try:
+            yield came
+        finally:
+            signal.set_wakeup_fd(before)
+
+
+def _monitor(trt: Any, advance: Callable[[int], None], came: Callable[[], bool]) -> Any:
+    """Shows how much of the outermost phase is done, by its own steps and those of the phase right inside it.
+
+    The builder calls it from threads of its own; where `came()`, it is told to stop.
+    """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.stopped = False
+            self.shown = 0
             self._phases: list[str] = []
             self._steps: dict[str, tuple[int, int]] = {}  # (done, of)
-            self.shown = 0
+            self._lock = threading.Lock()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self._phases.append(phase_name)
-            self._steps[phase_name] = (0, max(1, num_steps))
+            with self._lock:
+                self._phases.append(phase_name)
+                self._steps[phase_name] = (0, max(1, num_steps))
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             try:
-                self._steps[phase_name] = (step + 1, self._steps.get(phase_name, (0, 1))[1])
-                new = int(_PROGRESS_STEPS * min(1.0, self._done())) - self.shown
-                if new > 0:
-                    self.shown += new
-                    advance(new)
-            except KeyboardInterrupt:  # must not travel through the builder, which is no Python
+                with self._lock:
+                    self.stopped = self.stopped or came()
+                    self._steps[phase_name] = (step + 1, self._steps.get(phase_name, (0, 1))[1])
+                    new = int(_PROGRESS_STEPS * min(1.0, self._done())) - self.shown
+                    if new > 0:
+                        self.shown += new
+                        advance(new)
+            except (
+                KeyboardInterrupt
+            ):  # in the main thread; it must not travel through the builder, which is no Python
                 self.stopped = True
             return not self.stopped
 
         def phase_finish(self, phase_name: str) -> None:
-            self._steps.pop(phase_name, None)
-            if phase_name in self._phases:
-                self._phases.remove(phase_name)
+            with self._lock:
+                self._steps.pop(phase_name, None)
+                if phase_name in self._phases:
+                    self._phases.remove(phase_name)
 
         def _done(self) -> float:
             done, share = 0.0, 1.0
