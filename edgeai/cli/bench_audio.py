@@ -11,6 +11,7 @@ import numpy as np
 from edgeai.bench.machine import bench_notes, read_state
 from edgeai.bundle import load_bundle
 from edgeai.cli.figures import Outputs, print_figures
+from edgeai.cli.host import this_host
 from edgeai.errors import UsageError
 from edgeai.metrics import Measurement, summarize
 from edgeai.pipeline import VoicePipeline
@@ -38,7 +39,7 @@ def bench_audio(
     outputs.check()
     start = read_state()
     bundle = load_bundle(model)
-    with VoicePipeline(bundle, engine=engine, threads=threads) as pipeline:
+    with VoicePipeline(bundle, engine=engine, host=this_host(), threads=threads) as pipeline:
         spec = pipeline.spec
         samples = max(1, round(CHUNK_S * spec.sample_rate_hz))
         count = max(1, round(seconds / CHUNK_S))

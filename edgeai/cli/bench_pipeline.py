@@ -12,6 +12,8 @@ import psutil
 from edgeai.bench.machine import bench_notes, read_state
 from edgeai.bundle import Bundle, load_bundle
 from edgeai.cli.figures import Outputs, print_figures
+from edgeai.cli.host import this_host
+from edgeai.console import progress_bar
 from edgeai.errors import SourceError
 from edgeai.metrics import Measurement, measure_calls_ms, summarize
 from edgeai.pipeline import CameraPipeline
@@ -42,18 +44,20 @@ def bench_pipeline(
         first_s = time.time() - process.create_time()
         bare = pipeline.engine.engine.bare_call()
         engine_ms, frame_ms, overhead_ms = [], [], []
-        for number, frame in enumerate(islice(_endless(held), 1, frames + WARM_UP)):
-            if number % 2:
-                (alone,) = measure_calls_ms(bare, n=1, warm_up=0)
-            started_ns = time.perf_counter_ns()
-            pipeline.process(frame)
-            whole = (time.perf_counter_ns() - started_ns) / 1e6
-            if not number % 2:
-                (alone,) = measure_calls_ms(bare, n=1, warm_up=0)
-            if number >= WARM_UP - 1:
-                engine_ms.append(alone)
-                frame_ms.append(whole)
-                overhead_ms.append(whole - alone)
+        with progress_bar("bench pipeline", frames + WARM_UP - 1) as advance:
+            for number, frame in enumerate(islice(_endless(held), 1, frames + WARM_UP)):
+                if number % 2:
+                    (alone,) = measure_calls_ms(bare, n=1, warm_up=0)
+                started_ns = time.perf_counter_ns()
+                pipeline.process(frame)
+                whole = (time.perf_counter_ns() - started_ns) / 1e6
+                if not number % 2:
+                    (alone,) = measure_calls_ms(bare, n=1, warm_up=0)
+                if number >= WARM_UP - 1:
+                    engine_ms.append(alone)
+                    frame_ms.append(whole)
+                    overhead_ms.append(whole - alone)
+                advance()
         before_bytes = process.memory_info().rss
         with _pipeline(bundle, engine, threads) as second:
             for frame in held[:WARM_UP]:
@@ -73,7 +77,8 @@ def bench_pipeline(
 
 
 def _pipeline(bundle: Bundle, engine: str | None, threads: int) -> CameraPipeline:
-    return CameraPipeline(bundle, rules=[TrackSettings(name="tracks")], engine=engine, threads=threads)
+    rules = [TrackSettings(name="tracks")]
+    return CameraPipeline(bundle, rules=rules, engine=engine, host=this_host(), threads=threads)
 
 
 def _decoded(video: str, most: int) -> list[Frame]:
