@@ -133,6 +133,11 @@ def test_what_a_killed_writer_left_is_swept(cache, tmp_path):
     cache.forget("k")
     provide(cache)
     assert not left.exists()
+    cache.keep_timing("t", b"times")
+    left = tmp_path / "engines" / "timing" / ".t.timing.abc.part"
+    left.write_bytes(b"half")
+    cache.keep_timing("t", b"other times")
+    assert not left.exists()
 
 
 def test_timing_caches_are_kept_whole_or_not_used(cache, tmp_path):

@@ -55,17 +55,16 @@ class PlanCache:
         kept = self._read(key, name)
         if kept is not None:
             return kept
-        with self._locked(key, name):
+        path = self._plan(key)
+        with self._locked(path, name):
             kept = self._read(key, name)  # somebody else may have built it meanwhile
             if kept is not None:
                 return kept
-            self._sweep(key)
+            self._sweep(path)
             began_s = time.monotonic()
             plan = build()
             seconds = round(time.monotonic() - began_s, 1)
-            self._keep(
-                self._plan(key), plan, {**facts, "name": name, "seconds": seconds, "built_s": time.time()}
-            )
+            self._keep(path, plan, {**facts, "name": name, "seconds": seconds, "built_s": time.time()})
         self._evict(key)
         return plan
 
@@ -84,7 +83,10 @@ class PlanCache:
     def keep_timing(self, key: str, timing: bytes) -> None:
         """Keep a timing cache in place of an older one; one that cannot be kept costs a later build its time, and is told."""
         if timing:
-            self._keep(self._timing / f"{key}{_TIMING}", timing, {})
+            path = self._timing / f"{key}{_TIMING}"
+            with self._locked(path, "timing cache"):
+                self._sweep(path)
+                self._keep(path, timing, {})
 
     def kept(self) -> list[KeptPlan]:
         """All whole-looking plans, the last used first; broken ones are left out."""
@@ -147,15 +149,15 @@ class PlanCache:
             )
 
     @contextlib.contextmanager
-    def _locked(self, key: str, name: str) -> Iterator[None]:
-        """The one builder of a key. A lock ends with its process, however that ends."""
+    def _locked(self, path: Path, name: str) -> Iterator[None]:
+        """The one writer of a file. A lock ends with its process, however that ends."""
         try:
-            self._plans.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._plans / f"{key}{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path.with_suffix(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             log.warning(
                 "%s cannot be written (%s): plans are built at every start",
-                self._plans,
+                path.parent,
                 error.strerror or error,
             )
             yield
@@ -164,17 +166,17 @@ class PlanCache:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.info("%s: waiting for another process that builds it", name)
+                log.info("%s: waiting for another process that writes it", name)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)
 
-    def _sweep(self, key: str) -> None:
-        """What a builder of this key left behind that was killed while it wrote."""
-        for path in self._plans.glob(f".{key}{_PLAN}.*{PART_SUFFIX}"):
+    def _sweep(self, path: Path) -> None:
+        """What a writer of this file left behind that was killed while it wrote."""
+        for part in path.parent.glob(f".{path.name}.*{PART_SUFFIX}"):
             with contextlib.suppress(OSError):
-                path.unlink()
+                part.unlink()
 
     def _evict(self, newest: str) -> None:
         plans = []
