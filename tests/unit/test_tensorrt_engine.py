@@ -358,15 +358,18 @@ def test_a_signal_ends_a_build_whose_steps_are_told_by_other_threads(number, mon
     """The main thread is in the builder, where no handler of Python's can run."""
     import fake_tensorrt
 
-    handled = []
+    handled, steps, pause = [], [], threading.Event()
     before = signal.signal(number, lambda *given: handled.append(given))
-    steps = []
 
     def tell(monitor):
         def work():
             os.kill(os.getpid(), number)
-            monitor.phase_start("Building Engine", None, 100)
-            steps.extend(monitor.step_complete("Building Engine", step) for step in range(100))
+            monitor.phase_start("Building Engine", None, 20_000)
+            for step in range(20_000):  # the signal takes a moment to arrive
+                steps.append(monitor.step_complete("Building Engine", step))
+                if not steps[-1]:
+                    break
+                pause.wait(0.001)
 
         worker = threading.Thread(target=work)
         worker.start()
