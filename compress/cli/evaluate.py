@@ -22,6 +22,7 @@ from compress.measure.predictions import write_predictions
 from compress.measure.scored import Scored
 from compress.measure.slices import SliceMetric, measure_slices, worst_slice
 from compress.measure.thresholds import OperatingPoint
+from edgeai.bench.roofline import recorded_cost
 from edgeai.bundle import Bundle, load_bundle
 from edgeai.bundle.manifest import FileEntry
 from edgeai.cli.host import this_host
@@ -185,8 +186,9 @@ def check_precision(precision: float) -> None:
 def cost_details(made: Evaluated) -> dict[str, Any]:
     """Compressed size, percentiles, parameters and MACs: of the file's graph, else as the manifest's last pass has them."""
     counted = count_graph(made.bundle.path(made.entry), made.entry.format) if made.entry.format else None
-    if counted is None:
-        counted = _recorded(made.bundle)
+    recorded = recorded_cost(made.bundle.manifest) if counted is None else None
+    if recorded is not None:
+        counted = GraphCost(*recorded)
     return {
         "gzip_bytes": made.cost.gzip_bytes,
         "ms_p90": round(made.cost.ms_p90, 4),
@@ -194,18 +196,6 @@ def cost_details(made: Evaluated) -> dict[str, Any]:
         "parameters": counted.parameters if counted is not None else None,
         "macs": counted.macs if counted is not None else None,
     }
-
-
-def _recorded(bundle: Bundle) -> GraphCost | None:
-    passes = bundle.manifest.provenance.get("passes")
-    kept = (
-        [row for row in passes if isinstance(row, dict) and row.get("kept")]
-        if isinstance(passes, list)
-        else []
-    )
-    last = kept[-1] if kept else {}
-    parameters, macs = last.get("parameters"), last.get("macs")
-    return GraphCost(parameters, macs) if isinstance(parameters, int) and isinstance(macs, int) else None
 
 
 def _points(scored: Scored, wanted: Wanted) -> dict[str, OperatingPoint]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgeai.errors import EngineUnavailableError
+from edgeai.bench.graph import load_schema
 
 ConvType = Literal["float32", "int8"]
 _SCHEMA_VERSION = 3
@@ -28,7 +28,9 @@ def conv_model(
     It has height // kernel x width // kernel x channels_out x kernel x kernel x channels_in multiply-accumulates. int8: per
     channel weights, input of `input_scale` and zero point -128. Raises EngineUnavailableError without LiteRT's schema.
     """
-    schema, flatbuffers = _load_schema()
+    schema = load_schema()
+    import flatbuffers  # the schema's own dependency
+
     random = np.random.default_rng(seed)
     shape = (channels_out, kernel, kernel, channels_in)
     out_shape = (1, height // kernel, width // kernel, channels_out)
@@ -106,14 +108,3 @@ def _quantization(schema: Any, scales: list[float], zero_point: int) -> Any:
     quantized.scale, quantized.zeroPoint = scales, [zero_point] * len(scales)
     quantized.quantizedDimension = 0
     return quantized
-
-
-def _load_schema() -> tuple[Any, Any]:
-    try:
-        import flatbuffers
-        from ai_edge_litert import schema_py_generated as schema
-    except ImportError as error:
-        raise EngineUnavailableError(
-            f"no schema of TFLite files ({error})", next_step="pip install ai-edge-litert"
-        ) from None
-    return schema, flatbuffers

@@ -126,6 +126,12 @@ class EnginesReport:
     states: tuple[MachineState, MachineState, MachineState]
     warnings: tuple[str, ...]
 
+    @property
+    def worst_overhead(self) -> Measurement:
+        """The largest of the engines' overheads, by median."""
+        overheads = (each.overhead(self.bundle.name) for each in self.engines)
+        return max(overheads, key=lambda overhead: overhead.p50)
+
 
 def measure_engines(
     bundle: Bundle,

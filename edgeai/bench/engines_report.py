@@ -16,7 +16,7 @@ def engine_results(report: EnginesReport) -> list[Measurement]:
     results: list[Measurement] = []
     for each in report.engines:
         results += [each.latency(name), each.overhead(name)]
-    worst = max((each.overhead(name) for each in report.engines), key=lambda overhead: overhead.p50)
+    worst = report.worst_overhead
     results.append(Measurement("overhead_us", "us", worst.n, worst.p50, worst.p90, worst.p99))
     for each in report.engines:
         stem = f"{name}/{each.label}"

@@ -58,17 +58,23 @@ def count_tflite(path: Path) -> GraphWork:
     Raises EngineUnavailableError without LiteRT's schema, EngineError where the file is no such graph, OSError where it cannot
     be read.
     """
-    try:
-        from ai_edge_litert import schema_py_generated as schema
-    except ImportError as error:
-        raise EngineUnavailableError(
-            f"no schema of TFLite files ({error})", next_step="pip install ai-edge-litert"
-        ) from None
+    schema = load_schema()
     content = path.read_bytes()
     try:
         return _count(schema, content)
     except Exception as error:  # flatbuffers has a dozen ways to fall over a broken file
         raise EngineError(f"{path}: its graph cannot be read: {type(error).__name__}: {error}") from error
+
+
+def load_schema() -> Any:
+    """LiteRT's schema of TFLite files, a module. Raises EngineUnavailableError where LiteRT is not installed."""
+    try:
+        from ai_edge_litert import schema_py_generated
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f"no schema of TFLite files ({error})", next_step="pip install ai-edge-litert"
+        ) from None
+    return schema_py_generated
 
 
 def _count(schema: Any, content: bytes) -> GraphWork:

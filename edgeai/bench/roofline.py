@@ -17,7 +17,7 @@ from edgeai.bench.graph import GraphWork, count_tflite
 from edgeai.bench.peaks import MEMORY_BYTES
 from edgeai.bundle import Bundle
 from edgeai.bundle.bundle import verify_file
-from edgeai.bundle.manifest import FileEntry
+from edgeai.bundle.manifest import FileEntry, Manifest
 from edgeai.errors import BundleHashError, EngineError
 from edgeai.metrics import Measurement
 from edgeai.types import JsonValue
@@ -113,11 +113,21 @@ def work_of(bundle: Bundle, entry: FileEntry) -> Work | None:
         if sibling == entry:
             return Work(arithmetic, work.macs, work.bytes, work.largest_bytes, entry.path)
         return _as_type(work, arithmetic, size_bytes, sibling.path)
-    for done in reversed(_passes(bundle)):
-        macs, parameters = done.get("macs"), done.get("parameters")
-        if isinstance(macs, int) and isinstance(parameters, int) and macs > 0 and parameters > 0:
-            weights = parameters * size_bytes
-            return Work(arithmetic, macs, weights, weights, "the manifest, weights alone")
+    parameters, macs = recorded_cost(bundle.manifest) or (0, 0)
+    if macs > 0 and parameters > 0:
+        weights = parameters * size_bytes
+        return Work(arithmetic, macs, weights, weights, "the manifest, weights alone")
+    return None
+
+
+def recorded_cost(manifest: Manifest) -> tuple[int, int] | None:
+    """(parameters, multiply-accumulates) after the last pass that counted both and was not undone; None without one."""
+    passes = manifest.provenance.get("passes")
+    for row in reversed(passes if isinstance(passes, list) else []):
+        if isinstance(row, dict) and row.get("kept", True):
+            parameters, macs = row.get("parameters"), row.get("macs")
+            if isinstance(parameters, int) and isinstance(macs, int):
+                return parameters, macs
     return None
 
 
@@ -144,8 +154,3 @@ def _tflite_siblings(bundle: Bundle, entry: FileEntry) -> list[FileEntry]:
     tflite = [each for each in bundle.manifest.engine_files if each.format == "tflite"]
     integer = entry.precision in _INT8
     return sorted(tflite, key=lambda each: (each != entry, (each.precision in _INT8) != integer))
-
-
-def _passes(bundle: Bundle) -> list[dict[str, object]]:
-    passes = bundle.manifest.provenance.get("passes")
-    return [each for each in passes if isinstance(each, dict)] if isinstance(passes, list) else []

@@ -53,7 +53,8 @@ def bench_engines(
     results = engine_results(report)
     published = publish("engines", results, tables=tables, outputs=outputs, details=details, notes=notes)
     if not outputs.json:
-        for line in (*machine_lines(report), _overhead_line(report), report.verdict.text):
+        worst = f"overhead_us: {report.worst_overhead.p50:.1f} at the median, the largest of the engines"
+        for line in (*machine_lines(report), worst, report.verdict.text):
             print(line)
     if save:
         _save(report, host)
@@ -90,11 +91,6 @@ def _notes(report: EnginesReport) -> list[str]:
         if single:
             notes.append(f"batch: fixed at 1 by the files of {', '.join(single)}")
     return notes
-
-
-def _overhead_line(report: EnginesReport) -> str:
-    worst = max((each.overhead(report.bundle.name) for each in report.engines), key=lambda each: each.p50)
-    return f"overhead_us: {worst.p50:.1f} at the median, the largest of the engines"
 
 
 def _write_page(path: Path, report: EnginesReport, published: Published) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from edgeai.bundle import load_bundle
 from edgeai.cli.host import this_host
-from edgeai.config import EnginesSettings
 from edgeai.console import print_json, print_note, print_table
 from edgeai.pipeline import CameraPipeline, Seen, detection_facts
 from edgeai.sources import open_camera
@@ -37,7 +36,7 @@ def detect_video(
             CameraPipeline(
                 load_bundle(model),
                 engine=engine,
-                host=this_host(EnginesSettings(verify=verify)),
+                host=this_host(verify=verify),
                 threads=threads,
                 score_threshold=threshold,
             )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from edgeai.bundle import load_bundle
-from edgeai.cli.host import this_host
+from edgeai.cli.host import find_profile, this_host
 from edgeai.clock import clock_synced
 from edgeai.console import print_json
 from edgeai.data import data_root
@@ -18,7 +18,7 @@ from edgeai.engines.cuda import load_cuda
 from edgeai.engines.plans.library import load_tensorrt
 from edgeai.errors import EdgeError, EngineUnavailableError, ProfileError
 from edgeai.hardware import Hardware, device_facts, library_versions, microphones, read_hardware
-from edgeai.profile import L4T_LINES, Profile, list_profiles, match_profile
+from edgeai.profile import L4T_LINES, Profile
 from edgeai.types import JsonValue
 
 State = Literal["ok", "absent", "missing"]
@@ -167,13 +167,7 @@ def _microphone(versions: Versions, listen: Callable[[], tuple[str, ...] | None]
 
 def _profile(hardware: Hardware) -> tuple[Profile | None, Check]:
     try:
-        profile = match_profile(
-            list_profiles(),
-            compatible=hardware.compatible,
-            board=hardware.board,
-            arch=hardware.arch,
-            nvidia_gpu=bool(hardware.gpus),
-        )
+        profile = find_profile(hardware, nvidia_gpu=bool(hardware.gpus))
     except (ProfileError, FileNotFoundError) as error:
         return None, Check("device profile", "absent", str(error))
     if profile is None:

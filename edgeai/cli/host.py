@@ -8,20 +8,22 @@ from pathlib import Path
 from edgeai.config import EnginesSettings
 from edgeai.engines import EngineHost
 from edgeai.errors import EdgeError, ProfileError
-from edgeai.hardware import nvidia_gpus, read_hardware
+from edgeai.hardware import Hardware, nvidia_gpus, read_hardware
 from edgeai.profile import Profile, list_profiles, match_profile
 
 
-def this_host(settings: EnginesSettings | None = None, *, cache: Path | None = None) -> EngineHost:
+def this_host(
+    settings: EnginesSettings | None = None, *, cache: Path | None = None, verify: bool = False
+) -> EngineHost:
     """The device that this process runs on, its engines set as a configuration says. Raises EdgeError as engine_cache.
 
-    cache: in the place of the configuration's folder.
+    cache: in the place of the configuration's folder. verify: also where the configuration does not ask for it.
     """
     settings = settings or EnginesSettings()
     return EngineHost(
         profile=_profile(),
         cache=cache or settings.cache or engine_cache(),
-        verify=settings.verify,
+        verify=verify or settings.verify,
         dla=settings.dla,
         cuda_graph=settings.cuda_graph,
         max_cache_bytes=settings.max_cache_bytes,
@@ -47,6 +49,17 @@ def engine_cache() -> Path:
     return Path(user) / "edgeai" / "engines"
 
 
+def find_profile(hardware: Hardware, *, nvidia_gpu: bool) -> Profile | None:
+    """The profile that fits a machine, None where none does. Raises ProfileError, FileNotFoundError where they cannot be read."""
+    return match_profile(
+        list_profiles(),
+        compatible=hardware.compatible,
+        board=hardware.board,
+        arch=hardware.arch,
+        nvidia_gpu=nvidia_gpu,
+    )
+
+
 def _profile() -> Profile | None:
     """The profile of a board or of a machine with an NVIDIA GPU. A plain PC needs none: its order is the default."""
     hardware = read_hardware(ask_gpu=False)
@@ -54,12 +67,6 @@ def _profile() -> Profile | None:
     if not hardware.compatible and not gpus:
         return None
     try:
-        return match_profile(
-            list_profiles(),
-            compatible=hardware.compatible,
-            board=hardware.board,
-            arch=hardware.arch,
-            nvidia_gpu=bool(gpus),
-        )
+        return find_profile(hardware, nvidia_gpu=bool(gpus))
     except (ProfileError, FileNotFoundError):
         return None  # doctor tells; a device without its profile still runs what a CPU can

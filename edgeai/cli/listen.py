@@ -6,7 +6,6 @@ from contextlib import ExitStack
 
 from edgeai.bundle import load_bundle
 from edgeai.cli.host import this_host
-from edgeai.config import EnginesSettings
 from edgeai.console import print_json, print_note
 from edgeai.pipeline import VoicePipeline, heard_facts, padded
 from edgeai.sources.audio import is_microphone, open_audio
@@ -28,7 +27,7 @@ def listen_to(
             VoicePipeline(
                 load_bundle(model),
                 engine=engine,
-                host=this_host(EnginesSettings(verify=verify)),
+                host=this_host(verify=verify),
                 threshold=threshold,
             )
         )

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
@@ -37,8 +37,8 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     config = load_config(path)
     sink = _make_sink(config)
-    host = this_host(config.engines)
-    runtime = Runtime(config, sink, host=replace(host, verify=verify or host.verify))
+    host = this_host(config.engines, verify=verify)
+    runtime = Runtime(config, sink, host=host)
     with _stop_on_signals(runtime), _opened(runtime), sink:
         reports = runtime.run()
         waiting = _deliver_rest(sink) if isinstance(sink, StoreAndForward) else 0

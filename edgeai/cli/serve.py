@@ -9,7 +9,6 @@ from pathlib import Path
 
 from edgeai.bundle import load_bundle
 from edgeai.cli.host import this_host
-from edgeai.config import EnginesSettings
 from edgeai.console import print_json, print_note
 from edgeai.errors import EdgeError, UsageError
 from edgeai.serve.settings import ServeSettings, read_token
@@ -40,7 +39,7 @@ def serve_models(
         port=port,
         token=None if token_file is None else read_token(token_file),
         engine=engine,
-        engine_host=replace(this_host(EnginesSettings(verify=verify)), max_batch=batch),
+        engine_host=replace(this_host(verify=verify), max_batch=batch),
         threads=threads,
         workers=workers,
         queue=queue,

@@ -47,11 +47,14 @@ def find_measured(cache: Path, bundle: Bundle, *, threads: int) -> MeasuredEngin
 
     A table that cannot be read counts as none: it is only ever a faster guess.
     """
-    wanted = (bundle_key(bundle), machine_key(), engine_libraries(), threads)
-    for row in reversed(_read(cache / TABLE_NAME).rows):
-        if (row.model, row.machine, row.libraries, row.threads) == wanted:
-            return row
-    return None
+    model = bundle_key(bundle)
+    rows = [row for row in _read(cache / TABLE_NAME).rows if (row.model, row.threads) == (model, threads)]
+    if (
+        not rows
+    ):  # most devices have no table, and what follows costs each start of an engine some milliseconds
+        return None
+    here = (machine_key(), engine_libraries())
+    return next((row for row in reversed(rows) if (row.machine, row.libraries) == here), None)
 
 
 def save_measured(
