@@ -25,7 +25,7 @@ _LOG_FROM = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A dot. y_range: a vertical whisker. open: a ring instead."""
+    """A dot. y_range: a vertical whisker."""
 
     name: str
     x: float
