@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 Array: TypeAlias = NDArray[np.generic]
 Priority: TypeAlias = Literal["alarm", "event", "telemetry", "image"]
+
+DEVICE_STREAM: Final = "_device"
+"""The stream of events about the device itself; no camera or microphone can have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Event:
 
     type: a snake_case verb phrase ("line_crossed", "keyword"). stream: the camera or microphone it came from.
     time_s: seconds on the stream's own clock. data: JSON values only. priority decides what an overfull outbox
-    drops last (alarm) and first (image).
+    drops last (alarm) and first (image). picture: a JPEG, of an event of priority "image".
     """
 
     type: str
@@ -118,3 +121,4 @@ class Event:
     id: str = field(default_factory=new_event_id)
     wall_time_s: float = field(default_factory=time.time)
     monotonic_s: float = field(default_factory=time.monotonic)
+    picture: bytes = b""

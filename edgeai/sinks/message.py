@@ -19,7 +19,11 @@ Body: TypeAlias = "bytes | Callable[[int], bytes]"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message before the outbox has numbered it."""
+    """A message before the outbox has numbered it.
+
+    latest: only the newest on its topic is worth sending: it takes the place of one that still waits.
+    destination: which drain takes it, "" for the one of a sink that has one.
+    """
 
     topic: str
     body: Body
@@ -27,6 +31,8 @@ class Draft:
     retain: bool = False
     priority: Priority = "event"
     stream: str = ""
+    latest: bool = False
+    destination: str = ""
 
 
 @dataclass(frozen=True, slots=True)
