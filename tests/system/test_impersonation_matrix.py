@@ -30,10 +30,8 @@ def test_the_matrix_sees_what_a_loose_acl_lets_through(tmp_path):
         ("pattern read homeassistant/status", "pattern write homeassistant/status"),
     )
     with ShippedBroker(change=loose) as broker:
-        try:
-            rows = run_matrix(broker, tmp_path)
-        except AssertionError:
-            return  # a victim that was thrown out in the midst of it is a find as well
+        rows = run_matrix(broker, tmp_path)
+    print("\n" + print_table(rows))
     found = {row.attempt for row in rows if row.delivered and not row.legitimate}
     assert {
         "publish on state",
