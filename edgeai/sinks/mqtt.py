@@ -167,10 +167,13 @@ class MqttTransport(Transport):
         self.inbox.listen(subscriptions)
         client = new_client(settings, client_id=self._client_id, newer=protocol == "5", will=will)
         waker = self._wake_pair[0] if self._wake_pair else None
-        self._link = link = Link(client, waker, self.inbox, client_id=self._client_id)
+        self._link = link = Link(
+            client, waker, self.inbox, client_id=self._client_id, barrier=settings.ack_barrier
+        )
         _open_socket(link, settings, newer=protocol == "5")
         self._await_answer(link, answer_s)
-        self.window = min(settings.in_flight, link.window)
+        # those behind the barrier are open still, but no longer in the broker's window, which the link keeps to
+        self.window = min(settings.in_flight, link.window * 2 if settings.ack_barrier else link.window)
         self.protocol = protocol
         link.subscribe(subscriptions)
         self._settle(link, lambda: not link.subscribing, "answer to SUBSCRIBE")

