@@ -66,7 +66,9 @@ class Row:
 
 
 class Probe:
-    """A client with a name's certificate that does as it is told. connected: whether the broker took it."""
+    """A client with a name's certificate that does as it is told. connected: whether the broker took it. clean: False for
+    a session that outlives the connection (3.1.1).
+    """
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Probe:
         newer: bool = True,
         claim: str = "",
         will: tuple[str, bytes] | None = None,
+        clean: bool = True,
     ) -> None:
         self.heard: list[tuple[str, bytes]] = []
         self._told = threading.Event()
@@ -87,6 +90,7 @@ class Probe:
             CallbackAPIVersion.VERSION2,
             client_id=claim or f"probe-{name}",
             protocol=paho.MQTTv5 if newer else paho.MQTTv311,
+            clean_session=None if newer else clean,
             reconnect_on_failure=False,
         )
         context = ssl.create_default_context(cafile=broker.certificates / "ca.pem")

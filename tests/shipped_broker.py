@@ -65,12 +65,10 @@ class ShippedBroker:
         self.conf = self.config / "mosquitto.conf"
         self.conf.write_text(text.replace(f"listener {PORT}\n", f"listener {self.port} 127.0.0.1\n"))
         self.log = self.folder / "log"
-        if os.geteuid() == 0:
-            user = pwd.getpwnam("mosquitto")
-            self.folder.chmod(0o711)
-            for place in (self.config, self.data):
-                for one in (place, *place.iterdir()):
-                    os.chown(one, user.pw_uid, user.pw_gid)
+        self.folder.chmod(0o711)
+        for place in (self.config, self.data):
+            for one in (place, *place.iterdir()):
+                self.own(one)
         self._process: subprocess.Popen[bytes] | None = None
 
     def settings(self, name: str, **changes: object) -> MqttSettings:
@@ -81,6 +79,12 @@ class ShippedBroker:
             "tls": {kind: self.certificates / file for kind, file in files.items()},
         }  # fmt: skip
         return MqttSettings.model_validate(given | changes)
+
+    def own(self, path: Path) -> None:
+        """Give a file to the broker's user, as the README's `install` does."""
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("mosquitto")
+            os.chown(path, user.pw_uid, user.pw_gid)
 
     def start(self) -> "ShippedBroker":
         with self.log.open("ab") as log:
