@@ -98,6 +98,10 @@ class MqttSettings(Settings):
     @field_validator("host")
     @classmethod
     def _host_is_no_url(cls, host: str) -> str:
+        if "@" in host:  # and what stands before it is not repeated
+            raise ValueError(
+                "host must be a name or an address; user and password go into username and password_file"
+            )
         if "/" in host or any(sign.isspace() for sign in host) or "\0" in host:
             raise ValueError(f"host must be a name or an address without mqtt:// and port, got {host!r}")
         return host
