@@ -17,6 +17,7 @@ from edgeai.sinks.message import Message
 from edgeai.sinks.message_table import size_of
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.transport import Transport, TransportError, TransportRefusedError
+from edgeai.types import JsonValue
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,9 @@ class _OpenGate:
 
     def passed(self, message: Message) -> None:
         pass
+
+    def take_reports(self) -> list[tuple[str, dict[str, JsonValue]]]:
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,10 @@ class Drain:
         except Exception as error:  # a fault of ours must not end the delivery of everything
             _log.exception("%s: unexpected fault, connecting anew", self._transport.name)
             self._lost(TransportError(f"unexpected {type(error).__name__}: {error}"))
+
+    def wake(self) -> None:
+        """Make a running `step` look for news; from any thread."""
+        self._transport.wake()
 
     def close(self) -> None:
         """Delete what was acknowledged, and let the transport go."""

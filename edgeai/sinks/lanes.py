@@ -11,6 +11,8 @@ from typing import Final, Protocol
 from edgeai.sinks.message import RANK, Lane, Message
 from edgeai.sinks.message_table import size_of
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.topics import is_thumbnail
+from edgeai.types import JsonValue
 
 _ALARM: Final = RANK["alarm"]
 # bytes that each class gets for one of images, where all have some waiting
@@ -20,6 +22,7 @@ _WEIGHT: Final[dict[int, float]] = {
     RANK["event"]: 16.0,
     _ALARM: 64.0,
 }
+_THUMBNAIL_WEIGHT: Final = 64.0  # so that none waits behind a whole picture
 _READ_AHEAD: Final = 64
 
 
@@ -31,7 +34,11 @@ class Gate(Protocol):
         ...
 
     def passed(self, message: Message) -> None:
-        """The message was sent."""
+        """The message was handed to the transport."""
+        ...
+
+    def take_reports(self) -> list[tuple[str, dict[str, JsonValue]]]:
+        """What it has to tell since the last call: types and facts of events."""
         ...
 
 
@@ -40,6 +47,7 @@ class _Queue:
     """What was read ahead of one lane. share: bytes sent over its weight, on a clock that all lanes have in common."""
 
     lane: Lane
+    weight: float
     newest: int = 0
     cursor: int = 0
     share: float = 0.0
@@ -85,7 +93,7 @@ class Lanes:
                 continue
             queue.ahead.popleft()
             self._turn = max(self._turn, queue.share)
-            queue.share = self._turn + size_of(message) / _WEIGHT[queue.lane.rank]
+            queue.share = self._turn + size_of(message) / queue.weight
             return message, 0.0
         return None, soonest_s
 
@@ -99,7 +107,8 @@ class Lanes:
             if lane.destination == self._destination:
                 queue = self._queues.get(lane)
                 if queue is None:
-                    self._queues[lane] = queue = _Queue(lane, share=self._turn)
+                    weight = _THUMBNAIL_WEIGHT if is_thumbnail(lane.stream) else _WEIGHT[lane.rank]
+                    self._queues[lane] = queue = _Queue(lane, weight, share=self._turn)
                 queue.newest = newest
 
     def _in_turn(self) -> list[_Queue]:

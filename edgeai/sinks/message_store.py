@@ -197,6 +197,18 @@ class MessageStore:
                 ranks += dropped
         return ranks
 
+    def discard(self, lanes: Sequence[Lane]) -> list[int]:
+        """Drop everything in these lanes; the ranks of it."""
+        ranks: list[int] = []
+        for lane in lanes:
+            found = self.peek(_ALL, after=0, lane=lane)
+            ranks += self._delete([message.seq for message in found])
+        with contextlib.suppress(
+            sqlite3.Error, OSError
+        ):  # a failing disk is met, and said, by the next insert
+            (self._disk or self._memory).write((), max_bytes=_ALL, durable=False, untold=Counter(ranks))
+        return ranks
+
     def present(self, seqs: Sequence[int]) -> set[int]:
         """Those of `seqs` that are stored."""
         found = set(self._memory.ranks_of(seqs))

@@ -173,6 +173,16 @@ class Outbox:
         with self._store_lock:
             return self._store.delete(wanted) if self._store is not None and wanted else 0
 
+    def discard(self, destination: str) -> int:
+        """Drop everything on its way to a destination, counted as dropped; how many there were."""
+        with self._store_lock:
+            if self._store is None:
+                return 0
+            ranks = self._store.discard([lane for lane in self._lanes if lane.destination == destination])
+            self._lanes = {lane: seq for lane, seq in self._lanes.items() if lane.destination != destination}
+            self._count(ranks)
+            return len(ranks)
+
     @property
     def pending(self) -> int:
         """Messages that wait, on the disk and in memory."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Final
 
 from edgeai.clock import clock_synced
 from edgeai.errors import SinkError
 from edgeai.sinks.message import Draft
-from edgeai.sinks.topics import ROUTES, TopicTree
+from edgeai.sinks.thumbnail import shrink
+from edgeai.sinks.topics import ROUTES, TopicTree, thumbnail_stream
 from edgeai.types import DEVICE_STREAM, Event, JsonValue, new_event_id
 
 SCHEMA: Final = 1
@@ -130,9 +131,11 @@ def decode(payload: bytes) -> dict[str, JsonValue]:
     return value
 
 
-def compose_native(topics: TopicTree, envelope: Envelope) -> Callable[[Event], list[Draft]]:
+def compose_native(
+    topics: TopicTree, envelope: Envelope, *, thumbnail_px: int | None = None
+) -> Callable[[Event], list[Draft]]:
     """What turns an event into its message on the native topic tree: its envelope, or its picture as it is. Of
-    telemetry, health and info only the newest waits.
+    telemetry, health and info only the newest waits. thumbnail_px: a small copy of a picture, so wide, goes before it.
 
     The result raises TopicError for the stream's name and PayloadError for too large a picture when called,
     PayloadError when the outbox asks for the body.
@@ -152,17 +155,20 @@ def compose_native(topics: TopicTree, envelope: Envelope) -> Callable[[Event], l
                 f"a picture of stream {event.stream!r} has {len(event.picture)} bytes of at most {MAX_PAYLOAD_BYTES}",
                 next_step="make it smaller",
             )
-        return [
-            Draft(
-                topic,
-                event.picture or (lambda seq, place: envelope.encode(event, seq, place)),
-                qos=qos,
-                retain=retain,
-                priority=event.priority,
-                stream=event.stream,
-                latest=event.priority == "telemetry",
-            )
-        ]
+        draft = Draft(
+            topic,
+            event.picture or (lambda seq, place: envelope.encode(event, seq, place)),
+            qos=qos,
+            retain=retain,
+            priority=event.priority,
+            stream=event.stream,
+            latest=event.priority == "telemetry",
+        )
+        small = shrink(event.picture, thumbnail_px) if event.picture and thumbnail_px else b""
+        if not small:
+            return [draft]
+        stream = thumbnail_stream(event.stream)
+        return [replace(draft, topic=topics.thumbnail(event.stream), body=small, stream=stream), draft]
 
     return compose
 
