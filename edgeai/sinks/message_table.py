@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from edgeai.errors import OutboxError
 from edgeai.sinks.message import DROP_ORDER, RANK, Lane, Message
 from edgeai.sinks.seal import OVERHEAD_BYTES, Seal, SealError
 
@@ -281,6 +282,43 @@ class MessageTable:
     def _scalar(self, statement: str) -> int:
         value = self._db.execute(statement).fetchone()[0]
         return int(value)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file for reading beside the process that has it. Raises OutboxError where there is none, or another program's."""
+    if not path.is_file():
+        raise OutboxError(f"no outbox at {path}", next_step="nothing was ever put, or state_dir is another")
+    try:
+        with contextlib.closing(
+            sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, timeout=5)
+        ) as db:
+            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise OutboxError(f"{path} is no outbox: it is another program's database")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA:
+                raise OutboxError(
+                    f"outbox {path} has schema {version}, known is {SCHEMA}",
+                    next_step="run the device once with this edgeai" if version < SCHEMA else "update edgeai",
+                )
+            yield db
+    except sqlite3.Error as error:
+        raise OutboxError(f"outbox {path} cannot be read: {error}") from error
+
+
+def read_messages(db: sqlite3.Connection, seal: Seal | None) -> Iterator[Message]:
+    """All of them, in order. Raises sqlite3.DatabaseError for one that is damaged or does not open."""
+    for row in db.execute(_FORWARDS):
+        yield _message(row, seal)
+
+
+def read_summary(db: sqlite3.Connection) -> list[tuple[Lane, int, int, float]]:
+    """Of each lane: how many messages, their bytes, and the Unix time when the first was put."""
+    rows = db.execute(
+        "SELECT destination, rank, stream, COUNT(*), SUM(size), MIN(wall_s) FROM message "
+        "GROUP BY destination, rank, stream ORDER BY destination, rank DESC, stream"
+    )
+    return [(Lane(*row[:3]), row[3], row[4], row[5]) for row in rows]
 
 
 def salvage(path: Path, seal: Seal | None = None) -> list[Message]:

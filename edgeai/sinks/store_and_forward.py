@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from edgeai.clock import Clock, SystemClock
 from edgeai.errors import SinkError
+from edgeai.sinks.carry import take_acknowledgements
 from edgeai.sinks.drain import Backoff, Drain, DrainSettings
 from edgeai.sinks.lanes import Gate
 from edgeai.sinks.message import Draft
@@ -26,6 +27,7 @@ Compose: TypeAlias = Callable[[Event], Sequence[Draft]]
 
 _JOIN_S = 10.0  # longer than the slowest step of a drain: one attempt to connect
 DROPS_EVERY_S: Final = 60.0
+CARRIED_EVERY_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class StoreAndForward(Sink):
         self._threads: list[threading.Thread] = []
         self._faulty: set[str] = set()
         self._drops_seen = -1
-        self._drops_due_s = 0.0
+        self._drops_due_s = self._carried_due_s = 0.0
 
     def open(self) -> None:
         """Raises OutboxError where the outbox cannot be used at all."""
@@ -264,6 +266,11 @@ class StoreAndForward(Sink):
 
     def _report(self) -> None:
         """What was dropped, and what happened to the outbox, as events of the device's own."""
+        if self._clock.monotonic_s() >= self._carried_due_s:
+            self._carried_due_s = self._clock.monotonic_s() + CARRIED_EVERY_S
+            carried = take_acknowledgements(self._outbox.path)
+            if carried and (count := self._outbox.ack(carried)):
+                _log.info("outbox %s: %d messages were carried and have arrived", self._outbox.path, count)
         try:
             reports = [_of_device(type_, facts) for type_, facts in self._outbox.take_incidents()]
             for one in self._destinations:
