@@ -16,7 +16,7 @@ from edgeai.clock import Clock, SystemClock
 from edgeai.errors import ConfigError
 from edgeai.sinks.dialects.frigate_objects import MAX_OBJECTS, FrigateObject, begin, health_as_stats
 from edgeai.sinks.dialects.settings import FrigateSettings
-from edgeai.sinks.dialects.words import topic_level
+from edgeai.sinks.dialects.words import numeral, topic_level
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts
 from edgeai.sinks.message import Draft
 from edgeai.types import DEVICE_STREAM, Event, JsonValue, Priority
@@ -51,7 +51,7 @@ class FrigateComposer:
                         next_step="give the zone another name",
                     )
         self._objects: dict[str, dict[int, FrigateObject]] = {}
-        # (camera, zone) -> track -> label; and what the camera itself said of the zone, which may report no tracks
+        # (camera, zone) -> track -> label; and how many the zone itself says are in it: it need not report all tracks
         self._inside: dict[tuple[str, str], dict[int, str]] = {}
         self._occupancy: dict[tuple[str, str], int] = {}
         self._said: dict[str, str] = {}
@@ -86,6 +86,9 @@ class FrigateComposer:
                     del inside[next(iter(inside))]
             else:
                 inside.pop(track_id, None)
+            self._occupancy[event.stream, zone] = int(
+                numeral(event.data.get("occupancy"), default=len(inside))
+            )
         drafts = self._object(event, track_id, label, zone if isinstance(zone, str) else "")
         return [*drafts, *self._camera_counts(event)] + (
             self._zone_counts(event, zone) if isinstance(zone, str) else []
@@ -158,7 +161,7 @@ class FrigateComposer:
         for camera in self._cameras or (event.stream,):
             labels = self._inside.get((camera, zone), {}).values()
             counts.update(labels)
-            total += len(labels) or self._occupancy.get((camera, zone), 0)
+            total += self._occupancy.get((camera, zone), 0)
         return self._counts(topic_level(zone), counts, total, event)
 
     def _counts(self, place: str, counts: Counter[str], total: int, event: Event) -> list[Draft]:
@@ -171,8 +174,10 @@ class FrigateComposer:
         for topic, number in sorted(numbers.items()):
             if self._said.get(topic) != str(number):
                 self._said[topic] = str(number)
-                for each in (topic, f"{topic}/active"):
-                    drafts.append(self._draft(each, str(number).encode(), event, "telemetry", latest=True))
+                drafts += [
+                    self._draft(each, str(number).encode(), event, "telemetry", latest=True)
+                    for each in (topic, f"{topic}/active")
+                ]
         return drafts
 
     def _keyword(self, event: Event) -> list[Draft]:

@@ -51,11 +51,7 @@ class FrigateSession(Session):
         return self._available("offline")
 
     def birth(self) -> Sequence[Announcement]:
-        states = [
-            self._state(camera, name)
-            for camera in self._detecting
-            for name in ("detect", *_FIXED)
-        ]
+        states = [self._state(camera, name) for camera in self._detecting for name in ("detect", *_FIXED)]
         return [self._available("online"), *states]
 
     def farewell(self) -> Sequence[Announcement]:

@@ -20,9 +20,9 @@ def topic_level(text: str) -> str:
     >>> topic_level("on/off"), topic_level("traffic light")
     ('on_off', 'traffic light')
     """
-    level = _NO_LEVEL.sub("_", text).strip().encode("utf-8", "replace")[:MAX_LEVEL_BYTES]
-    level = level.decode("utf-8", "ignore").strip()
-    return f"_{level[1:]}" if level[:1] in {"$", ""} else level
+    cut = _NO_LEVEL.sub("_", text).strip().encode("utf-8", "replace")[:MAX_LEVEL_BYTES]
+    level = cut.decode("utf-8", "ignore").strip()
+    return level if level and not level.startswith("$") else f"_{level[1:]}"
 
 
 def plain_id(text: str) -> str:
@@ -42,11 +42,11 @@ def plain_id(text: str) -> str:
 
 
 def jinja_text(text: str) -> str:
-    """A string literal of Jinja, which reads the escapes of Python's. Only letters, digits and a few signs stay as
+    r"""A string literal of Jinja, which reads the escapes of Python's. Only letters, digits and a few signs stay as
     they are, so that nothing in a name can end the literal or the expression.
 
     >>> jinja_text("it's {{ x }}")
-    "'it\\\\x27s \\\\x7b\\\\x7b x \\\\x7d\\\\x7d'"
+    "'it\\x27s \\x7b\\x7b x \\x7d\\x7d'"
     """
     return "'" + "".join(sign if _is_harmless(sign) else _escaped(sign) for sign in text) + "'"
 
