@@ -11,9 +11,24 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 TOPIC = re.compile(r"(?P<prefix>.+)/device/(?P<id>[a-zA-Z0-9_-]+)/config")
 ABBREVIATIONS = {"dev": "device", "o": "origin", "cmps": "components", "p": "platform", "ids": "identifiers"}
-COMMON = {"platform", "unique_id", "name", "availability", "entity_category", "enabled_by_default", "device_class", "icon"}
+COMMON = {
+    "platform",
+    "unique_id",
+    "name",
+    "availability",
+    "entity_category",
+    "enabled_by_default",
+    "device_class",
+    "icon",
+}
 OPTIONS = {
-    "sensor": {"state_topic", "value_template", "state_class", "unit_of_measurement", "suggested_display_precision"},
+    "sensor": {
+        "state_topic",
+        "value_template",
+        "state_class",
+        "unit_of_measurement",
+        "suggested_display_precision",
+    },
     "binary_sensor": {"state_topic", "value_template"},
     "image": {"image_topic", "content_type"},
     "event": {"state_topic", "value_template", "event_types"},
@@ -105,7 +120,9 @@ class Shown:
         for name, component in self.components.items():
             for one in component["availability"]:
                 if one["topic"] == topic:
-                    self.available[name] = {"online": True, "offline": False}[render(one["value_template"], payload)]
+                    self.available[name] = {"online": True, "offline": False}[
+                        render(one["value_template"], payload)
+                    ]
             if topic == component.get("image_topic"):
                 self.states[name] = payload
             if topic == component.get("state_topic"):
@@ -121,7 +138,9 @@ class Shown:
         elif value == "None":
             self.states[name] = None
         elif value == "":
-            assert platform == "binary_sensor" or "state_class" in component, "an empty text would be its state"
+            assert platform == "binary_sensor" or "state_class" in component, (
+                "an empty text would be its state"
+            )
         elif platform == "binary_sensor":
             self.states[name] = {"ON": True, "OFF": False}[value]
         elif "state_class" in component:

@@ -71,7 +71,13 @@ HEALTH = {
             "state": "running",
         }
     },
-    "outbox": {"pending": 4, "pending_bytes": 1234, "oldest_s": 1.5, "on_disk": True, "dropped": {"image": 2}},
+    "outbox": {
+        "pending": 4,
+        "pending_bytes": 1234,
+        "oldest_s": 1.5,
+        "on_disk": True,
+        "dropped": {"image": 2},
+    },
     "mqtt": {"connected": True, "connections": 2, "refused": 0},
     "cpu_percent": 37.5,
     "memory": {"rss_mb": 180.5, "free_mb": 1024.0},
@@ -86,7 +92,9 @@ def health(**changes):
     return Event("health", DEVICE_STREAM, 12.5, HEALTH | changes, priority="telemetry")
 
 
-def facts(*kinds, cameras=("gate",), line=LINE, zone=ZONE, ways=("in", "out"), microphones=("hall",), **others):
+def facts(
+    *kinds, cameras=("gate",), line=LINE, zone=ZONE, ways=("in", "out"), microphones=("hall",), **others
+):
     known = {
         "line": RuleFacts(line, "line", LABELS, tuple(ways)),
         "zone": RuleFacts(zone, "zone", LABELS),
@@ -100,4 +108,6 @@ def facts(*kinds, cameras=("gate",), line=LINE, zone=ZONE, ways=("in", "out"), m
         StreamFacts(name, "microphone", ("yes", "turn_on", "unknown", "silence"), (), "commands")
         for name in microphones
     ]
-    return DeviceFacts(**{"device": "cam-001", "board": "Orin Nano 8GB", "version": "1.4.0"} | others, streams=tuple(streams))
+    return DeviceFacts(
+        **{"device": "cam-001", "board": "Orin Nano 8GB", "version": "1.4.0"} | others, streams=tuple(streams)
+    )

@@ -23,7 +23,11 @@ CONFIG = "homeassistant/device/cam-001/config"
 
 def home(folder, *, facts=None, commands=(), **settings):
     return HomeAssistant(
-        HomeAssistantSettings(**settings), facts or happenings.facts(), TREE, folder, commands=frozenset(commands)
+        HomeAssistantSettings(**settings),
+        facts or happenings.facts(),
+        TREE,
+        folder,
+        commands=frozenset(commands),
     )
 
 
@@ -69,9 +73,15 @@ def test_every_sensor_counter_image_and_event_shows_what_happened(tmp_path):
     assert [one["event_type"] for one in entity(seen, "gate tracks")] == ["started", "ended"]
     assert [one["event_type"] for one in entity(seen, "hall keyword")] == ["turn_on"]
     assert entity(seen, f"gate {LINE}")[0]["label"] == "person"
-    assert entity(seen, f"gate {LINE}")[0]["id"] == next(one.id for one in events if one.type == "line_crossed")
+    assert entity(seen, f"gate {LINE}")[0]["id"] == next(
+        one.id for one in events if one.type == "line_crossed"
+    )
     assert (entity(seen, "CPU"), entity(seen, "Memory"), entity(seen, "Disk free")) == (37.5, 180.5, 20480)
-    assert (entity(seen, "Outbox depth"), entity(seen, "Outbox age"), entity(seen, "Temperature")) == (4, 1.5, None)
+    assert (entity(seen, "Outbox depth"), entity(seen, "Outbox age"), entity(seen, "Temperature")) == (
+        4,
+        1.5,
+        None,
+    )
     assert entity(seen, "gate state") == "running"
     report(seen, happenings.health(temperature_c=48.25))
     assert entity(seen, "Temperature") == 48.25
@@ -105,7 +115,19 @@ def test_when_the_device_is_gone_its_connectivity_says_so_and_all_else_is_unavai
         assert len(seen.available) == len(seen.components) - 1
 
 
-NASTY = ["it's", 'say "hi"', "{{ 1/0 }}", "a}}b{%c", "back\\slash", "tab\there", "ünï ☃ 😀", "a.b c", "x", "items", "%d#+/"]
+NASTY = [
+    "it's",
+    'say "hi"',
+    "{{ 1/0 }}",
+    "a}}b{%c",
+    "back\\slash",
+    "tab\there",
+    "ünï ☃ 😀",
+    "a.b c",
+    "x",
+    "items",
+    "%d#+/",
+]
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -142,7 +164,20 @@ def test_names_of_any_kind_are_data_and_never_code(tmp_path, name):
 
 
 def test_names_that_differ_have_ids_that_differ():
-    names = ["front door", "front.door", "front_door", "front__door", "_front", "front_", "Front", "", "é", "è", "a" * 65, "a" * 66]
+    names = [
+        "front door",
+        "front.door",
+        "front_door",
+        "front__door",
+        "_front",
+        "front_",
+        "Front",
+        "",
+        "é",
+        "è",
+        "a" * 65,
+        "a" * 66,
+    ]
     assert len({plain_id(name) for name in names}) == len(names)
     for name in names:
         assert len(plain_id(name)) <= 73
@@ -238,7 +273,11 @@ def test_a_broken_file_is_like_none(tmp_path, content):
 
 
 def test_what_is_no_component_in_the_file_is_let_lie(tmp_path):
-    kept = {"schema": 1, "topic": CONFIG, "components": {"a b": "sensor", "x": "rocket", "y": 3, "z": "sensor"}}
+    kept = {
+        "schema": 1,
+        "topic": CONFIG,
+        "components": {"a b": "sensor", "x": "rocket", "y": 3, "z": "sensor"},
+    }
     (tmp_path / STATE_FILE).write_text(json.dumps(kept))
     (told,) = home(tmp_path).announcements()
     assert [name for name, one in json.loads(told.payload)["cmps"].items() if len(one) == 1] == ["z"]
@@ -252,9 +291,15 @@ def test_a_folder_that_cannot_be_written_is_told_and_nothing_more(tmp_path, capl
 
 
 def test_buttons_are_there_for_what_the_allow_list_has(tmp_path):
-    assert not [one for one in shown(*home(tmp_path).announcements()).components.values() if one["platform"] == "button"]
+    assert not [
+        one
+        for one in shown(*home(tmp_path).announcements()).components.values()
+        if one["platform"] == "button"
+    ]
     seen = shown(*home(tmp_path, commands={"snapshot", "restart", "unheard_of"}).announcements())
-    pressed = {one["name"]: seen.press(name) for name, one in seen.components.items() if one["platform"] == "button"}
+    pressed = {
+        one["name"]: seen.press(name) for name, one in seen.components.items() if one["platform"] == "button"
+    }
     assert set(pressed) == {"gate snapshot", "Restart"}
     topic, command = pressed["gate snapshot"]
     assert topic == TREE.command("snapshot")

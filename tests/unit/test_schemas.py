@@ -92,7 +92,15 @@ def test_what_the_rules_and_the_pipeline_make_is_as_the_schema_says(event):
 
 def test_every_type_of_event_that_the_rules_can_make_was_made():
     made = {event.type for event in real_events()}
-    assert made >= {"line_crossed", "zone_entered", "zone_left", "zone_occupancy", "track_started", "track_ended", "keyword"}
+    assert made >= {
+        "line_crossed",
+        "zone_entered",
+        "zone_left",
+        "zone_occupancy",
+        "track_started",
+        "track_ended",
+        "keyword",
+    }
     assert len(RULES) == 3, "a new rule: its events need a schema, and happenings.py needs it"
 
 
@@ -115,7 +123,14 @@ def test_a_zone_left_with_a_wrong_reason_is_found():
     assert faults("zone_left", sent(left) | {"data": {**left.data, "reason": "bored"}})
 
 
-JSON_TYPES = {"string": str, "integer": int, "number": float, "boolean": bool, "null": type(None), "object": dict}
+JSON_TYPES = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "null": type(None),
+    "object": dict,
+}
 
 
 def test_the_envelope_of_the_schemas_is_the_one_that_payloads_have():
@@ -135,10 +150,16 @@ def test_every_schema_has_its_topic_and_every_topic_a_schema_or_a_content():
         assert one.schemas or one.content != "application/json"
         for name in one.schemas:
             schema = SCHEMAS[name]
-            assert (schema["x-topic"], schema["x-qos"], schema["x-retained"]) == (one.topic, one.qos, one.retained)
+            assert (schema["x-topic"], schema["x-qos"], schema["x-retained"]) == (
+                one.topic,
+                one.qos,
+                one.retained,
+            )
 
 
-@pytest.mark.parametrize("event", [event for event in real_events() if event.type != "health"], ids=lambda event: event.type)
+@pytest.mark.parametrize(
+    "event", [event for event in real_events() if event.type != "health"], ids=lambda event: event.type
+)
 def test_events_travel_as_their_schema_says(event):
     (draft,) = compose_native(TREE, MADE_BY)(event)
     schema = SCHEMAS[name_of(event)]
@@ -179,7 +200,9 @@ def test_a_wrong_message_without_an_envelope_is_found(name, change):
 def test_what_the_device_tells_of_its_outbox():
     dropped = Event("messages_dropped", DEVICE_STREAM, 1.0, {"dropped": {"image": 3}, "total": {"image": 5}})
     assert faults("messages_dropped", sent(dropped)) == []
-    assert faults("messages_dropped", sent(Event("messages_dropped", DEVICE_STREAM, 1.0, {"dropped": {"image": -1}})))
+    assert faults(
+        "messages_dropped", sent(Event("messages_dropped", DEVICE_STREAM, 1.0, {"dropped": {"image": -1}}))
+    )
     for type_ in ("outbox_degraded", "outbox_recovered", "outbox_set_aside"):
         assert faults(type_, sent(Event(type_, DEVICE_STREAM, 1.0, {"reason": "disk full"}))) == []
         assert SCHEMAS[type_]["x-topic"] == TREE.event(DEVICE_STREAM)
