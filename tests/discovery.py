@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from datetime import datetime, timezone
@@ -55,10 +56,8 @@ ENVIRONMENT = _environment()
 
 def render(template, payload=b"", **values):
     text = payload.decode() if isinstance(payload, bytes) else payload
-    try:
+    with contextlib.suppress(ValueError):
         values["value_json"] = json.loads(text)
-    except ValueError:
-        pass
     return ENVIRONMENT.from_string(template).render(value=text, **values).strip()
 
 
