@@ -69,7 +69,16 @@ HEALTH = {
             "frames": 1000,
             "dropped": {"busy": 3},
             "state": "running",
-        }
+            "overrides": {},
+        },
+        "hall": {
+            "fps": None,
+            "latency_ms": None,
+            "frames": 0,
+            "dropped": {},
+            "state": "disabled",
+            "overrides": {"disabled": True},
+        },
     },
     "outbox": {
         "pending": 4,
@@ -82,7 +91,7 @@ HEALTH = {
     "cpu_percent": 37.5,
     "memory": {"rss_mb": 180.5, "free_mb": 1024.0},
     "disk": {"free_mb": 20480.0},
-    "models": {"gate": "person-detector"},
+    "models": {"gate": "person-detector", "hall": "commands"},
     "clock": {"synced": None, "wall_time": "2026-01-02T03:04:05.678Z"},
     "temperature_c": None,
 }

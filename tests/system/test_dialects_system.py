@@ -179,7 +179,7 @@ def test_detect_set_reaches_the_device_and_its_state_comes_back(mosquitto):
         assert subscriber.wait_for(lambda messages: [one[1] for one in messages] == [b"ON"])
         say(mosquitto, "frigate/gate/detect/set", b"OFF")
         assert subscriber.wait_for(lambda messages: [one[1] for one in messages] == [b"ON", b"OFF"])
-    assert asked == [("disable", {"stream": "gate"})]
+    assert asked == [("disable", {"camera": "gate"})]
 
 
 def test_hermes_through_the_outbox(tmp_path, mosquitto):

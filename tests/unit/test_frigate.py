@@ -286,7 +286,7 @@ def test_detect_set_enables_and_disables_the_camera():
     assert take(one, "frigate/gate/detect/set", b"OFF") == {"gate/detect/state": False}
     assert any(each.topic == "frigate/gate/detect/state" and each.payload == b"OFF" for each in one.birth())
     assert take(one, "frigate/gate/detect/set", b"ON") == {"gate/detect/state": True}
-    assert asked == [("disable", {"stream": "gate"}), ("enable", {"stream": "gate"})]
+    assert asked == [("disable", {"camera": "gate"}), ("enable", {"camera": "gate"})]
     one.detecting("gate", on=False)
     one.detecting("nobody", on=False)
     assert any(each.topic == "frigate/gate/detect/state" and each.payload == b"OFF" for each in one.birth())

@@ -303,7 +303,7 @@ def test_buttons_are_there_for_what_the_allow_list_has(tmp_path):
     assert set(pressed) == {"gate snapshot", "Restart"}
     topic, command = pressed["gate snapshot"]
     assert topic == TREE.command("snapshot")
-    assert command["args"] == {"stream": "gate"}
+    assert command["args"] == {"camera": "gate"}
     assert 1 <= len(command["id"]) <= 64
     assert command["ttl_s"] > 0
     assert pressed["Restart"][1]["args"] == {}

@@ -7,10 +7,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from edgeai.errors import UsageError
+from edgeai.sinks import Outbox
 from edgeai.sinks import payload as payload_module
 from edgeai.sinks.payload import Envelope, compose_native, decode
 from edgeai.sinks.schemas import SCHEMAS, TOPICS, schema_of
-from edgeai.sinks.schemas.events import ENVELOPE, EVENT_DATA
+from edgeai.sinks.schemas.events import ENVELOPE, EVENT_DATA, OPTIONAL
 from edgeai.sinks.topics import ROUTES, TopicTree
 from edgeai.stages.rules import RULES
 from edgeai.types import DEVICE_STREAM, Event
@@ -111,6 +112,7 @@ def test_a_field_that_is_missing_or_wrong_is_found(event):
     for field in schema["required"]:
         assert faults(name, {key: value for key, value in good.items() if key != field}), field
         assert faults(name, good | {field: {"no": "such"} if field != "data" else "text"}), field
+    assert faults(name, good | {"stream_seq": "1"})
     for field in schema["properties"]["data"]["required"]:
         lacking = {key: value for key, value in good["data"].items() if key != field}
         assert faults(name, good | {"data": lacking}), field
@@ -134,8 +136,14 @@ JSON_TYPES = {
 
 
 def test_the_envelope_of_the_schemas_is_the_one_that_payloads_have():
-    assert list(ENVELOPE) == list(payload_module._FIELDS) == list(sent(happenings.keyword()))
-    assert SCHEMAS["envelope"]["required"] == list(payload_module._FIELDS)
+    full = json.loads(MADE_BY.encode(happenings.keyword(), 7, 3))
+    assert list(ENVELOPE) == list(full)
+    assert [name for name in ENVELOPE if name not in OPTIONAL] == list(payload_module._FIELDS)
+    assert list(sent(happenings.keyword())) == list(payload_module._FIELDS)
+    assert faults("keyword", full) == []
+    assert faults("keyword", full | {"stream_seq": 0})
+    for name in ("envelope", "batch", "keyword"):
+        assert SCHEMAS[name]["required"] == list(payload_module._FIELDS)
     for name, kinds in payload_module._FIELDS.items():
         told = ENVELOPE[name].get("type", "string")
         said = {JSON_TYPES[kind] for kind in ([told] if isinstance(told, str) else told)}
@@ -175,13 +183,15 @@ GOOD = {
         "device": "cam-001", "boot_id": "b", "wall_time": "2026-01-02T03:04:05.678Z",
     },
     "cfg_desired": {"version": 1, "toml": "x = 1"},
-    "cfg_reported": {"schema": 1, "version": None, "sha256": "0" * 64, "source": "file", "ok": True, "reason": None},
-    "batch": {"schema": 1, "batch": [sent(happenings.keyword()), sent(happenings.keyword())]},
+    "cfg_reported": {
+        "schema": 1, "version": 0, "sha256": "0" * 64, "source": "file", "refused": {"version": None, "reason": "no TOML"},
+        "device": "cam-001", "boot_id": "b", "wall_time": "2026-01-02T03:04:05.678Z",
+    },
 }  # fmt: skip
 WRONG = [
     ("state", {"state": "asleep"}), ("command", {"id": ""}), ("command", {"id": "x" * 65}), ("command", {"args": []}),
     ("command", {"ttl_s": 0}), ("ack", {"ok": "yes"}), ("cfg_desired", {"version": 0}), ("cfg_reported", {"sha256": "00"}),
-    ("cfg_reported", {"source": "thin air"}), ("batch", {"batch": []}), ("batch", {"batch": [{}]}), ("ack", {"schema": 2}),
+    ("cfg_reported", {"source": "thin air"}), ("cfg_reported", {"refused": "no"}), ("cfg_reported", {"refused": {}}), ("command", {"id": "a b"}), ("ack", {"schema": 2}),
 ]  # fmt: skip
 
 
@@ -197,22 +207,40 @@ def test_a_wrong_message_without_an_envelope_is_found(name, change):
     assert faults(name, GOOD[name] | change)
 
 
-def test_what_the_device_tells_of_its_outbox():
-    dropped = Event("messages_dropped", DEVICE_STREAM, 1.0, {"dropped": {"image": 3}, "total": {"image": 5}})
-    assert faults("messages_dropped", sent(dropped)) == []
-    assert faults(
-        "messages_dropped", sent(Event("messages_dropped", DEVICE_STREAM, 1.0, {"dropped": {"image": -1}}))
-    )
-    for type_ in ("outbox_degraded", "outbox_recovered", "outbox_set_aside"):
-        assert faults(type_, sent(Event(type_, DEVICE_STREAM, 1.0, {"reason": "disk full"}))) == []
+def of_device(type_, data):
+    return sent(Event(type_, DEVICE_STREAM, 1.0, data, "alarm"))
+
+
+def test_what_the_device_tells_of_its_outbox(tmp_path):
+    """The outbox's own words: one that is corrupt, and one that overflows."""
+    (tmp_path / "outbox.db").write_bytes(b"no database" * 1000)
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        incidents = outbox.take_incidents()
+    assert [type_ for type_, _ in incidents] == ["outbox_set_aside"]
+    incidents += [
+        ("outbox_degraded", {"error": "disk full", "memory_bytes": 1 << 20}),
+        ("outbox_recovered", {"moved": 4}),
+        ("messages_dropped", {"dropped": {"image": 3}}),
+        ("link_report", {"day": "2026-01-02", "bytes": {"event": 9}, "limits": {"event": 10, "alarm": None}}),
+    ]
+    for type_, data in incidents:
+        assert faults(type_, of_device(type_, data)) == []
         assert SCHEMAS[type_]["x-topic"] == TREE.event(DEVICE_STREAM)
+        assert set(data) == set(SCHEMAS[type_]["properties"]["data"]["required"])
+        for name in data:
+            assert faults(type_, of_device(type_, data | {name: [1]}))
+    assert faults("messages_dropped", of_device("messages_dropped", {"dropped": {"image": -1}}))
 
 
 def test_info():
-    data = {
-        "board": "x", "version": "1", "os": "Debian", "python": "3.11", "streams": ["gate"], "protocol": "5",
-    }  # fmt: skip
-    assert faults("info", sent(Event("info", DEVICE_STREAM, 1.0, data, priority="telemetry"))) == []
+    stream = {"name": "gate", "kind": "camera", "model": "person-detector", "runs": "onnx"}
+    data = {"board": "x", "version": "1", "os": "Debian", "python": "3.11", "streams": [stream]}
+    for protocol in ({}, {"protocol": "5"}, {"protocol": None}):
+        assert (
+            faults("info", sent(Event("info", DEVICE_STREAM, 1.0, data | protocol, priority="telemetry")))
+            == []
+        )
+    assert faults("info", sent(Event("info", DEVICE_STREAM, 1.0, data | {"streams": ["gate"]})))
 
 
 def test_an_unknown_name_is_told_with_the_nearest():

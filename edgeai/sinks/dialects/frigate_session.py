@@ -33,7 +33,7 @@ _COMMANDS: Final = {"ON": "enable", "OFF": "disable"}
 class FrigateSession(Session):
     """`<prefix>/available`: online at birth, stopped at an orderly end, offline by the last will, all retained.
 
-    `<camera>/detect/set` ON or OFF becomes the command "enable" or "disable" with {"stream": camera}, and detect/state
+    `<camera>/detect/set` ON or OFF becomes the command "enable" or "disable" with {"camera": camera}, and detect/state
     follows when the handler has taken it. The other switches answer with the state that they have and keep. Retained
     commands are let lie: they would switch a camera again at every connecting. handler None: no command is heard.
     """
@@ -72,7 +72,7 @@ class FrigateSession(Session):
             return []
         if name == "detect":
             try:
-                self._handler(_COMMANDS[value], {"stream": camera})
+                self._handler(_COMMANDS[value], {"camera": camera})
                 self._detecting[camera] = value == "ON"
             except EdgeError as error:
                 _log.warning("%s/%s/detect/set %s is refused: %s", self._prefix, camera, value, error)

@@ -172,7 +172,7 @@ def _add_camera(add: _Adder, topics: TopicTree, stream: StreamFacts, commands: C
         _add_events(add, events, stream, rule)
     for command, name in _CAMERA_BUTTONS.items():
         if command in commands:
-            press = _press(topics, command, {"stream": stream.name})
+            press = _press(topics, command, {"camera": stream.name})
             add("button", "do", command, stream.name, name=f"{stream.name} {name}", **press)
 
 

@@ -12,7 +12,7 @@ from edgeai.errors import UsageError
 from edgeai.faults import nearest_hint
 from edgeai.sinks.payload import SCHEMA
 from edgeai.sinks.schemas.device import DEVICE_DATA
-from edgeai.sinks.schemas.events import ENVELOPE, EVENT_DATA, enveloped
+from edgeai.sinks.schemas.events import ENVELOPE, EVENT_DATA, OPTIONAL, enveloped
 from edgeai.sinks.schemas.exchange import EXCHANGES
 from edgeai.sinks.schemas.fields import Field, record
 from edgeai.sinks.topics import ROUTES, TopicTree
@@ -29,7 +29,7 @@ _EVENT, _TELEMETRY, _IMAGE = ROUTES["event"], ROUTES["telemetry"], ROUTES["image
 class Carriage:
     """A topic: how its messages travel, who sends them ("device" or "operator"), and the schemas that they may have.
 
-    content: their media type.
+    content: their media type. encoding: how their bytes are packed ("" for not at all).
     """
 
     topic: str
@@ -38,6 +38,7 @@ class Carriage:
     sender: Literal["device", "operator"]
     schemas: tuple[str, ...]
     content: str = "application/json"
+    encoding: str = ""
 
 
 TOPICS: Final[tuple[Carriage, ...]] = (
@@ -63,7 +64,6 @@ TOPICS: Final[tuple[Carriage, ...]] = (
             "track_started",
             "track_ended",
             "keyword",
-            "batch",
             "envelope",
         ),
     ),
@@ -72,9 +72,19 @@ TOPICS: Final[tuple[Carriage, ...]] = (
         _EVENT.qos,
         _EVENT.retain,
         "device",
-        ("messages_dropped", "outbox_degraded", "outbox_recovered", "outbox_set_aside"),
+        ("messages_dropped", "outbox_degraded", "outbox_recovered", "outbox_set_aside", "link_report"),
+    ),
+    Carriage(
+        _TREE.batch("<stream>", "<encoding>"),
+        _EVENT.qos,
+        _EVENT.retain,
+        "device",
+        ("batch",),
+        "application/x-ndjson",
+        "gzip or zstd, as the topic's last level says",
     ),
     Carriage(_TREE.image("<stream>"), _IMAGE.qos, _IMAGE.retain, "device", (), "image/jpeg"),
+    Carriage(_TREE.thumbnail("<stream>"), _IMAGE.qos, _IMAGE.retain, "device", (), "image/jpeg"),
     Carriage(_TREE.command("<name>"), 1, False, "operator", ("command",)),
     Carriage(_TREE.acknowledgement("<id>"), 1, False, "device", ("ack",)),
     Carriage(_TREE.desired_config, 1, True, "operator", ("cfg_desired",)),
@@ -101,17 +111,25 @@ def _schema(name: str, body: Field) -> dict[str, JsonValue]:
         "x-retained": carriage.retained,
         "x-sender": carriage.sender,
         "x-content-type": carriage.content,
+        **({"x-content-encoding": carriage.encoding} if carriage.encoding else {}),
     }
 
 
 def _in_envelope(name: str, data: Field) -> Field:
-    return record(str(data["description"]), enveloped(_TYPES.get(name, name), data))
+    return record(str(data["description"]), enveloped(_TYPES.get(name, name), data), optional=OPTIONAL)
 
 
 SCHEMAS: Final[dict[str, dict[str, JsonValue]]] = {
     name: _schema(name, body)
     for name, body in {
-        "envelope": record("Any event: what all of them have around their data.", ENVELOPE),
+        "envelope": record(
+            "Any event: what all of them have around their data.", ENVELOPE, optional=OPTIONAL
+        ),
+        "batch": record(
+            "One line of a batch, unpacked: several events travel together over thin links, each on a line.",
+            ENVELOPE,
+            optional=OPTIONAL,
+        ),
         **{name: _in_envelope(name, data) for name, data in {**EVENT_DATA, **DEVICE_DATA}.items()},
         **EXCHANGES,
     }.items()

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgeai.sinks.schemas.fields import Field, count, flag, listing, moment, number, record, table, text
+from edgeai.sinks.schemas.fields import (
+    Field,
+    count,
+    flag,
+    listing,
+    moment,
+    number,
+    one_of,
+    record,
+    table,
+    text,
+)
 
 TELEMETRY: Final = record(
     "Counts of a stream since the start, and how fast it goes. Counts only rise, but for those that say how many are there now.",
@@ -23,17 +34,25 @@ _STREAM: Final = record(
     "One camera or microphone.",
     {
         "fps": number("Frames or chunks a second, lately.", null=True, minimum=0),
-        "latency_ms": record(
-            "From capture to event, in milliseconds, by percentile.",
-            {
-                name: number(f"Percentile {name[1:]}, in milliseconds.", null=True, minimum=0)
-                for name in ("p50", "p90", "p99")
-            },
-        ),
+        "latency_ms": {
+            **record(
+                "From capture to event, in milliseconds, by percentile; null where there was nothing to measure.",
+                {
+                    name: number(f"Percentile {name[1:]}, in milliseconds.", minimum=0)
+                    for name in ("p50", "p90", "p99")
+                },
+            ),
+            "type": ["object", "null"],
+        },
         "frames": count("Frames or chunks since the start."),
         "dropped": table("Frames dropped since the start, by reason.", count("Frames.")),
-        "state": text("What it does, in a word (running, disabled, failed, ...)."),
+        "state": one_of("What it does.", "running", "ended", "failed", "disabled"),
+        "overrides": {
+            "type": "object",
+            "description": "What commands have changed against the configuration, by name.",
+        },
     },
+    optional=("overrides",),
 )
 HEALTH: Final = record(
     "How the device is.",
@@ -44,7 +63,7 @@ HEALTH: Final = record(
             "What waits for the broker.",
             {
                 "pending": count("Messages that wait."),
-                "pending_bytes": count("Their payloads together, in bytes."),
+                "pending_bytes": count("Their payloads together, in bytes.", null=True),
                 "oldest_s": number("Age of the oldest, in seconds; null where none waits.", null=True),
                 "on_disk": flag("Whether they are on disk; else the disk fails and they wait in memory."),
                 "dropped": table("Messages dropped since the start, by class.", count("Messages.")),
@@ -88,7 +107,18 @@ INFO: Final = record(
         "version": text("Version of edgeai."),
         "os": text("Operating system."),
         "python": text("Version of Python."),
-        "streams": listing("Cameras and microphones.", {"description": "Name of one, or what it is."}),
+        "streams": listing(
+            "Cameras and microphones.",
+            record(
+                "One of them.",
+                {
+                    "name": text("Its name, as in topics."),
+                    "kind": one_of("What it is.", "camera", "microphone"),
+                    "model": text("Id of its model's bundle."),
+                    "runs": text("The engine that runs it and why, for people."),
+                },
+            ),
+        ),
         "protocol": {
             "type": ["string", "integer", "null"],
             "description": "Version of MQTT that the connection speaks.",

@@ -29,6 +29,11 @@ ENVELOPE: Final[dict[str, Field]] = {
     "device": text("Name of the device, as in the topic.", minLength=1),
     "stream": text('Camera or microphone, as in the topic; "_device" for the device itself.', minLength=1),
     "seq": count("Rises by one from message to message of the device, over all its starts; gaps are losses."),
+    "stream_seq": count(
+        "Rises by one from event to event of the stream in one start, from 1: a gap is an event that is missing. Absent "
+        "where only the newest message counts.",
+        minimum=1,
+    ),
     "boot_id": text("UUIDv7 of this start of the runtime; with seq it orders events whatever the clock did.", minLength=1),
     "priority": one_of("Class, which decides what an overfull outbox drops last.", *CLASSES),
     "time_s": number("Seconds on the stream's own clock: position in a file, or since capture began."),
@@ -52,7 +57,6 @@ _SIGHT: Final[dict[str, Field]] = {
         maxItems=4,
     ),
 }
-_REASON: Final = text("Why, for people.")
 
 _LINE_CROSSED: Final = record(
     "An object crossed a counting line.",
@@ -116,28 +120,41 @@ _KEYWORD: Final = record(
     },
 )
 _DROPPED: Final = record(
-    "The outbox was full, or messages too old: the named numbers of messages were dropped and will never come.",
-    {
-        "dropped": table("Messages by class since the last such event.", count("Messages.")),
-        "total": table("Messages by class since the start.", count("Messages.")),
-    },
-    optional=("total",),
+    "The outbox was full, or messages were too old: so many were dropped and will never come.",
+    {"dropped": table("Messages by class since the last such event.", count("Messages."))},
 )
 _DEGRADED: Final = record(
     "The disk fails: messages wait in memory and would be lost with the power.",
-    {"reason": _REASON},
-    optional=("reason",),
+    {
+        "error": text("What the system says, for people."),
+        "memory_bytes": count("How much may wait in memory, in bytes."),
+    },
 )
 _RECOVERED: Final = record(
     "The disk works again: what waited in memory is on it.",
-    {"reason": _REASON, "moved": count("Messages that were moved from memory to the disk.")},
-    optional=("reason", "moved"),
+    {"moved": count("Messages that were moved from memory to the disk.")},
 )
 _SET_ASIDE: Final = record(
     "The outbox file was damaged: it was set aside and a new one begun.",
-    {"reason": _REASON, "file": text("Where the damaged file lies on the device.")},
-    optional=("reason", "file"),
+    {
+        "reason": text("What was wrong with it, for people."),
+        "file": text("Name of the file that was set aside, beside the new one."),
+        "saved": count("Messages that could be read and go on waiting."),
+    },
 )
+_LINK_REPORT: Final = record(
+    "What a thin link has cost in one day.",
+    {
+        "day": text("The day, by the device's local time, YYYY-MM-DD.", pattern=r"^\d{4}-\d\d-\d\d$"),
+        "bytes": table("Bytes sent, headers included, by class.", count("Bytes.")),
+        "limits": table(
+            "Bytes that were allowed, by class; null where there is no limit.", count("Bytes.", null=True)
+        ),
+    },
+)
+
+OPTIONAL: Final = ("stream_seq",)
+"""Fields of the envelope that not every message has."""
 
 EVENT_DATA: Final[dict[str, Field]] = {
     "line_crossed": _LINE_CROSSED,
@@ -151,6 +168,7 @@ EVENT_DATA: Final[dict[str, Field]] = {
     "outbox_degraded": _DEGRADED,
     "outbox_recovered": _RECOVERED,
     "outbox_set_aside": _SET_ASIDE,
+    "link_report": _LINK_REPORT,
 }
 """Type of event -> schema of its data."""
 

@@ -1,16 +1,14 @@
-"""Messages without an envelope: state, commands and their acknowledgements, configuration, and batches."""
+"""Messages without an envelope: state, commands and their acknowledgements, configuration."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from edgeai.sinks.payload import SCHEMA
-from edgeai.sinks.schemas.events import ENVELOPE
 from edgeai.sinks.schemas.fields import (
     Field,
     count,
     flag,
-    listing,
     moment,
     number,
     one_of,
@@ -19,7 +17,17 @@ from edgeai.sinks.schemas.fields import (
 )
 
 _SCHEMA: Final[Field] = {"const": SCHEMA, "type": "integer", "description": "Version of this message."}
+_SENDER: Final[dict[str, Field]] = {
+    "device": text("Name of the device, as in the topic."),
+    "boot_id": text("UUIDv7 of this start of the runtime."),
+    "wall_time": moment("When it was said: UTC, ISO 8601."),
+}
 _REASON: Final = text("Why not, for people; null where ok.", null=True)
+
+
+def _command_id(description: str) -> Field:
+    return text(description, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+
 
 EXCHANGES: Final[dict[str, Field]] = {
     "state": record(
@@ -35,29 +43,25 @@ EXCHANGES: Final[dict[str, Field]] = {
     "command": record(
         "Something to be done. It is done once for each id.",
         {
-            "id": text(
-                "Chosen by the sender, 1 to 64 signs; the acknowledgement carries it.",
-                minLength=1,
-                maxLength=64,
-            ),
-            "args": {"type": "object", "description": "Arguments, by name."},
+            "id": _command_id("Chosen by the sender; the acknowledgement carries it."),
+            "args": {"type": "object", "description": "Arguments, by name; none where absent."},
             "ttl_s": number("Seconds after which it is no longer to be done.", exclusiveMinimum=0),
-            "issued_at": moment("When ttl_s begins: UTC, ISO 8601; its arrival where absent."),
+            "issued_at": moment(
+                "When ttl_s begins: ISO 8601 with its offset from UTC; its arrival where absent."
+            ),
         },
-        optional=("ttl_s", "issued_at"),
+        optional=("args", "ttl_s", "issued_at"),
     ),
     "ack": record(
         "What became of a command.",
         {
             "schema": _SCHEMA,
-            "id": text("Of the command.", minLength=1, maxLength=64),
+            "id": _command_id("Of the command."),
             "name": text("Name of the command."),
             "ok": flag("Whether it was done."),
             "reason": _REASON,
             "result": {"type": ["object", "null"], "description": "What the command gave, by name."},
-            "device": text("Name of the device, as in the topic."),
-            "boot_id": text("UUIDv7 of this start of the runtime."),
-            "wall_time": moment("When it was answered: UTC, ISO 8601."),
+            **_SENDER,
         },
     ),
     "cfg_desired": record(
@@ -72,21 +76,25 @@ EXCHANGES: Final[dict[str, Field]] = {
         },
     ),
     "cfg_reported": record(
-        "The configuration that the device runs, or what it refused.",
+        "The configuration that the device runs, and why it did not take a newer one.",
         {
             "schema": _SCHEMA,
-            "version": count("Version of the desired one; null for the device's own file.", null=True),
-            "sha256": text("SHA-256 of the TOML text, 64 hexadecimal digits.", pattern="^[0-9a-f]{64}$"),
+            "version": count("Version of the desired configuration in use; 0 for the device's own file."),
+            "sha256": text(
+                "SHA-256 of the TOML text in use, 64 hexadecimal digits.", pattern="^[0-9a-f]{64}$"
+            ),
             "source": one_of("Where it comes from.", "file", "desired"),
-            "ok": flag("Whether it is in use."),
-            "reason": _REASON,
-        },
-    ),
-    "batch": record(
-        "Several events in one message, for thin links, in their order.",
-        {
-            "schema": _SCHEMA,
-            "batch": listing("Events, each in its envelope.", record("One event.", ENVELOPE), minItems=1),
+            "refused": {
+                **record(
+                    "What was refused last; null where nothing was.",
+                    {
+                        "version": count("Version of what was refused; null where it had none.", null=True),
+                        "reason": text("Why, for people."),
+                    },
+                ),
+                "type": ["object", "null"],
+            },
+            **_SENDER,
         },
     ),
 }
