@@ -178,6 +178,7 @@ def test_health_becomes_stats_and_the_switch_of_a_camera():
     compose = composer()
     reader = read(compose, [happenings.health(temperature_c=51.5)])
     assert reader.stats["cameras"]["gate"]["camera_fps"] == 14.5
+    assert set(reader.stats["cameras"]) == {"gate"}, "a microphone is none of Frigate's cameras"
     assert reader.stats["service"]["uptime"] == 12.5
     assert reader.stats["service"]["temperatures"] == {"device": 51.5}
     assert reader.switches == {"gate/detect/state": True}
@@ -287,9 +288,15 @@ def test_detect_set_enables_and_disables_the_camera():
     assert any(each.topic == "frigate/gate/detect/state" and each.payload == b"OFF" for each in one.birth())
     assert take(one, "frigate/gate/detect/set", b"ON") == {"gate/detect/state": True}
     assert asked == [("disable", {"camera": "gate"}), ("enable", {"camera": "gate"})]
-    one.detecting("gate", on=False)
-    one.detecting("nobody", on=False)
-    assert any(each.topic == "frigate/gate/detect/state" and each.payload == b"OFF" for each in one.birth())
+
+
+def test_a_camera_that_was_switched_off_by_other_means_is_off_at_the_next_birth():
+    compose = composer()
+    one = FrigateSession(FrigateSettings(), happenings.facts(), detecting=compose.detecting)
+    for state in ("running", "disabled"):
+        read(compose, [happenings.health(streams={"gate": {"state": state}})])
+        said = {each.topic: each.payload for each in one.birth()}
+        assert said["frigate/gate/detect/state"] == {"running": b"ON", "disabled": b"OFF"}[state]
 
 
 def test_a_refusal_leaves_the_switch_where_it_was(caplog):

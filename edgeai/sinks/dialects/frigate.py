@@ -73,6 +73,11 @@ class FrigateComposer:
                     return self._zone_counts(event, zone)
             return []
 
+    def detecting(self, camera: str) -> bool:
+        """Whether the camera is switched on, as the last health said; True before the first."""
+        with self._lock:
+            return self._said.get(f"{camera}/detect/state") != "OFF"
+
     def _track(self, event: Event) -> list[Draft]:
         track_id, label = event.data.get("track_id"), event.data.get("label")
         if not isinstance(track_id, int) or not isinstance(label, str):
@@ -205,11 +210,11 @@ class FrigateComposer:
         ]
 
     def _health(self, event: Event) -> list[Draft]:
-        stats = health_as_stats(event.data, self._clock.wall_s(), self._facts.version)
+        stats = health_as_stats(event.data, self._cameras, self._clock.wall_s(), self._facts.version)
         drafts = [self._json("stats", stats, event, "telemetry", latest=True)]
         cameras = stats["cameras"]
         for name, camera in cameras.items() if isinstance(cameras, dict) else ():
-            if name not in self._cameras or not isinstance(camera, dict):
+            if not isinstance(camera, dict):
                 continue
             topic, value = f"{name}/detect/state", "ON" if camera["detection_enabled"] else "OFF"
             if self._said.get(topic) != value:

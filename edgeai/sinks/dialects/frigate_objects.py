@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -99,11 +99,17 @@ def begin(event: Event, label: str) -> FrigateObject:
     return FrigateObject(f"{start_s:.6f}-{random}", event.stream, label, start_s, start_s)
 
 
-def health_as_stats(data: Mapping[str, JsonValue], wall_s: float, version: str) -> dict[str, JsonValue]:
-    """Frigate's `stats` from the data of a health event: what there is of both, under Frigate's names."""
+def health_as_stats(
+    data: Mapping[str, JsonValue], names: Sequence[str], wall_s: float, version: str
+) -> dict[str, JsonValue]:
+    """Frigate's `stats` from the data of a health event: what there is of both, under Frigate's names.
+
+    names: of the cameras; other streams are none of Frigate's.
+    """
     cameras: dict[str, JsonValue] = {}
     streams = data.get("streams")
-    for name, stream in streams.items() if isinstance(streams, dict) else ():
+    for name in names:
+        stream = streams.get(name) if isinstance(streams, dict) else None
         if not isinstance(stream, dict):
             continue
         fps = stream.get("fps")

@@ -35,14 +35,23 @@ class FrigateSession(Session):
 
     `<camera>/detect/set` ON or OFF becomes the command "enable" or "disable" with {"camera": camera}, and detect/state
     follows when the handler has taken it. The other switches answer with the state that they have and keep. Retained
-    commands are let lie: they would switch a camera again at every connecting. handler None: no command is heard.
+    commands are let lie: they would switch a camera again at every connecting.
+
+    handler: None where no command is to be heard. detecting: asked at each birth whether a camera is switched on
+    (FrigateComposer.detecting); where absent, what commands over this connection made of it.
     """
 
     def __init__(
-        self, settings: FrigateSettings, facts: DeviceFacts, handler: CommandHandler | None = None
+        self,
+        settings: FrigateSettings,
+        facts: DeviceFacts,
+        handler: CommandHandler | None = None,
+        *,
+        detecting: Callable[[str], bool] | None = None,
     ) -> None:
         self._prefix = settings.prefix
         self._handler = handler
+        self._asked = detecting
         self._detecting = {each.name: True for each in facts.streams if each.kind == "camera"}
         if handler is not None:
             self.subscriptions = (Subscription(f"{settings.prefix}/+/+/set", self._take),)
@@ -51,16 +60,13 @@ class FrigateSession(Session):
         return self._available("offline")
 
     def birth(self) -> Sequence[Announcement]:
+        if self._asked is not None:
+            self._detecting = {camera: self._asked(camera) for camera in self._detecting}
         states = [self._state(camera, name) for camera in self._detecting for name in ("detect", *_FIXED)]
         return [self._available("online"), *states]
 
     def farewell(self) -> Sequence[Announcement]:
         return [self._available("stopped")]
-
-    def detecting(self, camera: str, on: bool) -> None:
-        """Tell that a camera was switched on or off by other means; the next birth says so."""
-        if camera in self._detecting:
-            self._detecting[camera] = on
 
     def _take(self, inbound: Inbound) -> Sequence[Announcement]:
         levels = inbound.topic.removeprefix(f"{self._prefix}/").split("/")
