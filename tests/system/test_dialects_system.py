@@ -11,13 +11,12 @@ from frigate_reader import FrigateReader
 from happenings import LINE, ZONE
 from session_client import SessionClient
 
-from edgeai.sinks import MqttSettings, Outbox, StoreAndForward, open_reporting
+from edgeai.sinks import MqttSettings, open_reporting
 from edgeai.sinks.dialects.frigate import FrigateComposer
 from edgeai.sinks.dialects.frigate_session import FrigateSession
 from edgeai.sinks.dialects.hermes import compose_hermes
 from edgeai.sinks.dialects.home_assistant import HomeAssistant, withdraw_home_assistant
 from edgeai.sinks.dialects.settings import FrigateSettings, HermesSettings, HomeAssistantSettings
-from edgeai.sinks.mqtt import MqttTransport
 from edgeai.sinks.session import Session
 from edgeai.sinks.topics import TopicTree
 from edgeai.types import Event
@@ -182,17 +181,14 @@ def test_detect_set_reaches_the_device_and_its_state_comes_back(mosquitto):
     assert asked == [("disable", {"camera": "gate"})]
 
 
-def test_hermes_through_the_outbox(tmp_path, mosquitto):
-    """Pure compose: the transport and its outbox do not know that they speak Hermes."""
-    settings = MqttSettings(host="127.0.0.1", port=mosquitto.port)
-    sink = StoreAndForward(
-        MqttTransport(settings, topics=TREE, boot_id="b"),
-        Outbox(tmp_path / "outbox.db"),
-        compose=compose_hermes(HermesSettings(wakewords=("hey_edge",)), device="cam-001"),
-    )
-    with Subscriber(mosquitto.port, "hermes/#") as subscriber, sink:
-        sink.send_many([happenings.keyword("hey_edge"), happenings.keyword("turn_on")])
-        assert sink.flush(20)
+def test_hermes(mosquitto):
+    compose = compose_hermes(HermesSettings(wakewords=("hey_edge",)), device="cam-001")
+    with (
+        Subscriber(mosquitto.port, "hermes/#") as subscriber,
+        SessionClient(mosquitto.port, Session()) as client,
+    ):
+        for word in ("hey_edge", "turn_on"):
+            client.publish(compose(happenings.keyword(word)))
         assert subscriber.wait_for(lambda messages: len(messages) >= 3)
     told = {topic: json.loads(payload) for topic, payload, _ in subscriber.messages}
     assert set(told) == {
@@ -201,3 +197,4 @@ def test_hermes_through_the_outbox(tmp_path, mosquitto):
         "hermes/intent/turn_on",
     }
     assert told["hermes/intent/turn_on"]["sessionId"] == told["hermes/asr/textCaptured"]["sessionId"]
+    assert not any(kept for _, _, kept in subscriber.messages)
