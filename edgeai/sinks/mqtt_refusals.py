@@ -32,7 +32,6 @@ REFUSALS: Final[dict[int, tuple[str, str, bool]]] = {
     144: ("the topic of the last will is not accepted", "check mqtt.tenant, mqtt.site and mqtt.device", True),
     149: ("the CONNECT packet is too large", "shorten mqtt.client_id", True),
     151: ("quota exceeded", "", False),
-    153: ("the payload of the last will is not accepted", "", True),
     154: ("the broker keeps no retained messages", "allow retained messages in the broker", True),
     155: ("the broker has no QoS 1", "allow QoS 1 in the broker", True),
     156: ("use another server", "set mqtt.host", True),

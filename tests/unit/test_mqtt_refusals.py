@@ -84,13 +84,14 @@ def test_refusals_of_3_1_1_are_told_alike(older, same_as):
 
 
 @pytest.mark.parametrize("answer", [connack(UNSUPPORTED_PROTOCOL), connack(1, 4)])
-def test_a_broker_that_knows_neither_version_is_told(answer):
+def test_a_broker_that_refuses_both_versions_is_told(answer):
     with (
         server(lambda version: answer if version == 5 else connack(1, 4)) as (port, versions),
-        pytest.raises(TransportError, match=r"neither MQTT 5 nor 3\.1\.1"),
+        # paho hangs up at that answer to 3.1.1 by itself and does not tell it
+        pytest.raises(TransportError, match="without an answer"),
     ):
         transport_to(port).connect()
-    assert versions[:2] == [5, 4]
+    assert versions == [5, 4]
 
 
 PUBACK_1 = bytes([0x40, 2, 0, 1])  # of the birth
