@@ -27,7 +27,9 @@ def normal_pin(text: str) -> str:
     >>> normal_pin("sha256/" + base64.b64encode(bytes(32)).decode())[:8]
     '00000000'
     """
-    plain = text.strip().removeprefix("sha256/").removeprefix("/")
+    plain = text.strip().removeprefix("sha256/")
+    if len(plain) == 45:
+        plain = plain.removeprefix("/")  # curl writes sha256//
     digits = plain.replace(":", "").lower()
     if len(digits) == 64 and not set(digits) - set("0123456789abcdef"):
         return digits

@@ -82,9 +82,9 @@ class WebSocket:
         self._frame = self._frame[self._sock.send(self._frame) :]
         if self._frame:
             return 0
-        if self._controls:
-            self._send_controls()
-        return self._frame_covers
+        covered = self._frame_covers
+        self._send_controls()
+        return covered
 
     def pending(self) -> int:
         """Bytes that are here already, so that the kernel has nothing to tell."""

@@ -34,29 +34,9 @@ def test_a_refusal_is_told_as_what_it_is(code):
 
 
 def test_the_table_has_every_code_of_the_standard():
-    # MQTT 5.0, table 3-1, without 0 (success) and 132 (unsupported version, which is asked again in 3.1.1)
-    standard = {
-        128,
-        129,
-        130,
-        131,
-        133,
-        134,
-        135,
-        136,
-        137,
-        138,
-        140,
-        144,
-        149,
-        151,
-        153,
-        154,
-        155,
-        156,
-        157,
-        159,
-    }
+    # MQTT 5.0, table 3-1, without 0 (success), 132 (unsupported version, which is asked again in 3.1.1) and 153 (payload
+    # format of a will invalid: we claim none, and paho takes the packet for malformed)
+    standard = {*range(128, 139), 140, 144, 149, 151, *range(154, 158), 159} - {132}
     assert set(REFUSALS) == standard
 
 
