@@ -66,11 +66,11 @@ class SparkplugComposer:
         if device and device not in self.values.catalogue.devices:
             if device not in self._strangers and len(self._strangers) < 1000:
                 self._strangers.add(device)
-                _log.warning("Sparkplug: stream %r is not among the device's facts and is not reported", device)
+                _log.warning(
+                    "Sparkplug: stream %r is not among the device's facts and is not reported", device
+                )
             return []
-        changes = self.values.update(
-            device, told, wall_s=event.wall_time_s, monotonic_s=event.monotonic_s
-        )
+        changes = self.values.update(device, told, wall_s=event.wall_time_s, monotonic_s=event.monotonic_s)
         if changes is None:
             return []
         return [

@@ -25,7 +25,15 @@ from edgeai.sinks.sparkplug.datatypes import (
 MAX_COMMAND_BYTES: Final = 64 << 10
 MAX_METRICS: Final = 1000
 
-_UINT32, _UINT64, _FLOAT, _DOUBLE, _BOOL, _STRING, _BYTES = "uint32", "uint64", "float", "double", "bool", "string", "bytes"
+_UINT32, _UINT64, _FLOAT, _DOUBLE, _BOOL, _STRING, _BYTES = (
+    "uint32",
+    "uint64",
+    "float",
+    "double",
+    "bool",
+    "string",
+    "bytes",
+)
 
 _METRIC_FIELDS: Final[dict[str, tuple[int, str]]] = {
     "name": (1, _STRING),
@@ -131,9 +139,9 @@ def decode(raw: bytes) -> Payload:
 
 @functools.cache
 def payload_class() -> Any:
-    """protobuf's class for a payload. Raises SparkplugError where protobuf is not installed."""
+    """The class that protobuf makes for a payload. Raises SparkplugError where protobuf is not installed."""
     try:
-        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
     except ImportError as error:
         raise SparkplugError(
             "Sparkplug needs the library protobuf, which is not installed",
@@ -149,7 +157,10 @@ def payload_class() -> Any:
 
     def add(message: Any, name: str, number: int, kind: str, **more: Any) -> None:
         message.field.add(
-            name=name, number=number, type=getattr(field, f"TYPE_{kind.upper()}"), **{"label": field.LABEL_OPTIONAL} | more
+            name=name,
+            number=number,
+            type=getattr(field, f"TYPE_{kind.upper()}"),
+            **{"label": field.LABEL_OPTIONAL} | more,
         )
 
     for name, (number, kind) in _METRIC_FIELDS.items():
