@@ -70,7 +70,15 @@ def fields(raw: bytes) -> list[tuple[int, int | bytes]]:
     return found
 
 
-METRIC = {1: "name", 2: "alias", 3: "timestamp", 4: "datatype", 5: "is_historical", 6: "is_transient", 7: "is_null"}
+METRIC = {
+    1: "name",
+    2: "alias",
+    3: "timestamp",
+    4: "datatype",
+    5: "is_historical",
+    6: "is_transient",
+    7: "is_null",
+}
 VALUE = {10: "int", 11: "long", 12: "float", 13: "double", 14: "boolean", 15: "string", 16: "bytes"}
 
 
@@ -189,7 +197,9 @@ class Node:
 
     def _define(self, device: str, metric: dict) -> None:
         name = metric["name"]
-        if not {"timestamp", "datatype"} <= metric.keys() or ("value" in metric) == bool(metric.get("is_null")):
+        if not {"timestamp", "datatype"} <= metric.keys() or ("value" in metric) == bool(
+            metric.get("is_null")
+        ):
             self.faults.append(f"birth of {device!r} has {metric}")
         if "value" in metric and metric["value"][0] != VALUE_OF_TYPE[metric["datatype"]]:
             self.faults.append(f"{name} has datatype {metric['datatype']} and {metric['value']}")
@@ -214,7 +224,9 @@ class Node:
             self.history.append((device, name, value, stamp))
             return
         if stamp < self.stamps[device, name]:
-            self.faults.append(f"{device!r} {name} goes back in time from {self.stamps[device, name]} to {stamp}")
+            self.faults.append(
+                f"{device!r} {name} goes back in time from {self.stamps[device, name]} to {stamp}"
+            )
         self.stamps[device, name] = stamp
         self.live[device, name] = value
 

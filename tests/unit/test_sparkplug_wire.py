@@ -101,7 +101,23 @@ def test_hostile_payloads_are_refused_in_one_line(raw, told):
 
 def test_the_table_of_data_types():
     # Eclipse Sparkplug 3.0.0, section 6.4.16
-    names = "Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 Float Double Boolean String DateTime Text UUID".split()
+    names = [
+        "Int8",
+        "Int16",
+        "Int32",
+        "Int64",
+        "UInt8",
+        "UInt16",
+        "UInt32",
+        "UInt64",
+        "Float",
+        "Double",
+        "Boolean",
+        "String",
+        "DateTime",
+        "Text",
+        "UUID",
+    ]
     assert [NAME_OF[number] for number in range(1, 16)] == names
     assert NAME_OF[17] == "Bytes"
     assert {one.field for one in DATA_TYPES.values()} == set(wire._VALUE_FIELDS)
@@ -153,5 +169,7 @@ def test_without_protobuf_one_line_with_the_command(monkeypatch):
         return real(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(SparkplugError, match=r"protobuf, which is not installed; pip install 'edgeai\[sparkplug\]'"):
+    with pytest.raises(
+        SparkplugError, match=r"protobuf, which is not installed; pip install 'edgeai\[sparkplug\]'"
+    ):
         wire.payload_class.__wrapped__()

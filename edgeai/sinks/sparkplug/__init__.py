@@ -4,5 +4,12 @@ from edgeai.sinks.sparkplug.composer import SparkplugComposer
 from edgeai.sinks.sparkplug.datatypes import SparkplugError
 from edgeai.sinks.sparkplug.session import SparkplugSession
 from edgeai.sinks.sparkplug.settings import SparkplugSettings
+from edgeai.sinks.sparkplug.transport import SparkplugTransport
 
-__all__ = ["SparkplugComposer", "SparkplugError", "SparkplugSession", "SparkplugSettings"]
+__all__ = [
+    "SparkplugComposer",
+    "SparkplugError",
+    "SparkplugSession",
+    "SparkplugSettings",
+    "SparkplugTransport",
+]

@@ -57,8 +57,8 @@ class SparkplugSession(Session):
     composer: of the messages that this connection carries. state_folder: for the file with bdSeq.
 
     ready: the births of this connection are sent, so data may be; False while the primary host is away.
-    ended: why the connection must now be ended, as the primary host went away; "" while it may live. Who drives the
-    connection looks at both after each message that arrived. One that does not is safe: `outgoing` raises then.
+    ended: why the connection must now be ended, as the primary host went away; "" while it may live.
+    Who drives the connection looks at both after each message that arrived (SparkplugTransport).
     Raises SparkplugError where protobuf is not installed.
     """
 
@@ -90,6 +90,13 @@ class SparkplugSession(Session):
             listened.append(Subscription(state_topic(self._host), self._on_host_state))
         self.subscriptions = tuple(listened)
 
+    @property
+    def waiting(self) -> str:
+        """Why nothing may be published, for a message; true while `ready` is False."""
+        if self.ended or self._host is None:
+            return self.ended or "the births were not sent"
+        return f"waiting for the primary host {self._host!r} to be online"
+
     def will(self) -> Announcement:
         self._births.advance()
         self._alive = True
@@ -119,7 +126,7 @@ class SparkplugSession(Session):
         Raises TransportError while `ready` is False.
         """
         if not self.ready:
-            raise TransportError(self.ended or f"waiting for the primary host {self._host!r} to be online")
+            raise TransportError(self.waiting)
         device = self._topics.device_of(message.topic)
         run, change, stored = _stored(message)
         metrics, types = [], []

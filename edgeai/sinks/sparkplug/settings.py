@@ -17,11 +17,9 @@ class SparkplugSettings(Settings):
     primary_host: the host application that must be online before anything is published; None to publish always.
     by_class: a metric also for each label of a rule; many hosts are licensed by the number of metrics.
 
-    qos: of data messages. 0 is what Sparkplug 3.0.0 demands (tck-id-payloads-ddata-qos), and delivered then means
-    written to the connection: when it breaks, the points on the way are lost, though never a count or a state, because
-    the next birth carries the current value of every metric. 1 deviates: each point stays in the outbox until the
-    broker has acknowledged it. Hosts that follow the sequence numbers see no repetition, because what is sent again is
-    sent on a new connection after its births; a host with strict conformance checks may complain.
+    qos: of data messages. 0 is what Sparkplug 3.0.0 demands (tck-id-payloads-ddata-qos) and enough: a message leaves the
+    outbox when the broker has read it (SparkplugTransport), and no host keeps a session that could ask for more. 1
+    deviates from it, for brokers in between that hand over at QoS 1 only.
 
     host, port, username, password_file, tls: a broker of its own (SCADA's). Without host, it is the broker of [mqtt] on
     a second connection, with that section's credentials where this one names none; with host, nothing of them is taken
