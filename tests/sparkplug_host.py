@@ -137,6 +137,10 @@ class Node:
         self.births: list[int] = []
         self.faults: list[str] = []
 
+    def values(self, name: str, *, history: bool = False) -> list[object]:
+        """What came of a metric in data messages, in order; of the historical ones only with `history`."""
+        return [value for _, one, value, _ in (self.history if history else self.points) if one == name]
+
     def take(self, topic: str, raw: bytes, *, qos: int = 0, retained: bool = False) -> None:
         _, group, kind, node, *rest = topic.split("/")
         assert (group, node) == (self.group, self.node), topic

@@ -35,6 +35,7 @@ FACTS = DeviceFacts(
     board="Orin Nano 8GB",
     version="1.2.3",
 )
+IN = "Rules/door/in"
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_births_data_and_an_orderly_death(tmp_path, mosquitto):
         with reporting(mosquitto.port, tmp_path) as sink:
             assert host.wait_for(lambda node: node.born == {"", "gate", "hall"})
             assert host.node.live["", "Properties/Hardware Model"] == "Orin Nano 8GB"
-            assert host.node.live["gate", "Rules/door/in"] is None
+            assert host.node.live["gate", IN] is None
             for n in range(1, 301):
                 sink.send(crossing(n))
             sink.send(Event("keyword", "hall", 1.0, {"keyword": "lumen", "score": 0.9}))
@@ -79,7 +80,7 @@ def test_births_data_and_an_orderly_death(tmp_path, mosquitto):
         assert host.wait_for(lambda node: not node.online)
     node = host.node
     assert node.faults == []
-    assert [value for _, name, value, _ in node.points if name == "Rules/door/in"] == list(range(1, 301))
+    assert node.values(IN) == list(range(1, 301))
     assert node.live["hall", "Keyword/last"] == "lumen"
     assert node.live["", "Health/cpu_percent"] == 12.0
     assert node.log[:3] == ["NBIRTH", "DBIRTH", "DBIRTH"]
@@ -96,9 +97,9 @@ def test_a_host_that_comes_late_asks_for_births(tmp_path, mosquitto):
             host.command("NCMD", b"\xff\xff")
             host.ask_rebirth()
             assert host.wait_for(lambda node: node.born == {"", "gate", "hall"})
-            assert host.node.live["gate", "Rules/door/in"] == 1
+            assert host.node.live["gate", IN] == 1
             sink.send(crossing(2))
-            assert host.wait_for(lambda node: node.live["gate", "Rules/door/in"] == 2)
+            assert host.wait_for(lambda node: node.live["gate", IN] == 2)
             assert host.node.history == []
             assert host.node.births == [0]
             assert host.node.faults == []
@@ -173,11 +174,11 @@ def test_what_happened_during_an_outage_arrives_as_history(tmp_path, mosquitto, 
         assert sink.flush(20)
         for n in range(101, 151):
             sink.send(crossing(n))
-        assert host.wait_for(lambda node: node.live["gate", "Rules/door/in"] == 150)
+        assert host.wait_for(lambda node: node.live["gate", IN] == 150)
         node = host.node
         assert node.faults == []
-        assert [value for _, _, value, _ in node.history] == list(range(51, 101))
-        assert [value for _, _, value, _ in node.points] == list(range(1, 151))
+        assert node.values(IN, history=True) == list(range(51, 101))
+        assert node.values(IN) == list(range(1, 151))
         assert {qos for kind, qos in host.qos if kind == "DDATA"} == {qos}
         assert node.births[0] == 0
         assert node.births[1] > 0
@@ -193,8 +194,8 @@ def test_what_an_earlier_process_left_arrives_as_history(tmp_path, mosquitto):
         reporting(mosquitto.port, tmp_path) as sink,
     ):
         assert sink.flush(20)
-        assert host.wait_for(lambda node: [value for _, _, value, _ in node.history] == [7, 8])
-        assert host.node.live["gate", "Rules/door/in"] is None, "history moves no current value"
+        assert host.wait_for(lambda node: node.values(IN, history=True) == [7, 8])
+        assert host.node.live["gate", IN] is None, "history moves no current value"
         assert host.node.faults == []
 
 
@@ -213,10 +214,8 @@ def test_a_frozen_broker_loses_no_point(tmp_path, mosquitto, monkeypatch):
         wait_until(lambda: not sink.counters.connected, what="noticing the silence")
         mosquitto.thaw()
         assert sink.flush(30)
-        assert host.wait_for(
-            lambda node: {value for _, _, value, _ in node.points} >= set(range(1, 101)) and node.online
-        )
-        assert host.node.live["gate", "Rules/door/in"] == 100
+        assert host.wait_for(lambda node: set(node.values(IN)) >= set(range(1, 101)) and node.online)
+        assert host.node.live["gate", IN] == 100
         assert host.node.faults == []
 
 
@@ -259,7 +258,7 @@ def test_kill_9_is_a_death_with_the_birth_s_number_and_the_next_birth_has_the_ne
                 )
                 process.stdin.write(b"go\n")
                 process.stdin.flush()
-                assert host.wait_for(lambda node: node.live.get(("gate", "Rules/door/in")) == 1)
+                assert host.wait_for(lambda node: node.live.get(("gate", IN)) == 1)
             finally:
                 process.send_signal(signal.SIGKILL)
                 process.wait(10)
@@ -279,12 +278,10 @@ def test_nothing_is_published_before_the_primary_host_is_online(tmp_path, mosqui
         with HostApplication(mosquitto.port, "plant", "cam-001", primary="scada") as host:
             assert host.wait_for(lambda node: len(node.born) == 3)
             assert sink.flush(20)
-            assert host.wait_for(lambda node: len(node.history) == 1)
+            assert host.wait_for(lambda node: node.values(IN, history=True) == [1])
             host.tell_state(False, later_ms=-10)
             sink.send(crossing(2))
-            assert host.wait_for(lambda node: node.live["gate", "Rules/door/in"] == 2), (
-                "older news change nothing"
-            )
+            assert host.wait_for(lambda node: node.live["gate", IN] == 2), "older news change nothing"
             host.tell_state(False, later_ms=20)
             assert host.wait_for(lambda node: not node.online)
             assert host.node.deaths == host.node.births
@@ -293,8 +290,8 @@ def test_nothing_is_published_before_the_primary_host_is_online(tmp_path, mosqui
             assert not sink.flush(0.5)
             host.tell_state(True, later_ms=20)
             assert host.wait_for(lambda node: len(node.births) == 2 and len(node.born) == 3)
-            assert host.wait_for(lambda node: node.live["gate", "Rules/door/in"] == 3)
+            assert host.wait_for(lambda node: node.live["gate", IN] == 3)
             assert sink.flush(20)
-            assert host.wait_for(lambda node: [value for _, _, value, _ in node.history] == [1, 3])
+            assert host.wait_for(lambda node: node.values(IN, history=True) == [1, 3])
             assert host.node.faults == []
             assert host.node.births[1] == host.node.births[0] + 1
