@@ -37,9 +37,9 @@ class Edge:
         self.count = self.seq = 0
 
     def connect(self):
-        will = self.session.will()
+        self.death = self.session.will()
         self.say(self.session.birth())
-        return will
+        return self.death
 
     def say(self, announcements):
         for one in announcements:

@@ -1,5 +1,6 @@
 """The life of an edge node on its connections: will, births, sequence, history, commands, the primary host, bdSeq."""
 
+import json
 import logging
 
 import pytest
