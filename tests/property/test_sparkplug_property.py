@@ -58,9 +58,10 @@ def test_any_interleaving_of_births_and_data(steps, primary):
                 edge.waiting[:0], sent = sent, []
                 connect()
             elif step == "restart":
-                waiting = edge.waiting
+                death, waiting = edge.death, sent + edge.waiting
+                sent = []
                 edge = Edge(Path(folder), edge.clock, **more)
-                edge.node, edge.waiting, edge.count = node, waiting, put
+                edge.death, edge.node, edge.waiting, edge.count = death, node, waiting, put
                 edge.put(put + 1)
                 put += 1
                 connect()
