@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from broker import Mosquitto, free_port, wait_until
+from broker import Mosquitto, amqtt_broker, free_port, wait_until
 from sparkplug_host import HostApplication, command
 
 from edgeai.sinks import MqttSettings
@@ -114,9 +114,14 @@ class Cable:
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self._ends = []
+        self._swallowing = False
         self._whole = threading.Event()
         self._whole.set()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def swallow(self):
+        """From now on what either end writes is read and goes nowhere."""
+        self._swallowing = True
 
     def cut(self):
         self._whole.clear()
@@ -126,6 +131,7 @@ class Cable:
         self._ends.clear()
 
     def mend(self):
+        self._swallowing = False
         self._whole.set()
 
     def close(self):
@@ -147,7 +153,8 @@ class Cable:
     def _carry(self, one, other):
         with contextlib.suppress(OSError):
             while data := one.recv(65536):
-                other.sendall(data)
+                if not self._swallowing:
+                    other.sendall(data)
         for end in (one, other):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -183,6 +190,43 @@ def test_what_happened_during_an_outage_arrives_as_history(tmp_path, mosquitto, 
         assert node.births[0] == 0
         assert node.births[1] > 0
         assert node.deaths == [0]
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_a_broken_connection_swallowed_is_sent_again(tmp_path, mosquitto, qos):
+    """Written is not read: at QoS 0 it is the fence that tells, at QoS 1 the acknowledgement."""
+    cable = Cable(mosquitto.port)
+    with (
+        contextlib.closing(cable),
+        HostApplication(mosquitto.port, "plant", "cam-001") as host,
+        reporting(cable.port, tmp_path, qos=qos) as sink,
+    ):
+        assert host.wait_for(lambda node: len(node.born) == 3)
+        cable.swallow()
+        for n in range(1, 11):
+            sink.send(crossing(n))
+        wait_until(lambda: sink.counters.sent == 10, what="writing")
+        assert not sink.flush(0.1)
+        cable.cut()
+        cable.mend()
+        assert sink.flush(20)
+        assert host.wait_for(lambda node: node.values(IN, history=True) == list(range(1, 11)))
+        assert host.node.live["gate", IN] == 10
+        assert host.node.faults == []
+
+
+def test_a_broker_of_mqtt_3_1_1(tmp_path):
+    with (
+        amqtt_broker() as port,
+        HostApplication(port, "plant", "cam-001") as host,
+        reporting(port, tmp_path) as sink,
+    ):
+        assert host.wait_for(lambda node: len(node.born) == 3)
+        for n in range(1, 101):
+            sink.send(crossing(n))
+        assert sink.flush(20)
+        assert host.wait_for(lambda node: node.values(IN) == list(range(1, 101)))
+        assert host.node.faults == []
 
 
 def test_what_an_earlier_process_left_arrives_as_history(tmp_path, mosquitto):
