@@ -17,6 +17,8 @@ from edgeai.types import Priority
 
 ALL_BUT_IMAGES: Final[tuple[Priority, ...]] = ("alarm", "event", "telemetry")
 
+MAX_URL: Final = 2048
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -78,7 +80,7 @@ class WebhookSettings(SinkSettings):
     """
 
     kind: Literal["webhook"]
-    url: Annotated[str, Field(min_length=1, max_length=2048)]
+    url: str
     secret_file: Path | None = None
     bearer_token_file: Path | None = None
     tls: TlsSettings | None = None
@@ -91,6 +93,8 @@ class WebhookSettings(SinkSettings):
     @classmethod
     def _is_url(cls, url: str) -> str:
         # the URL itself is not repeated in messages: whoever has it may post there
+        if len(url) > MAX_URL:
+            raise ValueError(f"must have at most {MAX_URL} characters")
         if not url.isascii() or any(sign <= " " or sign == "\x7f" for sign in url):
             raise ValueError("must be an ASCII URL without spaces (percent-encode others)")
         try:

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -83,7 +82,7 @@ def signature(secret: bytes, timestamp: str, body: bytes) -> str:
     """The value of Edgeai-Signature.
 
     >>> signature(b"key", "1700000000", b"{}")[:11]
-    'v1=ea5cdc0a'
+    'v1=9d713ed4'
     """
     return "v1=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
@@ -150,7 +149,7 @@ class WebhookTransport(Transport):
         self.abort()
         self._waker.open()
         if self._held_for is not None and self._clock.monotonic_s() < self._hold_until_s:
-            raise self._held_for
+            raise self._held_for.with_traceback(None)
         self._held_for = None
         self._open()
 
@@ -301,10 +300,3 @@ def _named(key: str, read: Callable[[], T]) -> T:
     except TransportRefusedError as error:
         text = str(error).removesuffix(f"; {error.next_step}")
         raise TransportRefusedError(text, next_step=f"check {key} of the sink") from error
-
-
-def secret_files(settings: WebhookSettings) -> tuple[Path, ...]:
-    """The files that hold secrets, for checks of their permissions."""
-    tls = settings.tls
-    files = (settings.secret_file, settings.bearer_token_file, tls.key if tls else None)
-    return tuple(path for path in files if path is not None)

@@ -84,7 +84,7 @@ class WebhookLink:
         self._http = http.client.HTTPConnection(host, url.port)
         self._http.default_port = 80 if context is None else 443
         self._http.auto_open = 0
-        self._http.sock = self  # type: ignore[assignment]  # sendall, makefile and close are all it asks for
+        self._http.sock = self  # sendall, makefile and close are all it asks for
 
     @property
     def closed_by_peer(self) -> bool:
@@ -137,6 +137,8 @@ class WebhookLink:
         try:
             response = self._http.getresponse()
             body = response.read(MAX_BODY_BYTES + 1)
+            if response.length and len(body) <= MAX_BODY_BYTES:
+                raise http.client.IncompleteRead(body, response.length)
             # what is left would be taken for the next answer
             if response.will_close or not response.isclosed():
                 self.drop()
