@@ -161,13 +161,13 @@ class WebhookTransport(Transport):
     def poll(self, timeout_s: float) -> Progress:
         if self._link is None:
             raise TransportError("not connected")
-        if not self._flying:
-            if not self._waiting:
-                self._waker.wait(timeout_s)
-                return NOTHING
-            self._take()
-            self._send()
+        if not self._flying and not self._waiting:
+            self._waker.wait(timeout_s)
+            return NOTHING
         try:
+            if not self._flying:
+                self._take()
+                self._send()
             if not self._link.arrived(timeout_s):
                 return NOTHING
             answer = self._link.read()
