@@ -10,6 +10,7 @@ import typer
 from edgeai import __version__
 from edgeai.cli.bench_commands import bench_app
 from edgeai.cli.engine_commands import engine_app
+from edgeai.cli.mqtt_commands import mqtt_app
 from edgeai.cli.options import EngineChoice, Json, Model, Threads, Verify
 from edgeai.cli.serve_command import serve
 
@@ -30,6 +31,7 @@ bundle_app = typer.Typer(
 app.add_typer(bench_app, name="bench")
 app.add_typer(engine_app, name="engine")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(mqtt_app, name="mqtt")
 app.command()(serve)
 
 

@@ -82,7 +82,7 @@ class Sighting:
     """One message, or one event of a batch, as it was understood.
 
     kind: its class by topic, "other" outside the tree. arrived_s: Unix time here. latency_s: from wall_time to then,
-    where there is one; clock_synced as the device says. marks: "retained", "duplicate", "late", "gap <n>". problem:
+    where there is one; clock_synced as the device says. marks: "retained", "duplicate", "late", "gap <n>", "says <another device>". problem:
     why it is no such message, "" where it is one; then `sample` holds its beginning. picture: of an image.
     """
 
@@ -157,8 +157,8 @@ class Watcher:
         return _with(
             plain,
             kind=kind,
-            device=_text(envelope["device"]),
-            stream=_text(envelope["stream"]),
+            # the topic's device and stream, which the broker's ACL vouches for, before those that the payload claims
+            stream=plain.stream or _text(envelope["stream"]),
             type=_text(envelope["type"]),
             size_bytes=len(payload),
             envelope=envelope,
@@ -173,6 +173,8 @@ class Watcher:
             # it lay at the broker: neither its age nor its number says anything of the link
             return _with(seen, marks=("retained",), latency_s=None)
         if seen.envelope:
+            if (claimed := _text(seen.envelope["device"])) != seen.device:
+                marks.append(f"says {claimed}")
             if self._again(_text(seen.envelope["id"])):
                 marks.append("duplicate")
             else:
