@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from datetime import datetime
@@ -26,10 +27,10 @@ _QUIET: Final = frozenset({"box", "boot_id"})
 
 
 def visible(text: str) -> str:
-    """Text with nothing in it that a terminal obeys or hides: control, format and line-separating characters escaped.
+    r"""Text with nothing in it that a terminal obeys or hides: control, format and line-separating characters escaped.
 
-    >>> visible("a\\x1b[2J\\u202eb")
-    'a\\\\x1b[2J\\\\u202eb'
+    >>> print(visible("a\x1b[2J\u202eb"))
+    a\x1b[2J\u202eb
     """
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
@@ -69,9 +70,7 @@ class Lines:
     def show(self, sighting: Sighting, *, saved: str = "") -> None:
         """One message. saved: the file that its picture is in."""
         if self._json:
-            # ASCII: nothing in it that a terminal obeys, and any pipe takes it
-            text = json.dumps(sighting_json(sighting, saved=saved), separators=(", ", ": "))
-            text = text.replace("\x7f", "\\u007f")
+            text = json_line(sighting, saved=saved)
         elif self._console is not None:
             text = self._coloured(sighting, saved, self._console)
         else:
@@ -108,7 +107,9 @@ def _parts(sighting: Sighting, saved: str, columns: int) -> list[tuple[str, str]
     elif sighting.sample:
         fields = sighting.sample.decode(errors="backslashreplace")
     else:
-        fields = telling(sighting.data)
+        # the state is the type already
+        skipped = "state" if sighting.kind == "state" else ""
+        fields = telling({key: value for key, value in sighting.data.items() if key != skipped})
     end = "".join(f" {each}" for each in (_latency(sighting), ", ".join(sighting.marks)) if each)
     head = [(f"{at:%H:%M:%S}.{at.microsecond // 1000:03d} ", "dim"), (f"{visible(where)} ", "cyan")]
     head.append((visible(what), "red" if sighting.problem else "bold"))
@@ -142,6 +143,26 @@ def _cut(text: str, columns: int) -> str:
     if cell_len(text) <= columns:
         return text
     return set_cell_size(text, columns - 1).rstrip() + "…" if columns > 0 else ""
+
+
+def json_line(sighting: Sighting, *, saved: str = "") -> str:
+    """A message as JSON in ASCII: nothing in it that a terminal obeys, and any pipe takes it. NaN and infinities, which
+    are no JSON, become null.
+    """
+    told = sighting_json(sighting, saved=saved)
+    try:
+        text = json.dumps(told, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(told))
+    return text.replace("\x7f", "\\u007f")
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list) else value
 
 
 def sighting_json(sighting: Sighting, *, saved: str = "") -> dict[str, JsonValue]:
@@ -214,11 +235,13 @@ def tell_summary(counts: Counts) -> None:
     if not rows:
         print_note(f"{counts.messages} messages, no events among them")
         return
-    print_table(
-        ["device/stream", "events", "double", "late", "missing", "bad", "per s", "p50", "p90", "p99"],
-        [_row(row) for row in rows],
-        to_stderr=True,
-    )
+    # columns that say nothing here leave their place to the names
+    columns = ["device/stream", "events", "double", "late", "per s", "p50", "p90", "p99"]
+    if any(row.missing is not None for row in rows):
+        columns.insert(4, "missing")
+    if any(row.wrong for row in rows):
+        columns.insert(-4, "bad")
+    print_table(columns, [[_cells(row)[name] for name in columns] for row in rows], to_stderr=True)
     unseen = [each for each in counts.devices if each.unseen]
     for each in unseen[:20]:
         about = "" if each.exact else "at most "
@@ -233,18 +256,19 @@ def tell_summary(counts: Counts) -> None:
         print_note("~: the device does not know whether its clock is right")
 
 
-def _row(row: Row) -> list[str]:
+def _cells(row: Row) -> dict[str, str]:
     times = ["", "", ""]
     if row.latencies_s:
         found = summarize("latency", "s", list(row.latencies_s))
-        times = [("~" if row.unsure else "") + _duration(each) for each in (found.p50, found.p90, found.p99)]
-    return [
-        visible(f"{row.device}/{row.stream}" if row.stream else row.device),
-        str(row.events),
-        str(row.duplicates),
-        str(row.late),
-        "" if row.missing is None else str(row.missing),
-        str(row.wrong),
-        "" if row.rate_hz is None else f"{row.rate_hz:.2f}",
-        *times,
-    ]
+        about = "~" if row.unsure else ""
+        times = [about + _duration(each).replace(" ", "") for each in (found.p50, found.p90, found.p99)]
+    return {
+        "device/stream": visible(f"{row.device}/{row.stream}" if row.stream else row.device),
+        "events": str(row.events),
+        "double": str(row.duplicates),
+        "late": str(row.late),
+        "missing": "" if row.missing is None else str(row.missing),
+        "bad": str(row.wrong),
+        "per s": "" if row.rate_hz is None else f"{row.rate_hz:.2f}",
+        **dict(zip(("p50", "p90", "p99"), times, strict=True)),
+    }

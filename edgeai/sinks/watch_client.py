@@ -127,7 +127,8 @@ class WatchClient:
             self.close()
             if isinstance(error, TransportError):
                 raise
-            raise TransportError(f"{self.name}: cannot connect: {error}") from error
+            said = getattr(error, "strerror", None) or error
+            raise TransportError(f"{self.name}: cannot connect: {said}") from error
         except TransportError:
             self.close()
             raise
