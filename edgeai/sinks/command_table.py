@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,6 +24,8 @@ MAX_COMMAND_BYTES: Final = 64 << 10
 MAX_DESIRED_BYTES: Final = 256 << 10
 MAX_TTL_S: Final = 7 * 86400.0
 _MAX_DIGITS: Final = 40  # of one number: Python's int is quadratic in its digits
+
+A = TypeVar("A", bound=BaseModel)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 RuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
@@ -101,6 +103,10 @@ class StreamArguments(Arguments):
     @property
     def name(self) -> str:
         return self.camera or self.microphone or ""
+
+    @property
+    def kind(self) -> Literal["camera", "microphone"]:
+        return "microphone" if self.camera is None else "camera"
 
 
 class DesiredArguments(Arguments):
@@ -203,7 +209,7 @@ def issued_wall_s(text: str) -> float:
     raise CommandFaultError("issued_at: must be ISO 8601 with an offset, such as 2026-05-01T12:00:00Z")
 
 
-def _validated(model: type[Any], value: object) -> Any:
+def _validated(model: type[A], value: object) -> A:
     try:
         return model.model_validate(value)
     except ValidationError as error:
