@@ -36,7 +36,6 @@ from edgeai.sinks.commands import CommandGate, ConfigInForce
 from edgeai.stream import CameraStream
 from edgeai.types import Event, Frame, JsonValue
 
-
 log = logging.getLogger("edgeai")
 
 EXIT_RESTART: Final = 75
