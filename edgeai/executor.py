@@ -58,15 +58,16 @@ Result: TypeAlias = "dict[str, JsonValue] | None"
 
 
 class CommandExecutor:
-    """`submit` and `ask_reload` are for any thread, and the latter for signal handlers; `step` is the runtime's chore.
+    """`step` is a chore of the runtime; `ask_reload` is for signal handlers and any thread.
 
-    gate: None where there is no broker: then only reloads come.
+    gate: who is told what became of a command, None where there is no broker. orders: what the gate submits.
     """
 
     def __init__(
         self,
         runtime: Runtime,
         gate: CommandGate | None,
+        orders: queue.SimpleQueue[Command],
         *,
         config: Config,
         path: Path,
@@ -82,13 +83,9 @@ class CommandExecutor:
         self._path = path
         self._in_force = in_force
         self._clock = clock
-        self._queue: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._orders = orders
         self._reload_asked = False
         self._snapshots: list[_Snapshot] = []
-
-    def submit(self, command: Command) -> None:
-        """Carry it out soon, and answer it."""
-        self._queue.put(command)
 
     def ask_reload(self) -> None:
         """As the command reload, without an answer: what comes of it is in the log."""
@@ -118,7 +115,7 @@ class CommandExecutor:
 
     def _next(self) -> Command | None:
         try:
-            return self._queue.get_nowait()
+            return self._orders.get_nowait()
         except queue.Empty:
             return None
 

@@ -53,12 +53,23 @@ def show_status(path: Path, *, json_output: bool) -> int:
     with contextlib.suppress(OSError, ValueError):
         link = json.loads((config.state_dir / LINK_FILE).read_bytes()[:4096])
     if json_output:
-        print_json({"outbox": str(outbox), "waiting": sum(one[1] for one in lanes), "lanes": rows, "link": link})
+        print_json(
+            {"outbox": str(outbox), "waiting": sum(one[1] for one in lanes), "lanes": rows, "link": link}
+        )
         return 0
     total = sum(one[2] for one in lanes)
-    title = f"{outbox}: {sum(one[1] for one in lanes)} messages, {total:,} of {config.outbox.max_bytes:,} bytes"
+    title = (
+        f"{outbox}: {sum(one[1] for one in lanes)} messages, {total:,} of {config.outbox.max_bytes:,} bytes"
+    )
     cells = [
-        [r["destination"], r["class"], r["stream"], r["messages"], f"{r['bytes']:,}", _age(float(str(r["oldest_s"])))]
+        [
+            r["destination"],
+            r["class"],
+            r["stream"],
+            r["messages"],
+            f"{r['bytes']:,}",
+            _age(float(str(r["oldest_s"]))),
+        ]
         for r in rows
     ]
     print_table(["for", "class", "stream", "messages", "bytes", "oldest"], cells, title=title)
@@ -76,7 +87,12 @@ def export_outbox(path: Path, target: Path, *, json_output: bool) -> int:
     export = export_messages(
         config.state_dir / OUTBOX_FILE, target, device=_device(config), seal=_seal(config.outbox.key_file)
     )
-    facts = {"file": str(target), "messages": export.count, "bytes": target.stat().st_size, "sha256": export.sha256}
+    facts = {
+        "file": str(target),
+        "messages": export.count,
+        "bytes": target.stat().st_size,
+        "sha256": export.sha256,
+    }
     if json_output:
         print_json(facts)
     else:
@@ -120,7 +136,9 @@ def import_carry(
                 done = _advance(advance, done, len(messages) - outbox.pending)
             _advance(advance, done, len(messages) - outbox.pending)
             problem = sink.counters.problem
-            left = {number_of[message.seq] for message in outbox.peek(len(messages)) if message.seq in number_of}
+            left = {
+                number_of[message.seq] for message in outbox.peek(len(messages)) if message.seq in number_of
+            }
     delivered = [message.seq for message in messages if message.seq not in left]
     if delivered:
         write_receipt(receipt, export, delivered)
@@ -128,7 +146,9 @@ def import_carry(
     if json_output:
         print_json(facts)
     elif delivered:
-        print_note(f"{len(delivered)} messages of {export.device} delivered; take {receipt} back to the device")
+        print_note(
+            f"{len(delivered)} messages of {export.device} delivered; take {receipt} back to the device"
+        )
     if left:
         raise SinkError(
             f"{len(left)} of {len(messages)} messages were not delivered: {problem or 'no acknowledgement'}",

@@ -55,27 +55,18 @@ class CommandJournal:
         self.path = Path(path)
         self._keep = keep
         self._lock = threading.Lock()
+        self._closed = True
         self._db: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Raises JournalError where the file cannot be opened or made."""
+        """Raises JournalError where the file cannot be opened or made; whatever follows tries again then."""
         with self._lock:
-            if self._db is not None:
-                return
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    self._db = _opened(self.path)
-                except sqlite3.OperationalError:  # the disk, not the file
-                    raise
-                except sqlite3.DatabaseError as error:
-                    self._set_aside(error)
-                    self._db = _opened(self.path)
-            except (sqlite3.Error, OSError) as error:
-                raise JournalError(f"the journal of commands {self.path} cannot be opened: {error}") from None
+            self._closed = False
+            self._connected()
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             db, self._db = self._db, None
             if db is not None:
                 db.close()
@@ -134,12 +125,29 @@ class CommandJournal:
 
     def _with(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:
-            if self._db is None:
-                raise JournalError(f"the journal of commands {self.path} is not open")
+            db = self._connected()
             try:
-                return work(self._db)
+                return work(db)
             except sqlite3.Error as error:
-                raise JournalError(f"the journal of commands {self.path} fails: {error}") from None
+                raise JournalError(f"the journal of commands cannot be used: {error}") from None
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._db is not None:
+            return self._db
+        if self._closed:
+            raise JournalError(f"the journal of commands {self.path} is not open")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._db = _opened(self.path)
+            except sqlite3.OperationalError:  # the disk, not the file
+                raise
+            except sqlite3.DatabaseError as error:
+                self._set_aside(error)
+                self._db = _opened(self.path)
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"the journal of commands cannot be opened: {error}") from None
+        return self._db
 
     def _set_aside(self, error: sqlite3.Error) -> None:
         aside = self.path.with_name(f"{self.path.name}.corrupt")

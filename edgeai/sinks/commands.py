@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -116,20 +117,39 @@ class CommandGate:
         self._refilled_s = clock.monotonic_s()
 
     def open(self) -> None:
-        """Open the journal and answer what a start before this one left unanswered; after the outbox is open.
-
-        Raises JournalError.
+        """Before the connection: open the journal. What an earlier start left unanswered was interrupted, which
+        `catch_up` tells. A journal that fails is told; commands are refused until it is back.
         """
-        self._journal.open()
-        for entry in self._journal.unfinished():
-            lost = Outcome(False, "the device ended before it was carried out; send it again with a new id")
-            self._journal.finish(entry.id, self._answer(entry.id, entry.name, lost))
-        for entry in self._journal.untold():
-            self._send_answer(entry.id, entry.answer or b"")
+        try:
+            self._journal.open()
+            for entry in self._journal.unfinished():
+                lost = Outcome(
+                    False, "the device ended before it was carried out; send it again with a new id"
+                )
+                self._journal.finish(entry.id, self._answer(entry.id, entry.name, lost))
+        except SinkError as error:
+            _log.error("%s; commands are refused until it is back", error)
+
+    def catch_up(self) -> None:
+        """Once `reply` works: send the answers that may not have reached it."""
+        try:
+            for entry in self._journal.untold():
+                self._send_answer(entry.id, entry.answer or b"")
+        except SinkError as error:
+            _log.error("%s", error)
 
     def close(self) -> None:
-        """Close the journal."""
+        """After the connection: close the journal."""
         self._journal.close()
+
+    def __enter__(self) -> CommandGate:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """What the connection listens to."""
