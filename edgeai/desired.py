@@ -18,6 +18,7 @@ from pydantic import Field
 
 from edgeai.config import CameraSettings, Config, MicrophoneSettings, load_config, parse_config
 from edgeai.errors import ConfigError, EdgeError, first_line
+from edgeai.settings_file import parse_settings
 from edgeai.sinks.command_table import DesiredArguments
 from edgeai.sinks.commands import ConfigInForce
 from edgeai.whole_file import whole_file
@@ -120,8 +121,9 @@ def check_desired(toml: str, local: Config, path: Path) -> Config:
         content = toml.encode()
     except UnicodeEncodeError:
         raise ConfigError("desired: not UTF-8 text") from None
+    given = parse_settings(content, Config, where="desired", error=ConfigError).model_fields_set
     wanted = parse_config(content, path, where="desired")
-    differing = [name for name in differences(wanted, local) if name in wanted.model_fields_set]
+    differing = [name for name in differences(wanted, local) if name in given]
     if differing:
         raise ConfigError(
             f"desired: {', '.join(differing)} must be as in the device's own file, or left out; "
