@@ -11,14 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
-from broker import Mosquitto, amqtt_broker, free_port, wait_until
+from broker import Mosquitto, Subscriber, amqtt_broker, free_port, wait_until
 from sparkplug_host import HostApplication, command
 
 from edgeai.sinks import MqttSettings
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
+from edgeai.sinks.mqtt import MqttTransport
+from edgeai.sinks.native_session import NativeSession
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.payload import Envelope, compose_native
 from edgeai.sinks.sparkplug import SparkplugComposer, SparkplugSession, SparkplugSettings, SparkplugTransport
-from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.sinks.store_and_forward import Destination, StoreAndForward
+from edgeai.sinks.topics import TopicTree
 from edgeai.types import DEVICE_STREAM, Event
 
 pytestmark = pytest.mark.system
@@ -260,6 +264,35 @@ def test_a_frozen_broker_loses_no_point(tmp_path, mosquitto, monkeypatch):
         assert sink.flush(30)
         assert host.wait_for(lambda node: set(node.values(IN)) >= set(range(1, 101)) and node.online)
         assert host.node.live["gate", IN] == 100
+        assert host.node.faults == []
+
+
+def test_one_outbox_for_the_native_tree_and_for_scada(tmp_path, mosquitto):
+    native = MqttSettings(host="127.0.0.1", port=mosquitto.port)
+    topics = TopicTree("acme", "s1", "cam-001")
+    settings = SparkplugSettings(group_id="plant")
+    composer = SparkplugComposer(settings, FACTS)
+    own = settings.broker(native, edge_node_id="cam-001")
+    session = SparkplugSession(composer, state_folder=tmp_path)
+    scada = SparkplugTransport(own, client_id=own.client_id, session=session)
+    with (
+        HostApplication(mosquitto.port, "plant", "cam-001") as host,
+        Subscriber(mosquitto.port) as subscriber,
+        StoreAndForward(
+            MqttTransport(native, client_id="cam-001", session=NativeSession(topics, "boot")),
+            Outbox(tmp_path / "outbox.db"),
+            compose=compose_native(topics, Envelope("cam-001", "boot")),
+            also=(Destination(scada, composer, name="sparkplug"),),
+        ) as sink,
+    ):
+        assert host.wait_for(lambda node: len(node.born) == 3)
+        for n in range(1, 101):
+            sink.send(crossing(n))
+        assert sink.flush(20)
+        assert host.wait_for(lambda node: node.values(IN) == list(range(1, 101)))
+        assert subscriber.wait_for(
+            lambda messages: sum("/event/" in topic for topic, _, _ in messages) == 100
+        )
         assert host.node.faults == []
 
 
