@@ -267,6 +267,42 @@ def test_a_frozen_broker_loses_no_point(tmp_path, mosquitto, monkeypatch):
         assert host.node.faults == []
 
 
+ACL = """
+topic readwrite spBv1.0/#
+pattern write spBv1.0/plant/NBIRTH/%u
+pattern write spBv1.0/plant/NDATA/%u
+pattern write spBv1.0/plant/NDEATH/%u
+pattern write spBv1.0/plant/DBIRTH/%u/+
+pattern write spBv1.0/plant/DDATA/%u/+
+pattern read spBv1.0/plant/NCMD/%u
+pattern read spBv1.0/plant/DCMD/%u/+
+pattern read spBv1.0/STATE/scada
+"""
+
+
+def test_these_acl_lines_are_enough_and_another_device_cannot_speak_for_it(tmp_path):
+    """The first line is the host's, which is anonymous here."""
+    acl = tmp_path / "acl"
+    acl.write_text(ACL)
+    acl.chmod(0o600)
+    with Mosquitto(tmp_path / "broker", config=("allow_anonymous true", f"acl_file {acl}")) as broker:
+        with HostApplication(broker.port, "plant", "cam-001", primary="scada") as host:
+            (tmp_path / "thief").mkdir()
+            thief = {"username": "cam-002", "client_id": "thief", "primary_host": "scada"}
+            with reporting(broker.port, tmp_path / "thief", **thief) as sink:
+                sink.send(crossing(1000))
+                assert sink.flush(20), "at QoS 0 nobody tells"
+                assert host.node.log == []
+            with reporting(broker.port, tmp_path, username="cam-001", primary_host="scada") as sink:
+                assert host.wait_for(lambda node: len(node.born) == 3)
+                sink.send(crossing(1))
+                assert host.wait_for(lambda node: node.live["gate", IN] == 1)
+                host.ask_rebirth()
+                assert host.wait_for(lambda node: node.births == [0, 0])
+            assert host.wait_for(lambda node: not node.online)
+            assert host.node.faults == []
+
+
 def test_one_outbox_for_the_native_tree_and_for_scada(tmp_path, mosquitto):
     native = MqttSettings(host="127.0.0.1", port=mosquitto.port)
     topics = TopicTree("acme", "s1", "cam-001")
