@@ -20,8 +20,8 @@ from edgeai.sinks.mqtt import MqttTransport
 from edgeai.sinks.native_session import NativeSession
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.payload import Envelope, compose_native
-from edgeai.sinks.sparkplug import SparkplugComposer, SparkplugSession, SparkplugSettings, SparkplugTransport
-from edgeai.sinks.store_and_forward import Destination, StoreAndForward
+from edgeai.sinks.sparkplug import SparkplugSettings, open_sparkplug
+from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sinks.topics import TopicTree
 from edgeai.types import DEVICE_STREAM, Event
 
@@ -49,12 +49,11 @@ def mosquitto(tmp_path):
 
 
 def reporting(port, folder, **settings):
-    sparkplug = SparkplugSettings(group_id="plant", **settings)
-    composer = SparkplugComposer(sparkplug, FACTS)
-    session = SparkplugSession(composer, state_folder=folder)
-    mqtt = sparkplug.broker(MqttSettings(host="127.0.0.1", port=port), edge_node_id="cam-001")
-    transport = SparkplugTransport(mqtt, client_id=mqtt.client_id, session=session)
-    return StoreAndForward(transport, Outbox(folder / "sparkplug.db"), compose=composer)
+    native = MqttSettings(host="127.0.0.1", port=port)
+    scada = open_sparkplug(
+        SparkplugSettings(group_id="plant", **settings), native, FACTS, state_folder=folder
+    )
+    return StoreAndForward(scada.transport, Outbox(folder / "sparkplug.db"), compose=scada.compose)
 
 
 def crossing(n):
@@ -285,32 +284,31 @@ def test_these_acl_lines_are_enough_and_another_device_cannot_speak_for_it(tmp_p
     acl = tmp_path / "acl"
     acl.write_text(ACL)
     acl.chmod(0o600)
-    with Mosquitto(tmp_path / "broker", config=("allow_anonymous true", f"acl_file {acl}")) as broker:
-        with HostApplication(broker.port, "plant", "cam-001", primary="scada") as host:
-            (tmp_path / "thief").mkdir()
-            thief = {"username": "cam-002", "client_id": "thief", "primary_host": "scada"}
-            with reporting(broker.port, tmp_path / "thief", **thief) as sink:
-                sink.send(crossing(1000))
-                assert sink.flush(20), "at QoS 0 nobody tells"
-                assert host.node.log == []
-            with reporting(broker.port, tmp_path, username="cam-001", primary_host="scada") as sink:
-                assert host.wait_for(lambda node: len(node.born) == 3)
-                sink.send(crossing(1))
-                assert host.wait_for(lambda node: node.live["gate", IN] == 1)
-                host.ask_rebirth()
-                assert host.wait_for(lambda node: node.births == [0, 0])
-            assert host.wait_for(lambda node: not node.online)
-            assert host.node.faults == []
+    config = ("allow_anonymous true", f"acl_file {acl}")
+    with (
+        Mosquitto(tmp_path / "broker", config=config) as broker,
+        HostApplication(broker.port, "plant", "cam-001", primary="scada") as host,
+    ):
+        (tmp_path / "thief").mkdir()
+        thief = {"username": "cam-002", "client_id": "thief", "primary_host": "scada"}
+        with reporting(broker.port, tmp_path / "thief", **thief) as sink:
+            sink.send(crossing(1000))
+            assert sink.flush(20), "at QoS 0 nobody tells"
+            assert host.node.log == []
+        with reporting(broker.port, tmp_path, username="cam-001", primary_host="scada") as sink:
+            assert host.wait_for(lambda node: len(node.born) == 3)
+            sink.send(crossing(1))
+            assert host.wait_for(lambda node: node.live["gate", IN] == 1)
+            host.ask_rebirth()
+            assert host.wait_for(lambda node: node.births == [0, 0])
+        assert host.wait_for(lambda node: not node.online)
+        assert host.node.faults == []
 
 
 def test_one_outbox_for_the_native_tree_and_for_scada(tmp_path, mosquitto):
     native = MqttSettings(host="127.0.0.1", port=mosquitto.port)
     topics = TopicTree("acme", "s1", "cam-001")
-    settings = SparkplugSettings(group_id="plant")
-    composer = SparkplugComposer(settings, FACTS)
-    own = settings.broker(native, edge_node_id="cam-001")
-    session = SparkplugSession(composer, state_folder=tmp_path)
-    scada = SparkplugTransport(own, client_id=own.client_id, session=session)
+    scada = open_sparkplug(SparkplugSettings(group_id="plant"), native, FACTS, state_folder=tmp_path)
     with (
         HostApplication(mosquitto.port, "plant", "cam-001") as host,
         Subscriber(mosquitto.port) as subscriber,
@@ -318,7 +316,7 @@ def test_one_outbox_for_the_native_tree_and_for_scada(tmp_path, mosquitto):
             MqttTransport(native, client_id="cam-001", session=NativeSession(topics, "boot")),
             Outbox(tmp_path / "outbox.db"),
             compose=compose_native(topics, Envelope("cam-001", "boot")),
-            also=(Destination(scada, composer, name="sparkplug"),),
+            also=(scada,),
         ) as sink,
     ):
         assert host.wait_for(lambda node: len(node.born) == 3)

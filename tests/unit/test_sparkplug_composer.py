@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
 from edgeai.sinks.settings import MqttSettings, TlsSettings
-from edgeai.sinks.sparkplug import SparkplugComposer, SparkplugError, SparkplugSettings, catalogue
+from edgeai.sinks.sparkplug import SparkplugSettings, catalogue
 from edgeai.sinks.sparkplug.catalogue import Catalogue
+from edgeai.sinks.sparkplug.composer import SparkplugComposer
+from edgeai.sinks.sparkplug.datatypes import SparkplugError
 from edgeai.sinks.topics import TopicError
 from edgeai.types import DEVICE_STREAM, Event
 
