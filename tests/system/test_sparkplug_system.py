@@ -20,8 +20,8 @@ from edgeai.sinks.mqtt import MqttTransport
 from edgeai.sinks.native_session import NativeSession
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.payload import Envelope, compose_native
-from edgeai.sinks.sparkplug import SparkplugSettings, open_sparkplug
-from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.sinks.sparkplug import SparkplugComposer, SparkplugSession, SparkplugSettings, SparkplugTransport
+from edgeai.sinks.store_and_forward import Destination, StoreAndForward
 from edgeai.sinks.topics import TopicTree
 from edgeai.types import DEVICE_STREAM, Event
 
@@ -48,12 +48,18 @@ def mosquitto(tmp_path):
         yield broker
 
 
+def scada(native, folder, **settings):
+    sparkplug = SparkplugSettings(group_id="plant", **settings)
+    composer = SparkplugComposer(sparkplug, FACTS)
+    session = SparkplugSession(composer, state_folder=folder)
+    own = sparkplug.broker(native, edge_node_id="cam-001")
+    transport = SparkplugTransport(own, client_id=own.client_id, session=session)
+    return Destination(transport, composer, name="sparkplug")
+
+
 def reporting(port, folder, **settings):
-    native = MqttSettings(host="127.0.0.1", port=port)
-    scada = open_sparkplug(
-        SparkplugSettings(group_id="plant", **settings), native, FACTS, state_folder=folder
-    )
-    return StoreAndForward(scada.transport, Outbox(folder / "sparkplug.db"), compose=scada.compose)
+    only = scada(MqttSettings(host="127.0.0.1", port=port), folder, **settings)
+    return StoreAndForward(only.transport, Outbox(folder / "sparkplug.db"), compose=only.compose)
 
 
 def crossing(n):
@@ -308,7 +314,6 @@ def test_these_acl_lines_are_enough_and_another_device_cannot_speak_for_it(tmp_p
 def test_one_outbox_for_the_native_tree_and_for_scada(tmp_path, mosquitto):
     native = MqttSettings(host="127.0.0.1", port=mosquitto.port)
     topics = TopicTree("acme", "s1", "cam-001")
-    scada = open_sparkplug(SparkplugSettings(group_id="plant"), native, FACTS, state_folder=tmp_path)
     with (
         HostApplication(mosquitto.port, "plant", "cam-001") as host,
         Subscriber(mosquitto.port) as subscriber,
@@ -316,7 +321,7 @@ def test_one_outbox_for_the_native_tree_and_for_scada(tmp_path, mosquitto):
             MqttTransport(native, client_id="cam-001", session=NativeSession(topics, "boot")),
             Outbox(tmp_path / "outbox.db"),
             compose=compose_native(topics, Envelope("cam-001", "boot")),
-            also=(scada,),
+            also=(scada(native, tmp_path),),
         ) as sink,
     ):
         assert host.wait_for(lambda node: len(node.born) == 3)

@@ -2,16 +2,16 @@
 
 import json
 import logging
+import subprocess
 import sys
 
 import pytest
 import sparkplug_host as host
-from sparkplug_edge import DCMD, FACTS, NCMD, REBIRTH, STATE, Edge
+from sparkplug_edge import DCMD, NCMD, REBIRTH, STATE, Edge
 
-from edgeai.errors import ConfigError
+from edgeai.sinks import sparkplug
 from edgeai.sinks.message import Message
-from edgeai.sinks.settings import MqttSettings, TlsSettings
-from edgeai.sinks.sparkplug import SparkplugSettings, open_sparkplug, wire
+from edgeai.sinks.sparkplug import wire
 from edgeai.sinks.sparkplug.birth_counter import BirthCounter
 from edgeai.sinks.sparkplug.datatypes import SparkplugError
 from edgeai.sinks.transport import TransportError
@@ -274,25 +274,20 @@ class TestPrimaryHost:
         assert "ignored 'spBv1.0/STATE/scada'" in caplog.text
 
 
-class TestOpening:
-    def test_a_destination_of_its_own(self, tmp_path):
-        native = MqttSettings(host="broker", tls=TlsSettings())
-        found = open_sparkplug(SparkplugSettings(group_id="plant"), native, FACTS, state_folder=tmp_path)
-        assert (found.name, found.transport.name) == ("sparkplug", "mqtts://broker:8883")
-        assert list(tmp_path.iterdir()) == [], "nothing before connecting"
+def test_without_protobuf_it_is_said_before_anything_is_connected(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    wire.payload_class.cache_clear()
+    with pytest.raises(
+        SparkplugError, match=r"protobuf, which is not installed; pip install 'edgeai\[sparkplug\]'"
+    ):
+        Edge(tmp_path)
 
-    def test_files_are_read_at_once(self, tmp_path):
-        settings = SparkplugSettings(group_id="plant", username="u", password_file=tmp_path / "none")
-        with pytest.raises(ConfigError, match="password file"):
-            open_sparkplug(settings, MqttSettings(host="broker"), FACTS, state_folder=tmp_path)
 
-    def test_without_protobuf(self, tmp_path, monkeypatch):
-        monkeypatch.setitem(sys.modules, "google.protobuf", None)
-        wire.payload_class.cache_clear()
-        with pytest.raises(SparkplugError, match="protobuf, which is not installed"):
-            open_sparkplug(
-                SparkplugSettings(group_id="p"), MqttSettings(host="h"), FACTS, state_folder=tmp_path
-            )
+def test_the_settings_alone_are_light():
+    code = "import sys, edgeai.sinks.sparkplug; sys.exit('edgeai.sinks.mqtt' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'SparkplugHost'"):
+        sparkplug.SparkplugHost  # noqa: B018
 
 
 class TestBirthCounter:
