@@ -72,10 +72,16 @@ class MicrophoneSettings(Settings):
 
 
 class OutboxSettings(Settings):
-    """Bounds of what waits for the broker; state_dir holds it."""
+    """What waits for the broker; state_dir holds it.
+
+    max_bytes, max_age_s: its bounds; images go first, alarms last. key_file: keys by which payloads are encrypted on
+    the disk, one a line, the first seals. backlog_per_s: how fast what has waited is sent after an outage.
+    """
 
     max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = 256 << 20
     max_age_s: Annotated[float, Field(ge=60)] = 30 * 86400.0
+    key_file: Path | None = None
+    backlog_per_s: Annotated[float, Field(ge=1, le=1e6)] | None = 5000.0
 
 
 class EnginesSettings(Settings):
@@ -156,6 +162,7 @@ def _placed(config: Config, folder: Path) -> Config:
         "microphones": tuple(_with_addresses(each, folder) for each in config.microphones),
         "state_dir": folder / config.state_dir,
         "engines": _with_files(config.engines, ("cache",), folder),
+        "outbox": _with_files(config.outbox, ("key_file",), folder),
         "mqtt": mqtt,
     }
     return config.model_copy(update=update)

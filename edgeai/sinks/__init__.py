@@ -24,6 +24,7 @@ def open_reporting(
     """
     from edgeai.sinks.credentials import check_files
     from edgeai.sinks.mqtt import MqttTransport
+    from edgeai.sinks.native_session import NativeSession
     from edgeai.sinks.payload import Envelope, compose_native, new_boot_id
     from edgeai.sinks.topics import TopicTree
 
@@ -31,7 +32,11 @@ def open_reporting(
     topics = TopicTree(settings.tenant, settings.site, settings.device or device or socket.gethostname())
     boot_id = new_boot_id()
     return StoreAndForward(
-        MqttTransport(settings, topics=topics, boot_id=boot_id),
+        MqttTransport(
+            settings,
+            client_id=settings.client_id or f"edgeai-{topics.tenant}-{topics.site}-{topics.device}",
+            session=NativeSession(topics, boot_id),
+        ),
         outbox if isinstance(outbox, Outbox) else Outbox(outbox),
         compose=compose_native(topics, Envelope(topics.device, boot_id)),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeai.errors import ConfigError
+from edgeai.sinks.pinning import pin
 from edgeai.sinks.settings import MqttSettings, TlsSettings
 from edgeai.sinks.transport import TransportError, TransportRefusedError
 
@@ -34,7 +35,9 @@ def read_password(path: Path) -> str:
 
 
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    """TLS 1.2 or newer, the broker's certificate and name checked. Raises TransportRefusedError."""
+    """TLS 1.2 or newer, the broker's certificate, name and pins checked; with `ca` that file's authorities alone are
+    trusted, not the system's. Raises TransportRefusedError.
+    """
     try:
         context = ssl.create_default_context(cafile=tls.ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -47,6 +50,8 @@ def tls_context(tls: TlsSettings) -> ssl.SSLContext:
             f"TLS files cannot be used ({files}): {error.strerror or error}",
             next_step="check mqtt.tls: PEM files, the key without a passphrase and fitting the certificate",
         ) from error
+    if tls.pin_sha256:
+        pin(context, tls.pin_sha256)
     return context
 
 

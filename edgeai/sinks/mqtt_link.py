@@ -5,18 +5,36 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from edgeai.sinks.mqtt_inbox import Inbox
+from edgeai.sinks.mqtt_refusals import disconnection
+from edgeai.sinks.session import Announcement, Subscription
 from edgeai.sinks.transport import TransportError
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import Client
+    from paho.mqtt.client import Client, MQTTMessage
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
 USER_TIMEOUT_MS: Final = (
     15_000  # how long sent bytes may stay without the peer's TCP acknowledgement (RFC 5482)
 )
+AROUND_BYTES: Final = 16  # fixed header, packet id and message expiry around topic and payload, at most
+_FILTERS_A_PACKET: Final = 8  # some brokers take no more in one SUBSCRIBE
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    seq: int | None
+    properties: Properties | None
 
 
 class Link:
@@ -24,10 +42,10 @@ class Link:
 
     answer: the reason code of CONNACK, None before it. window, max_packet_bytes, max_qos, retain: what the broker
     allows (MQTT 5.0, section 3.2.2.3). acked, refused: numbers of messages, and the reason, that `move` has learnt of;
-    the owner empties them. own: packet ids published without a number and not yet acknowledged.
+    the owner empties them. unsettled: announcements not yet acknowledged. subscribing: packets without SUBACK.
     """
 
-    def __init__(self, client: Client, waker: socket.socket | None) -> None:
+    def __init__(self, client: Client, waker: socket.socket | None, inbox: Inbox, *, client_id: str) -> None:
         self.client = client
         self.answer: ReasonCode | None = None
         self.ready = False
@@ -37,13 +55,21 @@ class Link:
         self.retain = True
         self.acked: list[int] = []
         self.refused: list[tuple[int, str]] = []
-        self.own: set[int] = set()
-        self._seq_of_mid: dict[int, int] = {}
+        self.unsettled = 0
+        self.subscribing: dict[int, tuple[str, ...]] = {}
+        self._open: dict[int, _Outgoing] = {}
+        self._waiting: deque[_Outgoing] = deque()  # for room in the broker's window
+        self._unacked = 0  # of `_open`, those that count in the window: QoS 1 and above
+        self._answers: list[Announcement] = []  # of handlers, before the birth
+        self._inbox = inbox
+        self._client_id = client_id
         self._waker = waker
         self._gone = False
         self._farewell: ReasonCode | None = None  # the broker's own DISCONNECT
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_socket_open = _set_options
         # with this callback paho only queues, and `move` alone writes: an acknowledgement at QoS 0 never comes before
@@ -61,17 +87,48 @@ class Link:
         properties: Properties | None = None,
     ) -> None:
         """Queue a message; with `seq` its fate will be in acked or refused. Raises TransportError."""
-        info = self.client.publish(
-            topic, payload, qos=min(qos, self.max_qos), retain=retain and self.retain, properties=properties
-        )
-        if info.rc != 0:
-            from paho.mqtt.client import error_string
-
-            raise TransportError(f"connection lost: {error_string(info.rc).rstrip('.')}")
+        if len(payload) + len(topic.encode(errors="replace")) + AROUND_BYTES > self.max_packet_bytes:
+            self._refuse(topic, seq, f"larger than the broker takes ({self.max_packet_bytes} bytes)")
+            return
+        message = _Outgoing(topic, payload, min(qos, self.max_qos), retain and self.retain, seq, properties)
         if seq is None:
-            self.own.add(info.mid)
+            self.unsettled += 1
+        # never more open than the broker's Receive Maximum: the owner counts its own messages, not the announcements
+        if message.qos and (self._waiting or self._unacked >= self.window):
+            self._waiting.append(message)
         else:
-            self._seq_of_mid[info.mid] = seq
+            self._send(message)
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Queue announcements. Raises TransportError."""
+        for one in announcements:
+            self.publish(one.topic, one.payload, qos=one.qos, retain=one.retain)
+
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Queue SUBSCRIBE packets; the answers go to the inbox. Raises TransportError, ValueError for a filter that is
+        none.
+        """
+        from paho.mqtt.enums import MQTTProtocolVersion
+        from paho.mqtt.subscribeoptions import SubscribeOptions
+
+        newer = self.client.protocol == MQTTProtocolVersion.MQTTv5
+        wanted = {one.topic_filter: min(one.qos, self.max_qos) for one in subscriptions}
+        filters = list(wanted)
+        for start in range(0, len(filters), _FILTERS_A_PACKET):
+            some = filters[start : start + _FILTERS_A_PACKET]
+            asked: Any = [(one, SubscribeOptions(wanted[one]) if newer else wanted[one]) for one in some]
+            result, mid = self.client.subscribe(asked)
+            if result != 0 or mid is None:
+                raise TransportError(f"connection lost: {_text(result)}")
+            self.subscribing[mid] = tuple(some)
+
+    def greet(self) -> None:
+        """From now on answers of handlers go out as they come, and those that were held back now. Raises
+        TransportError.
+        """
+        self.ready = True
+        answers, self._answers = self._answers, []
+        self.announce(answers)
 
     def move(self, timeout_s: float) -> None:
         """Write what is queued, wait for news, read it. Raises TransportError where the connection is gone."""
@@ -87,13 +144,18 @@ class Link:
                 if client.want_write():
                     client.loop_write()
                 client.loop_misc()
+                while self._waiting and self._unacked < self.window:
+                    self._send(self._waiting.popleft())
+        except TransportError:
+            self._gone = True
+            raise
         except Exception as error:  # a hostile or broken peer: paho lets struct, index and other errors out
             self._gone = True
             raise TransportError(f"connection lost: {type(error).__name__}: {error}") from error
         if self._gone or client.socket() is None:
             self._gone = True
             if self._farewell is not None:
-                raise TransportError(f"the broker disconnected us: {self._farewell}")
+                raise disconnection(self._farewell, client_id=self._client_id)
             raise TransportError("connection lost")
 
     def drop(self) -> None:
@@ -104,6 +166,31 @@ class Link:
             with contextlib.suppress(OSError):
                 sock.close()
 
+    def _send(self, message: _Outgoing) -> None:
+        try:
+            info = self.client.publish(
+                message.topic,
+                message.payload,
+                qos=message.qos,
+                retain=message.retain,
+                properties=message.properties,
+            )
+        except ValueError as error:  # no topic to publish on, or no payload that MQTT can carry
+            if message.seq is None:
+                self.unsettled -= 1
+            self._refuse(message.topic, message.seq, str(error))
+            return
+        if info.rc != 0:
+            raise TransportError(f"connection lost: {_text(info.rc)}")
+        self._open[info.mid] = message
+        self._unacked += message.qos > 0
+
+    def _refuse(self, topic: str, seq: int | None, reason: str) -> None:
+        if seq is None:
+            self._inbox.fault(topic, reason)
+        else:
+            self.refused.append((seq, reason))
+
     def _on_connect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         self.answer = reason
         self.window = getattr(properties, "ReceiveMaximum", self.window)
@@ -112,14 +199,30 @@ class Link:
         self.retain = bool(getattr(properties, "RetainAvailable", 1))
 
     def _on_publish(self, client: Client, data: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
-        self.own.discard(mid)
-        seq = self._seq_of_mid.pop(mid, None)
-        if seq is None:
+        message = self._open.pop(mid, None)
+        if message is None:
             return
+        self._unacked -= message.qos > 0
+        if message.seq is None:
+            self.unsettled -= 1
         if reason.is_failure:
-            self.refused.append((seq, str(reason)))
+            self._refuse(message.topic, message.seq, str(reason))
+        elif message.seq is not None:
+            self.acked.append(message.seq)
+
+    def _on_message(self, client: Client, data: Any, message: MQTTMessage) -> None:
+        answers = self._inbox.take(message)
+        if self.ready:
+            self.announce(answers)
         else:
-            self.acked.append(seq)
+            self._answers.extend(answers)
+
+    def _on_subscribe(self, client: Client, data: Any, mid: int, reasons: Any, properties: Any) -> None:
+        for topic_filter, reason in zip(self.subscribing.pop(mid, ()), reasons, strict=False):
+            if reason.is_failure:
+                self._inbox.refuse(topic_filter, str(reason))
+            else:
+                self._inbox.granted(topic_filter)
 
     def _on_disconnect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         self._gone = True
@@ -127,11 +230,17 @@ class Link:
             self._farewell = reason
 
 
+def _text(result: Any) -> str:
+    from paho.mqtt.client import error_string
+
+    return error_string(result).rstrip(".")
+
+
 def _wait(sock: Any, waker: socket.socket | None, *, writing: bool, timeout_s: float) -> bool:
     """Wait for the socket or a wake-up; True where there may be something to read."""
     if (
         hasattr(sock, "pending") and sock.pending()
-    ):  # decrypted already, so that the kernel has nothing to tell
+    ):  # decrypted or unframed already, so that the kernel has nothing to tell
         return True
     poller = select.poll()  # select.select ends at file descriptor 1023
     poller.register(sock, select.POLLIN | (select.POLLOUT if writing else 0))

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from edgeai.sinks.pinning import normal_pin
 from edgeai.sinks.topics import check_level
 
-TLS_PORT = 8883
+PORTS: Final[dict[tuple[str, bool], int]] = {
+    # transport, with TLS or without: what IANA has assigned
+    ("tcp", False): 1883,
+    ("tcp", True): 8883,
+    ("websockets", False): 80,
+    ("websockets", True): 443,
+}
 
 
 class Settings(BaseModel):
@@ -19,13 +27,21 @@ class Settings(BaseModel):
 
 
 class TlsSettings(Settings):
-    """ca: PEM of the authorities that may have signed the broker, the system's where None. certificate and key: the
-    device's own, both or neither (mutual TLS).
+    """ca: PEM of the authorities that may have signed the broker, and then no others; the system's where None.
+    certificate and key: the device's own, both or neither (mutual TLS). pin_sha256: SHA-256 of public keys
+    (SubjectPublicKeyInfo, hexadecimal or base64), of which the broker's certificate or one of its authorities' must
+    have one; none pinned where empty.
     """
 
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    pin_sha256: Annotated[tuple[str, ...], Field(max_length=16)] = ()
+
+    @field_validator("pin_sha256")
+    @classmethod
+    def _pins(cls, pins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(normal_pin(one) for one in pins)
 
     @model_validator(mode="after")
     def _pair(self) -> TlsSettings:
@@ -37,7 +53,8 @@ class TlsSettings(Settings):
 class MqttSettings(Settings):
     """One broker and this device's place in its topic tree.
 
-    port: 1883, with tls 8883. device: None for the caller's host name. client_id: None for
+    transport, ws_path: MQTT over TCP, or in WebSocket frames at that path. port: where not given 1883, with tls 8883;
+    with websockets 80 and 443. device: None for the caller's host name. client_id: None for
     edgeai-<tenant>-<site>-<device>; two clients with one id throw each other out. password_file: its first line is the
     password, read anew at each connection. session_expiry_s, message_expiry_s: MQTT 5 only; message_expiry_s None for
     messages that the broker may keep for ever. in_flight: messages sent and not yet acknowledged, at most.
@@ -45,6 +62,8 @@ class MqttSettings(Settings):
 
     host: Annotated[str, Field(min_length=1, max_length=253)]
     port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    transport: Literal["tcp", "websockets"] = "tcp"
+    ws_path: Annotated[str, Field(max_length=1024)] = "/mqtt"
     tenant: str = "default"
     site: str = "default"
     device: str | None = None
@@ -60,10 +79,18 @@ class MqttSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _tls_has_its_port(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("tls") is not None and "port" not in values:
-            return {**values, "port": TLS_PORT}
+    def _usual_port(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "port" not in values:
+            port = PORTS.get((str(values.get("transport", "tcp")), values.get("tls") is not None))
+            return {**values, "port": port} if port else values
         return values
+
+    @field_validator("ws_path")
+    @classmethod
+    def _path(cls, path: str) -> str:
+        if not re.fullmatch(r"/[!-~]*", path) or "#" in path:  # visible ASCII: it becomes a line of HTTP
+            raise ValueError(f"ws_path must begin with '/' and have no spaces, got {path[:80]!r}")
+        return path
 
     @field_validator("host")
     @classmethod

@@ -60,6 +60,9 @@ class Transport(ABC):
     window: int
     """How many messages may be open at once on this connection, from 1 up; known after connecting."""
 
+    ready: bool = True
+    """False while the other end is there and wants nothing yet; messages then wait in the outbox."""
+
     @abstractmethod
     def connect(self) -> None:
         """One attempt, a few seconds at most. Raises TransportError, TransportRefusedError."""
