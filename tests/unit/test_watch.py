@@ -158,6 +158,8 @@ def test_pictures_states_commands_and_strangers():
     picture = one(watching, "image/gate", b"\xff\xd8\xff" + b"x" * 100)
     assert (picture.kind, picture.size_bytes, len(picture.picture)) == ("image", 103, 103)
     assert shown(picture).endswith(" gate-1/gate image 103 bytes")
+    small = one(watching, "image/gate/thumbnail", b"\xff\xd8\xff small")
+    assert shown(small).endswith(" gate-1/gate thumbnail 9 bytes")
     state = one(watching, "state", b'{"state":"online","boot_id":"b"}', retained=True)
     assert shown(state)[12:] == " gate-1 state online retained"
     assert shown(one(watching, "cmd/snapshot", b'{"id":"c-1"}'))[12:] == " gate-1 cmd snapshot id=c-1"
@@ -174,7 +176,7 @@ def test_which_topics_are_subscribed_to():
         "edge/v1/+/+/+/batch/gate/+",
         "edge/v1/+/+/+/telemetry/gate",
     )
-    assert len(WatchFilter(stream="gate").topics) == 4
+    assert len(WatchFilter(stream="gate").topics) == 5
     assert WatchFilter(topic="a/#").topics == ("a/#",)
 
 
