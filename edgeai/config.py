@@ -13,7 +13,8 @@ from pydantic_core import PydanticCustomError
 from edgeai.bundle.manifest import Settings
 from edgeai.errors import ConfigError
 from edgeai.faults import shown
-from edgeai.settings_file import load_settings
+from edgeai.settings_file import load_settings, parse_settings
+from edgeai.sinks.command_table import CommandSettings
 from edgeai.sinks.settings import MqttSettings
 from edgeai.sources.audio import is_microphone
 from edgeai.stages.rules import AnyRuleSettings
@@ -99,11 +100,18 @@ class EnginesSettings(Settings):
     cuda_graph: bool = False
 
 
+class HealthSettings(Settings):
+    """What the device tells of itself every `every_s` seconds; without a broker only where [health] is in the file."""
+
+    enabled: bool = True
+    every_s: Annotated[float, Field(ge=1, le=86400)] = 30.0
+
+
 class Config(Settings):
     """The whole file. Relative paths are relative to it.
 
     device: the name in MQTT topics, the host's name where absent. state_dir: where the outbox lives. mqtt absent:
-    events go to standard output. threads: of each engine.
+    events go to standard output. threads: of each engine. commands: what may be told over MQTT, nothing where absent.
     """
 
     device: StreamName | None = None
@@ -112,8 +120,15 @@ class Config(Settings):
     mqtt: MqttSettings | None = None
     outbox: OutboxSettings = OutboxSettings()
     engines: EnginesSettings = EnginesSettings()
+    commands: CommandSettings = CommandSettings()
+    health: HealthSettings = HealthSettings()
     cameras: tuple[CameraSettings, ...] = ()
     microphones: tuple[MicrophoneSettings, ...] = ()
+
+    @property
+    def streams(self) -> tuple[CameraSettings | MicrophoneSettings, ...]:
+        """Cameras, then microphones."""
+        return (*self.cameras, *self.microphones)
 
     @model_validator(mode="after")
     def _streams_differ(self) -> Config:
@@ -146,6 +161,16 @@ def load_config(path: Path) -> Config:
     config = load_settings(
         path, Config, error=ConfigError, next_step="examples are in firmware_configs/examples"
     )
+    return _absolute(config, path)
+
+
+def parse_config(content: bytes, path: Path, *, where: str = "") -> Config:
+    """As load_config, for what was, or could be, the content of the file `path`. where: its name in messages."""
+    config = parse_settings(content, Config, where=where or str(path), error=ConfigError)
+    return _absolute(config, path)
+
+
+def _absolute(config: Config, path: Path) -> Config:
     try:
         return _placed(config, path.resolve().parent)
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long for a file

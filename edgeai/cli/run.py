@@ -6,22 +6,32 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
 from edgeai.cli.host import this_host
 from edgeai.cli.notify import starting
-from edgeai.config import Config, load_config
+from edgeai.clock import Clock, SystemClock
+from edgeai.config import Config
 from edgeai.console import print_json, print_note, print_table
+from edgeai.desired import config_in_force, set_aside
 from edgeai.errors import EdgeError
+from edgeai.executor import EXIT_RESTART, CommandExecutor
+from edgeai.health import Health
 from edgeai.runtime import Runtime
 from edgeai.sinks import open_reporting
+from edgeai.sinks.command_journal import CommandJournal
+from edgeai.sinks.command_table import Command
+from edgeai.sinks.commands import CommandGate, ConfigInForce
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.session import Subscription
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.sinks.topics import TopicTree
 from edgeai.stream import StreamReport
 
 FLUSH_S = 10.0
@@ -30,22 +40,74 @@ GRACE_S = 1.0
 
 
 def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
-    """Run until the sources end or a signal comes; 1 where a stream failed. A broker that is down is a warning.
+    """Run until the sources end or a signal comes; 1 where a stream failed, EXIT_RESTART where a command said restart.
+    A broker that is down is a warning.
 
     verify: compare every engine with its bundle's golden outputs before anything runs.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    config = load_config(path)
-    sink = _make_sink(config)
+    config, in_force = config_in_force(path)
+    clock = SystemClock()
+    orders: SimpleQueue[Command] = SimpleQueue()
+    sink, gate = _make_sink(config, orders, clock)
     host = this_host(config.engines, verify=verify)
     runtime = Runtime(config, sink, host=host)
-    with _stop_on_signals(runtime), _opened(runtime), sink:
-        reports = runtime.run()
+    executor = CommandExecutor(
+        runtime, gate, orders, config=config, path=path, in_force=in_force, clock=clock
+    )
+    runtime.add_chore(executor.step)
+    health = _health(config, runtime, sink, clock)
+    if health is not None:
+        runtime.add_chore(health.step)
+    with ExitStack() as stack:
+        stack.enter_context(_on_signals(runtime, executor))
+        with _judging(config, in_force):
+            stack.enter_context(_opened(runtime))
+        stack.enter_context(gate or nullcontext())
+        stack.enter_context(sink)
+        if gate is not None:
+            gate.catch_up()
+            gate.report_config(in_force)
+        with _judging(config, in_force):
+            reports = runtime.run()
+        executor.close()
+        if health is not None:
+            health.close()
         waiting = _deliver_rest(sink) if isinstance(sink, StoreAndForward) else 0
     if runtime.reader_gone:
         return 0
     _tell(reports, waiting, json_output=json_output, table_to_stderr=config.mqtt is None)
+    if executor.restart_wanted:
+        return EXIT_RESTART
     return 1 if any(report.failed for report in reports) else 0
+
+
+@contextmanager
+def _judging(config: Config, in_force: ConfigInForce) -> Iterator[None]:
+    """A desired configuration with which nothing can run is set aside: the next start takes the file, so that nobody
+    locks himself out from afar.
+    """
+    try:
+        yield
+    except EdgeError as error:
+        if in_force.version:
+            set_aside(config, str(error))
+        raise
+
+
+def _health(config: Config, runtime: Runtime, sink: Sink, clock: Clock) -> Health | None:
+    if not config.health.enabled or (config.mqtt is None and "health" not in config.model_fields_set):
+        return None
+    counters = (lambda: sink.counters) if isinstance(sink, StoreAndForward) else None
+    return Health(
+        config.health,
+        streams=lambda: runtime.streams,
+        state=runtime.state,
+        send=runtime.tell,
+        counters=counters,
+        folder=config.state_dir,
+        clock=clock,
+    )
 
 
 @contextmanager
@@ -57,13 +119,13 @@ def _opened(runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def _make_sink(config: Config) -> Sink:
-    """The sink, not yet open."""
+def _make_sink(config: Config, orders: SimpleQueue[Command], clock: Clock) -> tuple[Sink, CommandGate | None]:
+    """The sink, not yet open, and what hears the broker's commands."""
     if config.mqtt is None:
         from edgeai.sinks.jsonl import StdoutSink
         from edgeai.sinks.payload import Envelope, new_boot_id
 
-        return StdoutSink(Envelope(config.device or socket.gethostname(), new_boot_id()))
+        return StdoutSink(Envelope(config.device or socket.gethostname(), new_boot_id())), None
     try:
         config.state_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -74,7 +136,23 @@ def _make_sink(config: Config) -> Sink:
     outbox = Outbox(
         config.state_dir / "outbox.db", max_bytes=config.outbox.max_bytes, max_age_s=config.outbox.max_age_s
     )
-    return open_reporting(config.mqtt, outbox, device=config.device or "")
+    gates: list[CommandGate] = []
+
+    def listen(topics: TopicTree, boot_id: str) -> Sequence[Subscription]:
+        gate = CommandGate(
+            topics,
+            config.commands,
+            CommandJournal(config.state_dir / "commands.db"),
+            boot_id=boot_id,
+            clock=clock,
+            submit=orders.put,
+            reply=lambda draft: sink.put((draft,)),
+        )
+        gates.append(gate)
+        return gate.subscriptions()
+
+    sink = open_reporting(config.mqtt, outbox, device=config.device or "", listen=listen)
+    return sink, gates[0]
 
 
 def _deliver_rest(sink: StoreAndForward) -> int:
@@ -93,14 +171,18 @@ def _deliver_rest(sink: StoreAndForward) -> int:
 
 
 @contextmanager
-def _stop_on_signals(runtime: Runtime) -> Iterator[None]:
-    """SIGTERM and the first Ctrl-C end the run in order; a second Ctrl-C ends it at once."""
+def _on_signals(runtime: Runtime, executor: CommandExecutor) -> Iterator[None]:
+    """SIGTERM and the first Ctrl-C end the run in order; a second Ctrl-C ends it at once. SIGHUP reloads."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         runtime.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def reload(number: int, frame: FrameType | None) -> None:
+        executor.ask_reload()
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
