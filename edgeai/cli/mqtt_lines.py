@@ -242,7 +242,9 @@ def tell_summary(counts: Counts) -> None:
     if any(row.wrong for row in rows):
         columns.insert(-4, "bad")
     print_table(columns, [[_cells(row)[name] for name in columns] for row in rows], to_stderr=True)
-    unseen = [each for each in counts.devices if each.unseen]
+    # where streams have counters of their own, "missing" says it better
+    told = {row.device for row in rows if row.missing is not None}
+    unseen = [each for each in counts.devices if each.unseen and each.device not in told]
     for each in unseen[:20]:
         about = "" if each.exact else "at most "
         print_note(
