@@ -155,7 +155,7 @@ def test_a_clock_that_jumps_back_gives_no_second_budget(clock):
 def link(clock, **settings):
     inner = FakeTransport(window=400)
     gate = gate_of(clock, **settings)
-    transport = LinkTransport(inner, encoding=gate._settings.compress, batch_topic=TOPICS.batch, gate=gate)
+    transport = LinkTransport(inner, encoding=gate._settings.compress, topics=TOPICS, gate=gate)
     transport.connect()
     return transport, inner, gate
 

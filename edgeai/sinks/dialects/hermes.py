@@ -11,11 +11,21 @@ from typing import Final
 
 from edgeai.sinks.dialects.settings import HermesSettings
 from edgeai.sinks.dialects.words import numeral, topic_level
-from edgeai.sinks.message import Draft
+from edgeai.sinks.message import Draft, Message
 from edgeai.sinks.store_and_forward import Compose
 from edgeai.types import Event, JsonValue
 
 TEXT_CAPTURED: Final = "hermes/asr/textCaptured"
+INTENT_GOOD_FOR_S: Final = 60.0
+
+
+def is_stale_intent(message: Message, wall_s: float, monotonic_s: float) -> bool:
+    """Whether a message is Hermes' and waited too long: what was said an hour ago must not open the gate now."""
+    if not message.topic.startswith("hermes/"):
+        return False
+    # a monotonic time ahead of ours is of another start of the machine
+    waited_s = monotonic_s - message.monotonic_s
+    return not 0 <= waited_s <= INTENT_GOOD_FOR_S or wall_s - message.wall_s > INTENT_GOOD_FOR_S
 
 
 def compose_hermes(settings: HermesSettings, *, device: str) -> Compose:
