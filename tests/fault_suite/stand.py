@@ -54,7 +54,7 @@ class Watcher:
 
     def __init__(self, port: int, *, topics: str = "edge/v1/#", name: str = "") -> None:
         self._arrivals: list[Arrival] = []
-        self._news = threading.Condition()
+        self._news = threading.Condition(threading.RLock())
         ready = threading.Event()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -116,6 +116,15 @@ class Watcher:
         return min(
             (one.time_s - time_s for one in self.of(device) if one.time_s >= time_s), default=float("inf")
         )
+
+    def has_after(self, device: str, time_s: float) -> bool:
+        """Whether anything of a device came after `time_s`; asked inside `wait`."""
+        for one in reversed(self._arrivals):
+            if one.time_s < time_s:
+                return False
+            if f"/{device}/event/" in one.topic:
+                return True
+        return False
 
     def longest_gap(self, device: str, from_s: float) -> float:
         """The longest silence of a device after `from_s`, in seconds, infinite where it never spoke again."""

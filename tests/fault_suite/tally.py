@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,10 @@ class Tally:
     damaged: int
     conflicting: int
     lost_ids: tuple[str, ...] = field(default=(), repr=False)
+
+    def __add__(self, other: Tally) -> Tally:
+        """Both together, of different devices."""
+        return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
     def to_json(self) -> dict[str, int]:
         return {name: value for name, value in asdict(self).items() if name != "lost_ids"}
