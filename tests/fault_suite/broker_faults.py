@@ -63,15 +63,19 @@ def kill_and_restart(stand: Stand) -> Iterator[Row]:
         time.sleep(stand.rng.uniform(0.5, 1.0))
         stand.tell(f"{fault}: {turn + 1} of {kills}")
         broker.kill()
+        put_before = {child.spec.device: child.put_count for child in children}
         time.sleep(away_s)
         broker.start()
         back_at_s = time.monotonic()
-        time.sleep(0.3)
         for child in children:
             device = child.spec.device
-            limit_s = 20 if child.spec.publisher == "edgeai" else 3
-            watcher.wait(lambda: watcher.has_after(device, back_at_s), limit_s)  # noqa: B023
-            back_s[device].append(watcher.first_after(device, back_at_s))
+            back_s[device].append(
+                watcher.first_of(
+                    lambda: {put.id for put in child.puts[put_before[device] :]},  # noqa: B023
+                    back_at_s,
+                    20 if child.spec.publisher == "edgeai" else 3,
+                )
+            )
     last_s = time.monotonic()
     for child in children:
         child.wait_said("fed", timeout_s=120)

@@ -117,14 +117,16 @@ class Watcher:
             (one.time_s - time_s for one in self.of(device) if one.time_s >= time_s), default=float("inf")
         )
 
-    def has_after(self, device: str, time_s: float) -> bool:
-        """Whether anything of a device came after `time_s`; asked inside `wait`."""
-        for one in reversed(self._arrivals):
-            if one.time_s < time_s:
-                return False
-            if f"/{device}/event/" in one.topic:
-                return True
-        return False
+    def first_of(self, ids: Callable[[], set[str]], from_s: float, timeout_s: float) -> float:
+        """Seconds from `from_s` to the first arrival of one of `ids`, waiting for it; infinite after `timeout_s`."""
+        found: list[float] = []
+
+        def enough() -> bool:
+            wanted = ids()
+            found[:] = [one.time_s for one in self._arrivals if one.time_s >= from_s and one.id in wanted][:1]
+            return bool(found)
+
+        return found[0] - from_s if self.wait(enough, timeout_s) else float("inf")
 
     def longest_gap(self, device: str, from_s: float) -> float:
         """The longest silence of a device after `from_s`, in seconds, infinite where it never spoke again."""
