@@ -112,7 +112,7 @@ def full(stand: Stand) -> Iterator[Row]:
             )
         else:
             child = scene.device(disk.folder / "outbox.db")
-            yield scene.run(fault, child, break_=disk.fill, mend=disk.free, note="a tmpfs of 1 MiB")
+            yield scene.run(fault, child, break_=disk.fill, mend=disk.free, note="a tmpfs of 16 MiB")
             child.close()
 
 
@@ -155,8 +155,8 @@ def read_only(stand: Stand) -> Iterator[Row]:
 
 
 def failing_card(stand: Stand) -> Iterator[Row]:
-    """Writes end in I/O errors and the kernel makes the file system read-only; then the card is checked and comes back."""
-    fault = "I/O errors, read-only"
+    """Writes end in I/O errors, and then do so no more."""
+    fault = "I/O errors"
     scene = Scene.build(stand)
     with ExitStack() as stack:
         try:

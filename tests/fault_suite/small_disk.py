@@ -12,7 +12,7 @@ from pathlib import Path
 class SmallDisk:
     """Mounted at `folder` inside `with`. Raises OSError where that is not allowed (no root, a container)."""
 
-    def __init__(self, folder: Path, *, size_bytes: int = 1 << 20) -> None:
+    def __init__(self, folder: Path, *, size_bytes: int = 16 << 20) -> None:
         self.folder = folder
         self._size_bytes = size_bytes
         self._ballast = folder / "ballast"
@@ -44,26 +44,20 @@ class SmallDisk:
 
 
 class FailingCard:
-    """An ext4 file system on a loop device whose backing runs out of space: writes end in I/O errors, the kernel makes it
-    read-only, as it does with a dying SD card. Raises OSError where there is no loop device.
+    """An ext4 file system on a loop device whose backing runs out of space: writes end in I/O errors, as on a worn SD
+    card. Raises OSError where there is no loop device.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._backing = SmallDisk(folder.with_name(folder.name + "-backing"), size_bytes=12 << 20)
+        self._backing = SmallDisk(folder.with_name(folder.name + "-backing"), size_bytes=24 << 20)
         self._image = self._backing.folder / "card.img"
-        self._mounted = False
 
     def fail(self) -> None:
         self._backing.fill()
 
     def mend(self) -> None:
-        """Take the card out, check it, and put it in again."""
         self._backing.free()
-        _run("umount", "-l", str(self.folder))
-        self._mounted = False
-        subprocess.run(["e2fsck", "-fy", str(self._image)], capture_output=True, check=False)
-        self._mount()
 
     def __enter__(self) -> FailingCard:
         self._backing.__enter__()
@@ -72,7 +66,7 @@ class FailingCard:
                 file.truncate(64 << 20)
             _run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "nodiscard", str(self._image))
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._mount()
+            _run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.folder))
         except BaseException:
             self._backing.__exit__(None, None, None)
             raise
@@ -81,13 +75,8 @@ class FailingCard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        if self._mounted:
-            _run("umount", "-l", str(self.folder))
+        _run("umount", "-l", str(self.folder))
         self._backing.__exit__(kind, error, trace)
-
-    def _mount(self) -> None:
-        _run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.folder))
-        self._mounted = True
 
 
 def _run(*command: str) -> None:
