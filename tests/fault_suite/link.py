@@ -127,6 +127,8 @@ class Link:
                 await pair.run(self._target_port)
         except OSError:
             pair.reset()
+        except asyncio.CancelledError:  # the link itself ends; asyncio's streams would log it
+            pair.reset()
         finally:
             self._pairs.discard(pair)
 

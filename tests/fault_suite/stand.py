@@ -178,6 +178,13 @@ class Child:
     def put_count(self) -> int:
         return len(self._puts)
 
+    def settled_put_count(self) -> int:
+        """How many it has reported, when nothing more has been heard for 20 ms: of a stopped process."""
+        with self._news:
+            while self._news.wait(0.02):
+                pass
+            return len(self._puts)
+
     def tell(self, command: str) -> None:
         if self._process.stdin is None:
             raise StandError("no way to talk to the publisher")
