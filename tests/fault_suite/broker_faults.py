@@ -15,14 +15,22 @@ from fault_suite.tally import tally
 
 SHIPPED = REPOSITORY / "firmware_configs" / "mosquitto"
 # what is about persistence in the shipped file is taken from it; listeners, certificates and paths are the stand's own
-_PERSISTENCE = ("autosave_", "max_inflight_messages", "max_queued_", "persistent_client_expiration", "set_tcp_nodelay")
+_PERSISTENCE = (
+    "autosave_",
+    "max_inflight_messages",
+    "max_queued_",
+    "persistent_client_expiration",
+    "set_tcp_nodelay",
+)
 
 
 def shipped_lines(folder: Path = SHIPPED) -> tuple[str, ...]:
     """The lines about durability of the shipped broker configuration, () where there is none."""
     lines: list[str] = []
     for file in sorted(folder.rglob("*.conf")):
-        lines += [line for line in map(str.strip, file.read_text().splitlines()) if line.startswith(_PERSISTENCE)]
+        lines += [
+            line for line in map(str.strip, file.read_text().splitlines()) if line.startswith(_PERSISTENCE)
+        ]
     return tuple(dict.fromkeys(lines))
 
 
@@ -51,9 +59,7 @@ def kill_and_restart(stand: Stand) -> Iterator[Row]:
     away_s = 0.5 if plan.short else 3.0
     children = [stand.child(broker.port, "cam-001")]
     if plan.with_baseline:
-        children += [
-            stand.child(broker.port, f"paho-{qos}", publisher=f"paho QoS {qos}") for qos in (1, 0)
-        ]
+        children += [stand.child(broker.port, f"paho-{qos}", publisher=f"paho QoS{qos}") for qos in (1, 0)]
     rate = plan.events / (kills * (away_s + 1.0) + 1.0)
     for child in children:
         child.ask("flush 10", "flushed")
@@ -118,7 +124,7 @@ def _rows(
             )
         else:
             until_s = last_s + (2 if stand.plan.short else PAHO_TO_TELL_S)
-            if child.spec.publisher == "paho QoS 1":
+            if child.spec.publisher == "paho QoS1":
                 watcher.wait_for_all(device, lambda: child.puts, until_s - time.monotonic())  # noqa: B023
             yield baseline(fault, child.spec.publisher, tally_of(child, watcher), recovery_s=back_s[device])
 

@@ -33,7 +33,7 @@ class DeviceSpec:
 
     port: int
     device: str
-    publisher: Literal["edgeai", "paho QoS 1", "paho QoS 0"] = "edgeai"
+    publisher: Literal["edgeai", "paho QoS1", "paho QoS0"] = "edgeai"
     outbox: str = ""
     ack_timeout_s: float | None = None
     memory_bytes: int | None = None

@@ -145,7 +145,7 @@ def kill(stand: Stand) -> Iterator[Row]:
 
 def _baseline(stand: Stand, fault: str, link: Link, watcher: Watcher, rounds: int) -> Iterator[Row]:
     for qos in (1, 0):
-        life = Life(stand, link, watcher, f"paho-{qos}", publisher=f"paho QoS {qos}")
+        life = Life(stand, link, watcher, f"paho-{qos}", publisher=f"paho QoS{qos}")
         for number in range(rounds):
             (_while_putting, _while_draining)[number % 2](life)
         link.set("pass")

@@ -136,7 +136,11 @@ def read_only(stand: Stand) -> Iterator[Row]:
         child = scene.device(outbox)
         child.wait_said("open")
         row = scene.run(
-            fault, child, break_=lambda: None, mend=lambda: disk.read_only(on=False), note="a tmpfs, remounted"
+            fault,
+            child,
+            break_=lambda: None,
+            mend=lambda: disk.read_only(on=False),
+            note="a tmpfs, remounted",
         )
         before = {put.id for put in first.puts}
         scene.watcher.wait_for_all(_DEVICE, lambda: first.puts, 5)

@@ -269,5 +269,7 @@ def _is_beginning(found: list[Message]) -> bool:
     if [message.seq for message in found] != list(range(1, len(found) + 1)):
         return False
     return not any(
-        read_arrival(0.0, message.topic, message.payload).damaged for message in found if "_device" not in message.topic
+        read_arrival(0.0, message.topic, message.payload).damaged
+        for message in found
+        if "_device" not in message.topic
     )

@@ -14,7 +14,7 @@ from fault_suite.stand import Child, Stand, tally_of
 
 OURS_TO_TELL_S = 40.0
 PAHO_TO_TELL_S = 130.0  # its keep-alive notices a silent connection after 120 s
-_NAMES = (("edgeai", "cam-001"), ("paho QoS 1", "paho-1"), ("paho QoS 0", "paho-0"))
+_NAMES = (("edgeai", "cam-001"), ("paho QoS1", "paho-1"), ("paho QoS0", "paho-0"))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def link_fault(
         child.wait_said("fed", timeout_s=seconds + 60)
         if lane.publisher == "edgeai":
             watcher.wait_for_all(device, lambda: child.puts, OURS_TO_TELL_S)  # noqa: B023
-        elif lane.publisher == "paho QoS 1":
+        elif lane.publisher == "paho QoS1":
             watcher.wait_for_all(device, lambda: child.puts, told_by_s - time.monotonic())  # noqa: B023
         else:  # it repeats nothing: it is back with the next event, and has the last one if it was back in time
             watcher.wait_for_all(device, lambda: child.puts[-1:], 1.0)  # noqa: B023
@@ -96,7 +96,9 @@ def _lanes(stand: Stand, port: int, *, ack_timeout_s: float | None) -> Iterator[
 
 def cut(stand: Stand, seconds: float) -> Iterator[Row]:
     """Connections are reset, new ones refused."""
-    yield from link_fault(stand, f"link cut {seconds:g} s", seconds=seconds, break_=lambda link: link.set("cut"))
+    yield from link_fault(
+        stand, f"link cut {seconds:g} s", seconds=seconds, break_=lambda link: link.set("cut")
+    )
 
 
 def accept_then_close(stand: Stand) -> Iterator[Row]:
@@ -154,7 +156,9 @@ def flapping(stand: Stand) -> Iterator[Row]:
             over.wait(rng.uniform(0.05, 0.6))
 
     def begin(link: Link) -> None:
-        threads.append(threading.Thread(target=flap, args=(link, random.Random(stand.plan.seed)), daemon=True))
+        threads.append(
+            threading.Thread(target=flap, args=(link, random.Random(stand.plan.seed)), daemon=True)
+        )
         threads[-1].start()
 
     def end(link: Link) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from fault_suite.tally import Tally
 
-Verdict = Literal["holds", "FAILS", "baseline", "not there"]
+Verdict = Literal["holds", "FAILS", "-", "absent"]
+"""-: somebody else's publisher, nothing is demanded of it. absent: the fault cannot be made here."""
 
 HEADINGS: Final = ("fault", "publisher", "put", "got", "lost", "dup", "swap", "back s", "verdict")
 LEGEND: Final = (
@@ -56,7 +57,8 @@ class Row:
         """What does not fit into the table."""
         said = [*self.broken, *([self.note] if self.note else [])]
         said += [f"{name} {value:.4g}" for name, value in self.figures.items()]
-        return [f"{self.fault}, {self.publisher}: {'; '.join(said)}"] if said else []
+        who = f"{self.fault}, {self.publisher}" if self.publisher else self.fault
+        return [f"{who}: {'; '.join(said)}"] if said else []
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -115,12 +117,12 @@ def baseline(
     figures: dict[str, float] | None = None,
 ) -> Row:
     """A row of somebody else's publisher: nothing is demanded of it."""
-    return Row(fault, publisher, tally, tuple(recovery_s), "baseline", (), note, figures or {})
+    return Row(fault, publisher, tally, tuple(recovery_s), "-", (), note, figures or {})
 
 
 def missing(fault: str, why: str) -> Row:
     """A fault that cannot be made here."""
-    return Row(fault, "", verdict="not there", note=why)
+    return Row(fault, "", verdict="absent", note=why)
 
 
 def _seconds(samples: tuple[float, ...]) -> str:

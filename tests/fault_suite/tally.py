@@ -69,7 +69,14 @@ def read_arrival(time_s: float, topic: str, payload: bytes) -> Arrival:
         ):
             raise ValueError("the contents do not agree")
         return Arrival(
-            time_s, topic, payload, value["id"], camera, number, value.get("seq", -1), value.get("boot_id", "")
+            time_s,
+            topic,
+            payload,
+            value["id"],
+            camera,
+            number,
+            value.get("seq", -1),
+            value.get("boot_id", ""),
         )
     except (ValueError, KeyError, TypeError, IndexError):
         return Arrival(time_s, topic, payload, damaged=True)
