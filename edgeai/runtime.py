@@ -97,6 +97,11 @@ class Runtime:
         """Ask every stream to end after what it is doing now; safe from a signal handler and any thread."""
         self._stopped = True
 
+    def lose_reader(self) -> None:
+        """Nobody reads standard output any more: end in order; from any thread."""
+        self.reader_gone = True
+        self.stop()
+
     def close(self) -> None:
         """Let everything go that no thread is using; safe to call twice."""
         for stream in self.streams:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import tempfile
 import time
 from pathlib import Path
 
-from edgeai.config import Config, load_config
+from edgeai.cli.reports import OUTBOX_FILE, device_name, open_outbox
+from edgeai.config import load_config
 from edgeai.console import print_json, print_note, print_table, progress_bar
 from edgeai.errors import OutboxError, SinkError, UsageError
 from edgeai.sinks.carry import (
@@ -23,12 +23,9 @@ from edgeai.sinks.carry import (
 from edgeai.sinks.message import DROP_ORDER, Draft
 from edgeai.sinks.message_table import read_summary, reading
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.reporting import LINK_FILE, open_carrier
 from edgeai.sinks.seal import Seal, load_seal
 from edgeai.sinks.settings import MqttSettings
-from edgeai.sinks.store_and_forward import StoreAndForward
-
-OUTBOX_FILE = "outbox.db"
-LINK_FILE = "link.json"
 
 
 def show_status(path: Path, *, json_output: bool) -> int:
@@ -85,7 +82,7 @@ def export_outbox(path: Path, target: Path, *, json_output: bool) -> int:
     if target.exists():
         raise UsageError(f"{target} is there already", next_step="give another name, or remove it")
     export = export_messages(
-        config.state_dir / OUTBOX_FILE, target, device=_device(config), seal=_seal(config.outbox.key_file)
+        config.state_dir / OUTBOX_FILE, target, device=device_name(config), seal=_seal(config.outbox.key_file)
     )
     facts = {
         "file": str(target),
@@ -122,7 +119,7 @@ def import_carry(
     receipt = file.with_name(file.name + ".receipt.json")
     with tempfile.TemporaryDirectory(prefix="edgeai-carry-") as folder:
         outbox = Outbox(Path(folder) / OUTBOX_FILE, max_bytes=2 << 30, max_age_s=float("inf"))
-        sink = _forwarder(settings, outbox)
+        sink = open_carrier(settings, outbox)
         with sink, progress_bar("delivering", len(messages)) as advance:
             number_of: dict[int, int] = {}
             for start in range(0, len(messages), 1000):
@@ -162,7 +159,7 @@ def acknowledge_receipt(path: Path, receipt: Path, *, json_output: bool) -> int:
     config = load_config(path)
     where = config.state_dir / OUTBOX_FILE
     delivered = read_receipt(receipt, where)
-    outbox = Outbox(where, max_bytes=config.outbox.max_bytes, seal=_seal(config.outbox.key_file))
+    outbox = open_outbox(config)
     try:
         with outbox:
             count: int | None = outbox.ack(delivered)
@@ -186,12 +183,6 @@ def _advance(advance: object, done: int, now: int) -> int:
     return max(done, now)
 
 
-def _forwarder(settings: MqttSettings, outbox: Outbox) -> StoreAndForward:
-    from edgeai.sinks import open_carrier
-
-    return open_carrier(settings, outbox)
-
-
 def _broker(config: Path | None, host: str | None, port: int) -> MqttSettings:
     if (config is None) == (host is None):
         raise UsageError("name the broker: --host HOST, or --config FILE with [mqtt]")
@@ -205,11 +196,6 @@ def _broker(config: Path | None, host: str | None, port: int) -> MqttSettings:
 
 def _seal(key_file: Path | None) -> Seal | None:
     return None if key_file is None else load_seal(key_file)
-
-
-def _device(config: Config) -> str:
-    mqtt = config.mqtt
-    return (mqtt.device if mqtt else None) or config.device or socket.gethostname()
 
 
 def _age(seconds: float) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from types import FrameType
 
 from edgeai.cli.host import this_host
 from edgeai.cli.notify import starting
+from edgeai.cli.reports import device_name, make_sink
 from edgeai.clock import Clock, SystemClock
 from edgeai.config import Config
 from edgeai.console import print_json, print_note, print_table
@@ -23,12 +23,12 @@ from edgeai.errors import EdgeError
 from edgeai.executor import EXIT_RESTART, CommandExecutor
 from edgeai.health import Health
 from edgeai.runtime import Runtime
-from edgeai.sinks import open_reporting
 from edgeai.sinks.command_journal import CommandJournal
 from edgeai.sinks.command_table import Command
 from edgeai.sinks.commands import CommandGate, ConfigInForce
-from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.session import Subscription
+from edgeai.sinks.message import Draft
+from edgeai.sinks.payload import new_boot_id
+from edgeai.sinks.reporting import Listening
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sinks.topics import TopicTree
@@ -49,7 +49,8 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
     config, in_force = config_in_force(path)
     clock = SystemClock()
     orders: SimpleQueue[Command] = SimpleQueue()
-    sink, gate = _make_sink(config, orders, clock)
+    gate, listening = _make_gate(config, orders, clock, lambda draft: _put(sink, draft))
+    sink = make_sink(config, listening=listening, reader_gone=lambda: runtime.lose_reader())  # noqa: PLW0108 (it comes later)
     host = this_host(config.engines, verify=verify)
     runtime = Runtime(config, sink, host=host)
     executor = CommandExecutor(
@@ -76,7 +77,7 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
         waiting = _deliver_rest(sink) if isinstance(sink, StoreAndForward) else 0
     if runtime.reader_gone:
         return 0
-    _tell(reports, waiting, json_output=json_output, table_to_stderr=config.mqtt is None)
+    _tell(reports, waiting, json_output=json_output, table_to_stderr=_uses_stdout(config))
     if executor.restart_wanted:
         return EXIT_RESTART
     return 1 if any(report.failed for report in reports) else 0
@@ -119,40 +120,32 @@ def _opened(runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def _make_sink(config: Config, orders: SimpleQueue[Command], clock: Clock) -> tuple[Sink, CommandGate | None]:
-    """The sink, not yet open, and what hears the broker's commands."""
-    if config.mqtt is None:
-        from edgeai.sinks.jsonl import StdoutSink
-        from edgeai.sinks.payload import Envelope, new_boot_id
+def _put(sink: Sink, draft: Draft) -> None:
+    if isinstance(sink, StoreAndForward):
+        sink.put((draft,))
 
-        return StdoutSink(Envelope(config.device or socket.gethostname(), new_boot_id())), None
-    try:
-        config.state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(
-            f"state_dir {config.state_dir} cannot be made: {error.strerror or error}",
-            next_step="name a folder that can be written",
-        ) from None
-    outbox = Outbox(
-        config.state_dir / "outbox.db", max_bytes=config.outbox.max_bytes, max_age_s=config.outbox.max_age_s
+
+def _make_gate(
+    config: Config, orders: SimpleQueue[Command], clock: Clock, reply: Callable[[Draft], object]
+) -> tuple[CommandGate | None, Listening]:
+    """What hears the broker's commands, and how it is heard; None without a broker."""
+    mqtt = config.mqtt
+    if mqtt is None:
+        return None, Listening()
+    gate = CommandGate(
+        TopicTree(mqtt.tenant, mqtt.site, device_name(config)),
+        config.commands,
+        CommandJournal(config.state_dir / "commands.db"),
+        boot_id=(boot_id := new_boot_id()),
+        clock=clock,
+        submit=orders.put,
+        reply=reply,
     )
-    gates: list[CommandGate] = []
+    return gate, Listening(gate.subscriptions(), config.commands.allow, gate.take_command, boot_id)
 
-    def listen(topics: TopicTree, boot_id: str) -> Sequence[Subscription]:
-        gate = CommandGate(
-            topics,
-            config.commands,
-            CommandJournal(config.state_dir / "commands.db"),
-            boot_id=boot_id,
-            clock=clock,
-            submit=orders.put,
-            reply=lambda draft: sink.put((draft,)),
-        )
-        gates.append(gate)
-        return gate.subscriptions()
 
-    sink = open_reporting(config.mqtt, outbox, device=config.device or "", listen=listen)
-    return sink, gates[0]
+def _uses_stdout(config: Config) -> bool:
+    return (config.mqtt is None and not config.sinks) or any(sink.kind == "stdout" for sink in config.sinks)
 
 
 def _deliver_rest(sink: StoreAndForward) -> int:

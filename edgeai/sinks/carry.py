@@ -45,7 +45,6 @@ class Export:
     sha256: str
     device: str
     count: int
-    bytes: int
 
 
 def export_messages(outbox: Path, target: Path, *, device: str, seal: Seal | None = None) -> Export:
@@ -57,15 +56,12 @@ def export_messages(outbox: Path, target: Path, *, device: str, seal: Seal | Non
     """
     digest = hashlib.sha256()
     seqs: list[int] = []
-    size = 0
     with reading(outbox) as db, whole_file(target, what="carry file") as part:
         with gzip.open(part, "wb", compresslevel=6) as out:
 
             def write(value: dict[str, object]) -> None:
-                nonlocal size
                 line = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
                 digest.update(line)
-                size += len(line)
                 out.write(line)
 
             write({"edgeai_carry": SCHEMA, "device": device, "sealed": seal is not None})
@@ -77,7 +73,7 @@ def export_messages(outbox: Path, target: Path, *, device: str, seal: Seal | Non
         if not seqs:
             raise OutboxError(f"outbox {outbox}: nothing waits for the broker, so there is nothing to carry")
     _remember(outbox, digest.hexdigest(), seqs)
-    return Export(digest.hexdigest(), device, len(seqs), size)
+    return Export(digest.hexdigest(), device, len(seqs))
 
 
 def read_carry(path: Path, *, seal: Seal | None = None) -> tuple[Export, list[Message]]:
@@ -103,7 +99,7 @@ def read_carry(path: Path, *, seal: Seal | None = None) -> tuple[Export, list[Me
                 if "end" in value:
                     if value["end"] != len(messages) or value.get("sha256") != expected or file.read(1):
                         raise OutboxError(f"{path}: its end does not fit the rest")
-                    return Export(expected, str(header["device"]), len(messages), size), messages
+                    return Export(expected, str(header["device"]), len(messages)), messages
                 if len(messages) >= MAX_MESSAGES or size > MAX_BYTES:
                     raise OutboxError(f"{path} is larger than any carry file")
                 messages.append(_from_json(value, seal if header.get("sealed") else None))

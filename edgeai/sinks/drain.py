@@ -7,6 +7,7 @@ import logging
 import math
 import random
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,9 +55,12 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class DrainSettings:
-    """backlog_per_s: messages that were there before the connection, so many a second at most; None for no limit."""
+    """backlog_per_s: messages that were there before the connection, so many a second at most; None for no limit.
+    is_stale: asked with the Unix time and the monotonic one, whether a message must no longer be sent, as doing harm late.
+    """
 
     backlog_per_s: float | None = None
+    is_stale: Callable[[Message, float, float], bool] | None = None
 
 
 class _OpenGate:
@@ -115,7 +119,8 @@ class Drain:
         self._lanes = Lanes(outbox, destination)
         self._gate = gate or _OpenGate()
         self._flight = FlightWindow()
-        self._pace = Pace((settings or DrainSettings()).backlog_per_s)
+        self._settings = settings or DrainSettings()
+        self._pace = Pace(self._settings.backlog_per_s)
         self._rewinds = 0
         self._seen_seq = 0  # the newest message when the lanes were last looked at
         self._backlog_seq = 0  # what has a number up to here was there before the connection
@@ -139,7 +144,7 @@ class Drain:
         """True while `poll` waits for news: a put must then wake the transport."""
         self.problem = ""
         """Why there is no connection, "" while there is one."""
-        self.published = self.delivered = self.refusals = self.connections = 0
+        self.published = self.delivered = self.refusals = self.connections = self.expired = 0
 
     def step(self) -> None:
         """Connect, or publish what has room and take in what became of it. Waits after a failed attempt."""
@@ -237,7 +242,11 @@ class Drain:
             message, self._soonest_s = self._lanes.take(skip=self._is_handled, wait_s=self._wait_s)
             if message is None:
                 break
-            self._send(message)
+            if self._is_stale(message):
+                self._acked.add(message.seq)
+                self.expired += 1
+            else:
+                self._send(message)
 
     def _send(self, message: Message) -> None:
         size = size_of(message)
@@ -248,6 +257,10 @@ class Drain:
         if message.seq <= self._backlog_seq:
             self._pace.take()
         self.published += 1
+
+    def _is_stale(self, message: Message) -> bool:
+        is_stale = self._settings.is_stale
+        return is_stale is not None and is_stale(message, self._clock.wall_s(), self._clock.monotonic_s())
 
     def _is_handled(self, seq: int) -> bool:
         return seq in self._open or seq in self._acked or seq in self._refused

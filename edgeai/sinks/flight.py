@@ -17,8 +17,9 @@ class FlightWindow:
 
     A thin link takes what it is given into long queues (a modem's, the kernel's), and an alarm would wait at their end.
     The delay of a queue is a round's time less the shortest one seen lately. While it is below the target the window
-    grows by what was acknowledged, so it doubles with each round; above it, it shrinks once a round towards what
-    gives the target. After LEDBAT (RFC 6817), on acknowledgements of MQTT in place of TCP's.
+    doubles with each round until the first queue is met, and grows by an eighth at most after that, the less the nearer
+    to the target; above it, it shrinks once a round towards what gives the target. After LEDBAT (RFC 6817), on
+    acknowledgements of MQTT in place of TCP's.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,9 @@ class FlightWindow:
         self._base_s = min(self._base_s, round_s)
         delay_s = round_s - self._base_s
         if delay_s <= QUEUE_TARGET_S:
-            self.limit_bytes = min(self.limit_bytes + bytes_, _MOST_BYTES)
+            met_one = self._shrunk_s != -math.inf
+            growth = bytes_ * (1 - delay_s / QUEUE_TARGET_S) / 8 if met_one else bytes_
+            self.limit_bytes = min(self.limit_bytes + growth, _MOST_BYTES)
         elif now_s - self._shrunk_s >= round_s:
             self._shrunk_s = now_s
             share = (self._base_s + QUEUE_TARGET_S) / round_s

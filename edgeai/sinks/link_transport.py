@@ -11,6 +11,7 @@ from edgeai.errors import ConfigError
 from edgeai.sinks.link_gate import HEADERS_BYTES, LinkGate
 from edgeai.sinks.link_settings import Encoding
 from edgeai.sinks.message import Message
+from edgeai.sinks.topics import TopicTree
 from edgeai.sinks.transport import Progress, Transport
 
 MAX_BATCH: Final = 100
@@ -37,7 +38,8 @@ def open_compressor(encoding: Encoding) -> Callable[[bytes], bytes]:
 
 class LinkTransport(Transport):
     """Around another transport. Of class "event", what is published between two polls is packed by stream: envelopes as
-    lines, compressed, on batch_topic(stream, encoding); a single one stays as it is. All else passes.
+    lines, compressed, on batch_topic(stream, encoding); a single one stays as it is. All else passes, other
+    vocabularies' messages too.
 
     A message is acknowledged or refused with the batch it is in.
     """
@@ -47,7 +49,7 @@ class LinkTransport(Transport):
         inner: Transport,
         *,
         encoding: Encoding | None,
-        batch_topic: Callable[[str, str], str],
+        topics: TopicTree,
         gate: LinkGate,
     ) -> None:
         """Raises ConfigError where the compression's library is missing."""
@@ -56,7 +58,7 @@ class LinkTransport(Transport):
         self._inner = inner
         self._encoding = encoding
         self._compress = None if encoding is None else open_compressor(encoding)
-        self._batch_topic = batch_topic
+        self._topics = topics
         self._gate = gate
         self._gathered: dict[str, list[Message]] = {}
         self._members: dict[int, tuple[int, ...]] = {}
@@ -73,7 +75,11 @@ class LinkTransport(Transport):
         self.window = self._inner.window
 
     def publish(self, message: Message) -> None:
-        if self._compress is None or message.priority != "event" or message.retain:
+        if (
+            self._compress is None
+            or message.priority != "event"
+            or message.topic != self._topics.event(message.stream)
+        ):
             self._inner.publish(message)
             return
         gathered = self._gathered.setdefault(message.stream, [])
@@ -123,7 +129,7 @@ class LinkTransport(Transport):
             sent = plain
         else:
             payload = self._compress(b"\n".join(one.payload for one in gathered))
-            topic = self._batch_topic(stream, self._encoding)
+            topic = self._topics.batch(stream, self._encoding)
             self._batches += 1
             number = -self._batches  # the outbox has none below 1
             self._members[number] = tuple(one.seq for one in gathered)

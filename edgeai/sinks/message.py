@@ -15,7 +15,7 @@ RANK: Final[dict[Priority, int]] = {priority: rank for rank, priority in enumera
 
 Body: TypeAlias = "bytes | Callable[[int, int], bytes]"
 """A payload, or what makes it from two numbers that the outbox gives: the message's own, and its place among those of
-its stream and destination that are not `latest`, from 1 in each process, 0 for one that is.
+its stream and destination that have such a function and are not `latest`, from 1 in each process; 0 for those that are.
 """
 
 

@@ -22,7 +22,7 @@ from edgeai.sinks.mqtt_link import Link
 from edgeai.sinks.mqtt_refusals import OlderProtocolError, refusal
 from edgeai.sinks.session import Announcement, Session
 from edgeai.sinks.settings import MqttSettings
-from edgeai.sinks.transport import NOTHING, Progress, Transport, TransportError
+from edgeai.sinks.transport import NOTHING, Progress, Transport, TransportError, TransportRefusedError
 
 if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 OLDER_PROTOCOL_S: Final = 3600.0
 _GOODBYE_S: Final = 1.0
+_SHORT_LIFE_S: Final = 10.0
+_SHORT_LIVES: Final = 3  # in a row
 
 
 class MqttTransport(Transport):
@@ -52,6 +54,8 @@ class MqttTransport(Transport):
         self._client_id = client_id
         self._session = session
         self._older_until_s = -math.inf  # on time.monotonic: MQTT 5 is not tried before
+        self._ready_s = -math.inf  # on time.monotonic
+        self._short_lives = 0
         self._link: Link | None = None
         self._wake_pair: tuple[socket.socket, socket.socket] | None = None
 
@@ -96,10 +100,10 @@ class MqttTransport(Transport):
         link = self._linked()
         try:
             link.move(0.0 if link.refused else timeout_s)
-        except TransportError:
+        except TransportError as error:
             # acknowledgements that came with the end are told first, and the end by the next poll
             if not link.acked and not link.refused:
-                raise
+                raise self._end(error) from error
         if not link.acked and not link.refused:
             return NOTHING
         progress = Progress(tuple(link.acked), tuple(link.refused))
@@ -174,6 +178,7 @@ class MqttTransport(Transport):
         link.announce(self._session.birth())
         self._settle(link, lambda: not link.unsettled, "acknowledgement of the birth")
         link.greet()
+        self._ready_s = time.monotonic()
         _log.debug("%s: MQTT %s, window %d", self.name, protocol, self.window)
 
     def _await_answer(self, link: Link, answer_s: float) -> None:
@@ -191,6 +196,22 @@ class MqttTransport(Transport):
             raise OlderProtocolError(f"no answer to CONNECT within {answer_s:g} s", silent=True)
         if link.answer.is_failure:
             raise refusal(link.answer)
+
+    def _end(self, error: TransportError) -> TransportError:
+        """`error`, or a guess at its cause where the same thing happens again and again: mosquitto 2.0 says nothing to a
+        client whose id another one took, nor could any broker in MQTT 3.1.1.
+        """
+        soon = time.monotonic() - self._ready_s < _SHORT_LIFE_S
+        self._short_lives = self._short_lives + 1 if soon else 0
+        self._ready_s = -math.inf  # this end counts once
+        if self._short_lives < _SHORT_LIVES or isinstance(error, TransportRefusedError):
+            return error
+        return TransportRefusedError(
+            "the broker closes each connection soon after it accepted it; "
+            f"another client may have our client id {self._client_id!r}, or a message of ours may displease it",
+            next_step="give each client its own mqtt.client_id, and see the broker's log",
+            lasting=False,
+        )
 
     def _settle(self, link: Link, done: Callable[[], bool], what: str) -> None:
         timeout_s = self._settings.connect_timeout_s

@@ -255,7 +255,7 @@ class Outbox:
         return store.rewinds if store is not None else 0
 
     def _place(self, draft: Draft, taken: dict[tuple[str, str], int]) -> int:
-        if draft.latest:
+        if draft.latest or isinstance(draft.body, bytes):
             return 0
         key = (draft.destination, draft.stream)
         taken[key] = place = taken.get(key, self._places.get(key, 0)) + 1

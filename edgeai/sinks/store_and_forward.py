@@ -104,7 +104,7 @@ class StoreAndForward(Sink):
     ) -> None:
         """also: further destinations of the same events; what cannot be composed for one of them is told and left out."""
         first = Destination(transport, compose, gate=gate, settings=settings or DrainSettings())
-        self._destinations = (first, *also)
+        self._destinations: tuple[Destination, ...] = (first, *also)
         self._outbox = outbox
         self._clock = clock or SystemClock()
         self._backoff = backoff
@@ -115,6 +115,21 @@ class StoreAndForward(Sink):
         self._faulty: set[str] = set()
         self._drops_seen = -1
         self._drops_due_s = self._carried_due_s = 0.0
+
+    @classmethod
+    def to(
+        cls,
+        destinations: Sequence[Destination],
+        outbox: Outbox,
+        *,
+        clock: Clock | None = None,
+        backoff: Backoff | None = None,
+    ) -> StoreAndForward:
+        """For destinations with names of their own, at least one; what the first cannot carry, `send` raises."""
+        first = destinations[0]
+        sink = cls(first.transport, outbox, compose=first.compose, clock=clock, backoff=backoff)
+        sink._destinations = tuple(destinations)
+        return sink
 
     def open(self) -> None:
         """Raises OutboxError where the outbox cannot be used at all."""
@@ -162,7 +177,12 @@ class StoreAndForward(Sink):
         if not drains:
             name = self._destinations[0].transport.name
             raise SinkError(f"{name} is not open", next_step="use the sink inside `with`")
-        drafts = [draft for event in events for draft in self._destinations[0].compose(event)]
+        first = self._destinations[0]
+        drafts = [
+            replace(draft, destination=first.name) if first.name else draft
+            for event in events
+            for draft in first.compose(event)
+        ]
         for one in self._destinations[1:]:
             for event in events:
                 drafts += self._composed(one, event)

@@ -12,7 +12,7 @@ def shrink(jpeg: bytes, width_px: int) -> bytes:
     import cv2
 
     # decoded at half its size: libjpeg does that in a part of the time
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
+    image = None if not jpeg else cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
     if image is None or image.shape[1] * 2 <= width_px:
         return b""
     height_px = max(1, round(image.shape[0] * width_px / image.shape[1]))

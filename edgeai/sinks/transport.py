@@ -25,6 +25,10 @@ class TransportRefusedError(TransportError):
         super().__init__(message, next_step=next_step)
 
 
+class TransportBusyError(TransportError):
+    """The destination is there and can take nothing now, whatever is sent: the message at hand is not to blame."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What became of messages since the last poll, by number; refused: number and reason, for good on this connection."""

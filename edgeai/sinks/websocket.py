@@ -23,6 +23,8 @@ _FRAME_BYTES: Final = 64 << 10  # a larger packet goes in several frames: MQTT t
 _MAX_CONTROL_BYTES: Final = 125
 _MAX_CONTROLS_WAITING: Final = 16
 
+_SEE: Final = "check mqtt.transport, mqtt.port and mqtt.tls"
+
 _CONTINUATION: Final = 0x0
 _BINARY: Final = 0x2
 _CLOSE: Final = 0x8
@@ -183,16 +185,21 @@ class WebSocket:
         while (end := got.find(b"\r\n\r\n")) < 0:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
-                raise TransportError("no answer to the WebSocket handshake")
+                raise TransportError("no answer to the WebSocket handshake", next_step=_SEE)
             self._sock.settimeout(left_s)
-            data = self._sock.recv(4096)
+            try:
+                data = self._sock.recv(4096)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                data = b""
             if not data:
-                raise TransportError("the peer closed the connection during the WebSocket handshake")
+                raise TransportError(
+                    "the peer closed the connection during the WebSocket handshake", next_step=_SEE
+                )
             got += data
             if len(got) > _MAX_HEAD_BYTES or not b"HTTP/".startswith(got[:5]):
-                raise TransportError(
-                    "the peer speaks no HTTP", next_step="check mqtt.transport, mqtt.port and mqtt.tls"
-                )
+                raise TransportError("the peer speaks no HTTP", next_step=_SEE)
         return bytes(got[:end]), bytes(got[end + 4 :])
 
 

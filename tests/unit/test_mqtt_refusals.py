@@ -95,3 +95,16 @@ def test_the_brokers_goodbye_is_told_as_what_it_is(code, text, lasting):
         with pytest.raises(TransportError, match=text) as caught:
             transport.poll(5)
     assert getattr(caught.value, "lasting", False) == lasting
+
+
+def test_connections_that_end_soon_again_and_again_are_given_a_likely_cause():
+    with server(lambda version: connack(0), then=(PUBACK_1,)) as (port, _):
+        transport = transport_to(port)
+        said = []
+        for _ in range(4):
+            transport.connect()
+            with pytest.raises(TransportError) as caught:
+                transport.poll(5)
+            said.append(str(caught.value))
+    assert said[:2] == ["connection lost"] * 2
+    assert all("another client may have our client id 'gate-1'" in one for one in said[2:])
