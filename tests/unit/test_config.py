@@ -125,7 +125,7 @@ def test_windows_line_ends_and_mark(load):
     ("old", "new", "says"),
     [
         ("threads", "treads", "device.toml:2: unknown key 'treads'; did you mean 'threads'?"),
-        ("threads", "zzz", "unknown key 'zzz'; known are device, state_dir, threads, mqtt, outbox, engines, commands, health, cameras, microphones"),
+        ("threads", "zzz", "unknown key 'zzz'; known are device, state_dir, threads, mqtt, sinks, outbox, engines, commands, health, cameras, microphones"),
         ("host =", "hots =", "device.toml:5: unknown key 'mqtt.hots'; did you mean 'host'?"),
         ('password_file = "secret/password"', 'password = "x"', "device.toml:7: unknown key 'mqtt.password'; did you mean 'password_file'?"),
         ("ca =", "cafile =", "device.toml:10: unknown key 'mqtt.tls.cafile'; known are ca, certificate, key"),
