@@ -236,13 +236,15 @@ def tell_summary(counts: Counts) -> None:
         print_note(f"{counts.messages} messages, no events among them")
         return
     # columns that say nothing here leave their place to the names
-    columns = ["device/stream", "events", "double", "late", "per s", "p50", "p90", "p99"]
+    columns = ["device/stream", "events", "dup", "late", "per s", "p50/p90/p99"]
     if any(row.missing is not None for row in rows):
-        columns.insert(4, "missing")
+        columns.insert(4, "lost")
     if any(row.wrong for row in rows):
-        columns.insert(-4, "bad")
+        columns.insert(-2, "bad")
     print_table(columns, [[_cells(row)[name] for name in columns] for row in rows], to_stderr=True)
-    unseen = [each for each in counts.devices if each.unseen]
+    # where streams have counters of their own, "missing" says it better
+    told = {row.device for row in rows if row.missing is not None}
+    unseen = [each for each in counts.devices if each.unseen and each.device not in told]
     for each in unseen[:20]:
         about = "" if each.exact else "at most "
         print_note(
@@ -257,18 +259,25 @@ def tell_summary(counts: Counts) -> None:
 
 
 def _cells(row: Row) -> dict[str, str]:
-    times = ["", "", ""]
-    if row.latencies_s:
-        found = summarize("latency", "s", list(row.latencies_s))
-        about = "~" if row.unsure else ""
-        times = [about + _duration(each).replace(" ", "") for each in (found.p50, found.p90, found.p99)]
     return {
         "device/stream": visible(f"{row.device}/{row.stream}" if row.stream else row.device),
         "events": str(row.events),
-        "double": str(row.duplicates),
+        "dup": str(row.duplicates),
         "late": str(row.late),
-        "missing": "" if row.missing is None else str(row.missing),
+        "lost": "" if row.missing is None else str(row.missing),
         "bad": str(row.wrong),
         "per s": "" if row.rate_hz is None else f"{row.rate_hz:.2f}",
-        **dict(zip(("p50", "p90", "p99"), times, strict=True)),
+        "p50/p90/p99": _percentiles(row),
     }
+
+
+def _percentiles(row: Row) -> str:
+    if not row.latencies_s:
+        return ""
+    found = summarize("latency", "s", list(row.latencies_s))
+    three = (found.p50, found.p90, found.p99)
+    if max(map(abs, three)) < 9.9995:
+        text = "/".join(f"{each * 1e3:.0f}" for each in three) + " ms"
+    else:
+        text = "/".join(f"{each:.1f}" if abs(each) < 100 else f"{each:.0f}" for each in three) + " s"
+    return ("~" if row.unsure else "") + text

@@ -11,7 +11,12 @@ from edgeai.sinks.message import Message
 
 
 class TransportError(SinkError):
-    """The destination cannot be reached, or was lost. Its text is told once, until it changes."""
+    """The destination cannot be reached, or was lost. Its text is told once, until it changes.
+
+    blames_message: whether the message at hand may be why, as where a broker hangs up at what it will not take.
+    """
+
+    blames_message = True
 
 
 class TransportRefusedError(TransportError):
@@ -26,7 +31,9 @@ class TransportRefusedError(TransportError):
 
 
 class TransportBusyError(TransportError):
-    """The destination is there and can take nothing now, whatever is sent: the message at hand is not to blame."""
+    """The destination is there and can take nothing now, whatever is sent."""
+
+    blames_message = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ CLASSES: Final[tuple[WatchClass, ...]] = get_args(WatchClass)
 BRANCHES: Final[dict[WatchClass, tuple[str, ...]]] = {
     "event": ("event/{}", "batch/{}/+"),
     "telemetry": ("telemetry/{}", "batch/{}/+"),
-    "image": ("image/{}",),
+    "image": ("image/{}", "image/{}/thumbnail"),
     "health": ("health",),
     "info": ("info",),
     "state": ("state",),
@@ -137,7 +137,8 @@ class Watcher:
             for part in parts:
                 yield self._event(plain, part)
         elif kind == "image" and payload[:2] == b"\xff\xd8":
-            yield _with(plain, type="image", picture=payload)
+            name = "thumbnail" if topic.endswith("/thumbnail") else "image"
+            yield _with(plain, type=name, picture=payload)
         elif kind in ("event", "telemetry", "image", "health", "info"):
             yield self._event(plain, payload)
         else:
@@ -199,7 +200,7 @@ def _place(topic: str) -> tuple[str, str, str, str]:
     device, kind, rest = levels[4], levels[5], levels[6:]
     if kind == "batch" and len(rest) == 2:
         return "batch", device, rest[0], rest[1]
-    if kind in ("event", "telemetry", "image") and len(rest) == 1:
+    if kind in OF_STREAMS and (len(rest) == 1 or (kind == "image" and rest[1:] == ["thumbnail"])):
         return kind, device, rest[0], ""
     if kind in ("state", "health", "info") and not rest:
         return kind, device, "", ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgeai.sinks.credentials import read_password, tls_context
 from edgeai.sinks.drain import Backoff
+from edgeai.sinks.mqtt_refusals import OlderProtocolError, refusal
 from edgeai.sinks.session import Inbound
 from edgeai.sinks.settings import MqttSettings
 from edgeai.sinks.transport import TransportError, TransportRefusedError
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
 LOOP_S: Final = 0.2
-_UNSUPPORTED_PROTOCOL: Final = 132  # CONNACK reason codes, MQTT 5.0, section 3.2.2.2
-_CREDENTIALS: Final = frozenset({133, 134, 135, 138, 140})
 
 
 class WatchClient:
@@ -49,7 +48,7 @@ class WatchClient:
         """Messages as they come, None when there were none for 0.2 s; without end.
 
         Raises TransportError where the first connecting fails, TransportRefusedError where the broker refuses us or the
-        topics at any time.
+        topics for good at any time.
         """
         backoff = Backoff()
         self._connect()
@@ -62,16 +61,16 @@ class WatchClient:
                     time.sleep(min(left_s, LOOP_S))
                 try:
                     self._connect()
-                except TransportRefusedError:
-                    raise
-                except TransportError:
+                except TransportError as error:
+                    if _is_final(error):
+                        raise
                     continue
                 self._on_link("")
                 backoff.reset()
             try:
                 self._move()
             except TransportError as error:
-                if isinstance(error, TransportRefusedError):
+                if _is_final(error):
                     raise
                 self.close()
                 self._on_link(str(error))
@@ -93,7 +92,7 @@ class WatchClient:
         """Connected and subscribed at its end."""
         try:
             self._try()
-        except _OlderProtocolError:
+        except OlderProtocolError:
             if not self._newer:
                 raise
             self._newer = False
@@ -115,7 +114,7 @@ class WatchClient:
                 self._move()
                 if time.monotonic() > deadline_s:
                     if self._answer is None:
-                        raise _OlderProtocolError("no answer to CONNECT")
+                        raise OlderProtocolError("no answer to CONNECT")
                     raise TransportError("no answer to SUBSCRIBE")
         except ssl.SSLError as error:
             self.close()
@@ -146,15 +145,10 @@ class WatchClient:
             raise TransportRefusedError(self._refused)
         answer = self._answer
         if answer is not None and answer.is_failure:
-            if answer.value == _UNSUPPORTED_PROTOCOL:
-                raise _OlderProtocolError(f"{self.name}: the broker knows neither MQTT 5 nor 3.1.1")
-            text = f"{self.name}: the broker refused us: {answer} (CONNACK {answer.value})"
-            if answer.value in _CREDENTIALS:
-                raise TransportRefusedError(text, next_step="check user name, password and certificate")
-            raise TransportError(text)
+            raise refusal(answer)
         if code != 0:
             if answer is None:
-                raise _OlderProtocolError(
+                raise OlderProtocolError(
                     f"{self.name}: the broker closed the connection without an answer",
                     next_step="" if self._settings.tls else "if it expects TLS, give --tls",
                 )
@@ -213,5 +207,6 @@ class WatchClient:
             self._news.append(Inbound(topic, message.payload, retained=bool(message.retain)))
 
 
-class _OlderProtocolError(TransportError):
-    """The broker may know MQTT 3.1.1 only."""
+def _is_final(error: TransportError) -> bool:
+    """Whether only a person can help."""
+    return isinstance(error, TransportRefusedError) and error.lasting

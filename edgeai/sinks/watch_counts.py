@@ -2,8 +2,9 @@
 
 `seq` is the number that the device's outbox gave a message, whatever it is and wherever it goes. So a gap in it tells
 of a loss only to one who sees all of a device's messages; and even then a newer reading that took the place of a
-waiting one (telemetry), and what went to another destination, have used up numbers. Where the envelope holds
-`stream_seq`, which counts the events of one stream alone, a gap in that is a loss.
+waiting one (telemetry), and what went to another destination, have used up numbers, and streams overtake each other.
+Where the envelope holds `stream_seq`, which counts the events of one stream on their way to one destination, a gap in
+that is an event that did not come: dropped by a full outbox, lost, or still on its way.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Counts:
         self._of_device: Recent[tuple[str, str, int], SequenceTracker] = Recent(MAX_TRACKERS)
         self._of_stream: Recent[tuple[str, str, str, int], SequenceTracker] = Recent(MAX_TRACKERS)
         self._newest: Recent[tuple[str, str, str, str], int] = Recent(MAX_TRACKERS)
+        self._with_own: Recent[str, None] = Recent(MAX_TRACKERS)  # devices that count each stream's events
         self._connection = 0
         self.messages = 0
 
@@ -98,6 +100,8 @@ class Counts:
         envelope, marks = seen.envelope, []
         device, boot_id = seen.device, str(envelope["boot_id"])[:64]
         seq, own = _number(envelope.get("seq")), _number(envelope.get("stream_seq"))
+        if own is not None:
+            self._with_own.put(device, None)
         if seq is not None:
             order = (device, boot_id, seen.kind, seen.stream)
             newest = self._newest.get(order, -1)
@@ -106,7 +110,7 @@ class Counts:
             self._newest.put(order, max(seq, newest))
             if self._gaps:
                 skipped = self._tracker(self._of_device, (device, boot_id, self._connection)).see(seq).skipped
-                if skipped and own is None:
+                if skipped and device not in self._with_own:
                     marks.append(f"gap {skipped}")
         if own is not None:
             key = (device, boot_id, seen.stream, self._connection)

@@ -52,6 +52,12 @@ NEXT_STEPS: Final[dict[int, str]] = {
 }
 
 
+class WebhookRefusedError(TransportRefusedError):
+    """The address or our credentials are refused, whatever is sent."""
+
+    blames_message = False
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """What the files of the settings hold; never shown."""
@@ -254,10 +260,10 @@ class WebhookTransport(Transport):
             wait_s = retry_after_s(answer.retry_after, wall_s=self._clock.wall_s())
             raise self._hold(TransportBusyError(f"the server is busy ({told})"), wait_s)
         if status in NEXT_STEPS:
-            refusal = TransportRefusedError(f"the server refused us: {told}", next_step=NEXT_STEPS[status])
+            refusal = WebhookRefusedError(f"the server refused us: {told}", next_step=NEXT_STEPS[status])
             raise self._hold(refusal, ASK_REFUSER_S)
         if 300 <= status < 400:
-            refusal = TransportRefusedError(
+            refusal = WebhookRefusedError(
                 f"the server redirects ({told}), which is not followed", next_step="check the sink's url"
             )
             raise self._hold(refusal, ASK_REFUSER_S)

@@ -228,7 +228,7 @@ def test_wrong_passwords_end_it_and_are_not_shown(tmp_path):
         options = ("--port", broker.port, "--username", "me", "--password-file", tmp_path / "password")
         with Watching(*options) as watching:
             assert watching.wait() == 1
-    assert "refused us: Not authorized" in watching.errors
+    assert "refused us: not authorised" in watching.errors
     assert "s3cret" not in watching.errors
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from edgeai.cli.mqtt_lines import _cut, _parts, json_line, summary_json, telling, visible
+from edgeai.cli.mqtt_lines import _cut, _parts, json_line, summary_json, tell_summary, telling, visible
 from edgeai.sinks import watch as watch_module
 from edgeai.sinks.payload import PayloadError
 from edgeai.sinks.session import Inbound
@@ -95,6 +95,14 @@ def test_a_counter_of_the_stream_tells_losses_wherever_it_is_seen():
     assert watching.counts.rows[0].missing == 1
 
 
+def test_a_device_that_counts_its_streams_has_no_gaps_by_the_other_counter():
+    watching = watcher()
+    one(watching, "event/gate", line(1, stream_seq=1))
+    assert one(watching, "telemetry/gate", line(9)).marks == ()
+    assert one(watching, "event/gate", line(20, stream_seq=2)).marks == ()
+    assert watching.counts.devices[0].unseen == 17
+
+
 def test_a_new_start_and_a_new_connection_begin_anew():
     watching = watcher()
     one(watching, "event/gate", line(50))
@@ -158,6 +166,8 @@ def test_pictures_states_commands_and_strangers():
     picture = one(watching, "image/gate", b"\xff\xd8\xff" + b"x" * 100)
     assert (picture.kind, picture.size_bytes, len(picture.picture)) == ("image", 103, 103)
     assert shown(picture).endswith(" gate-1/gate image 103 bytes")
+    small = one(watching, "image/gate/thumbnail", b"\xff\xd8\xff small")
+    assert shown(small).endswith(" gate-1/gate thumbnail 9 bytes")
     state = one(watching, "state", b'{"state":"online","boot_id":"b"}', retained=True)
     assert shown(state)[12:] == " gate-1 state online retained"
     assert shown(one(watching, "cmd/snapshot", b'{"id":"c-1"}'))[12:] == " gate-1 cmd snapshot id=c-1"
@@ -174,7 +184,7 @@ def test_which_topics_are_subscribed_to():
         "edge/v1/+/+/+/batch/gate/+",
         "edge/v1/+/+/+/telemetry/gate",
     )
-    assert len(WatchFilter(stream="gate").topics) == 4
+    assert len(WatchFilter(stream="gate").topics) == 5
     assert WatchFilter(topic="a/#").topics == ("a/#",)
 
 
@@ -211,6 +221,18 @@ def test_what_is_shown_first():
         "none": None,
     }
     assert telling(data) == 'r car score=0.5 ok=true none=null nested={"a": 1}'
+
+
+def test_the_table_fits_80_columns(capsys):
+    watching = watcher()
+    for number in (1, 2, 2, 7):
+        list(watching.take(Inbound(ROOT + "event/driveway", line(number, stream_seq=number))))
+    list(watching.take(Inbound(ROOT + "event/driveway", b"bad")))
+    tell_summary(watching.counts)
+    table = capsys.readouterr().err
+    assert "gate-1/driveway" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert table.splitlines()[3].split() == ["gate-1/driveway", "3", "1", "0", "4", "1", "250/250/250", "ms"]
 
 
 def test_json_stays_json():
