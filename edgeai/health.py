@@ -17,7 +17,7 @@ from edgeai.config import HealthSettings
 from edgeai.hardware import fact_text, read_hardware
 from edgeai.sinks.payload import iso_utc
 from edgeai.sinks.store_and_forward import Counters
-from edgeai.stream import TOTALS_EVERY_S, State, Stream
+from edgeai.stream import TOTALS_EVERY_S, Overrides, State, Stream
 from edgeai.types import DEVICE_STREAM, Event, JsonValue
 
 _MIB: Final = 1 << 20
@@ -49,7 +49,8 @@ class _Told:
 class Health:
     """A chore of the runtime: `step` tells what is due. Nothing here is done on a stream's thread.
 
-    Events, all of priority "telemetry": "info" at the start and when the streams are others, "health" every settings.every_s, both of the stream "_device";
+    Events, all of priority "telemetry": "info" at the start and when the streams are others, "health" every settings.every_s and, a second after
+    the last at the soonest, when a stream's state or overrides have changed, both of the stream "_device";
     "totals" of a stream when they have changed, once a second at most, and with every health.
     """
 
@@ -64,7 +65,7 @@ class Health:
         folder: Path,
         clock: Clock,
     ) -> None:
-        """counters: of the sink, None for one that has none. folder: whose disk is told; it need not be there yet."""
+        """state: what a stream does. counters: of the sink, None for one that has none. folder: whose disk is told; it need not be there yet."""
         self._settings = settings
         self._streams = streams
         self._state = state
@@ -74,10 +75,14 @@ class Health:
         self._clock = clock
         self._began_s = clock.monotonic_s()
         self._health_due_s = self._began_s + settings.every_s
+        self._health_at_s = self._began_s
+        self._told_state: list[tuple[str, State, Overrides]] = [
+            (each.name, state(each), each.overrides) for each in streams()
+        ]
         self._informed_of: tuple[Stream, ...] | None = None
         self._told: dict[str, _Told] = {}
         self._process = psutil.Process()
-        psutil.cpu_percent(None)  # each call tells of the time since the one before
+        self._process.cpu_percent(None)  # each call tells of the time since the one before
 
     def step(self) -> None:
         """Tell what is due now."""
@@ -87,8 +92,11 @@ class Health:
         if streams != self._informed_of:
             self._informed_of = streams
             events.append(self._event("info", self._info(), now_s))
-        due = now_s >= self._health_due_s
+        state = [(each.name, self._state(each), each.overrides) for each in streams]
+        changed = state != self._told_state and now_s - self._health_at_s >= TOTALS_EVERY_S
+        due = now_s >= self._health_due_s or changed
         if due:
+            self._told_state, self._health_at_s = state, now_s
             self._health_due_s = now_s + self._settings.every_s
             events.append(self._event("health", self._health(now_s), now_s))
         for stream in streams:
@@ -144,7 +152,7 @@ class Health:
         data: dict[str, JsonValue] = {
             "uptime_s": round(now_s - self._began_s, 1),
             "streams": {each.name: self._of_stream(each, now_s) for each in streams},
-            "cpu_percent": psutil.cpu_percent(None),
+            "cpu_percent": self._process.cpu_percent(None),
             "memory": {
                 "rss_mb": self._process.memory_info().rss // _MIB,
                 "free_mb": psutil.virtual_memory().available // _MIB,

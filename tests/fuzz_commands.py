@@ -318,6 +318,8 @@ def fuzz_commands(n: int, seed: int = 0) -> dict[str, int]:
                 synced=lambda: True,
             )
         )
+        gate.report_config(in_force)
+        answers.clear()
         executor = CommandExecutor(
             runtime, gate, orders, config=config, path=path, in_force=in_force, clock=clock
         )

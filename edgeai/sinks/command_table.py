@@ -22,6 +22,7 @@ COMMAND_NAMES: Final[tuple[CommandName, ...]] = get_args(CommandName)
 
 MAX_COMMAND_BYTES: Final = 64 << 10
 MAX_DESIRED_BYTES: Final = 256 << 10
+MAX_VERSION: Final = 2**53  # what JSON's numbers hold exactly everywhere
 MAX_TTL_S: Final = 7 * 86400.0
 _MAX_DIGITS: Final = 40  # of one number: Python's int is quadratic in its digits
 
@@ -112,7 +113,7 @@ class StreamArguments(Arguments):
 class DesiredArguments(Arguments):
     """What is on cfg/desired: a version that rises with every change, and the whole configuration as TOML."""
 
-    version: Annotated[int, Field(ge=1, le=2**53)]
+    version: Annotated[int, Field(ge=1, le=MAX_VERSION)]
     toml: Annotated[str, Field(min_length=1, max_length=MAX_DESIRED_BYTES)]
 
 

@@ -22,6 +22,7 @@ from edgeai.sinks.command_table import (
     COMMAND_NAMES,
     MAX_COMMAND_BYTES,
     MAX_DESIRED_BYTES,
+    MAX_VERSION,
     Command,
     CommandFaultError,
     CommandMessage,
@@ -77,7 +78,7 @@ class ConfigInForce:
 
 
 class CommandGate:
-    """Takes messages on the connection's thread, hands good ones to `submit`, and is told by `finish` what became of them.
+    """Takes messages on any connection's thread, hands good ones to `submit`, and is told by `finish` what became of them.
 
     - A command is noted in the journal, on the disk, before `submit` sees it; an id that is known there is never
       submitted again, its answer is sent again.
@@ -111,7 +112,8 @@ class CommandGate:
         self._synced = synced
         self._lock = threading.Lock()  # what follows; never held while the disk is written
         self._waiting = 0
-        self._in_force = ConfigInForce(0, "")
+        self._in_force: ConfigInForce | None = None
+        self._refused_early: JsonValue = None  # before it was known what is in force
         self._told: set[str] = set()
         self._allowance = _REFUSAL_BURST
         self._refilled_s = clock.monotonic_s()
@@ -190,12 +192,19 @@ class CommandGate:
         """Say on cfg/reported what is in force: at each start, and after each change."""
         with self._lock:
             self._in_force = in_force
-        self._report(None)
+            refused, self._refused_early = self._refused_early, None
+        self._report(in_force, refused)
 
     def refuse_config(self, version: int | None, reason: str) -> None:
         """Say on cfg/reported why a desired configuration was not taken, beside what is in force."""
         _log.warning("desired configuration %s refused: %s", version, reason)
-        self._report({"version": version, "reason": reason[:MAX_REASON]})
+        refused: dict[str, JsonValue] = {"version": version, "reason": reason[:MAX_REASON]}
+        with self._lock:
+            in_force = self._in_force
+            if in_force is None:
+                self._refused_early = refused
+                return
+        self._report(in_force, refused)
 
     def _guarded(self, take: Callable[[Inbound], None], inbound: Inbound) -> None:
         self.counters.received += 1
@@ -256,7 +265,7 @@ class CommandGate:
                 raise CommandFaultError(f"it has more than {MAX_DESIRED_BYTES >> 10} KiB")
             document = parse_object(inbound.payload)
             given = document.get("version")
-            version = given if isinstance(given, int) and not isinstance(given, bool) else None
+            version = given if type(given) is int and 0 <= given <= MAX_VERSION else None
             self._check_allowed("configure")
             args = parse_arguments("configure", document)
             self._take_place()
@@ -379,9 +388,7 @@ class CommandGate:
             encoded = self._encoded({**facts, "result": None})
         return encoded
 
-    def _report(self, refused: dict[str, JsonValue] | None) -> None:
-        with self._lock:
-            in_force = self._in_force
+    def _report(self, in_force: ConfigInForce, refused: JsonValue) -> None:
         body = self._encoded(
             {
                 "schema": SCHEMA,

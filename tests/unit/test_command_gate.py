@@ -19,14 +19,22 @@ from edgeai.sinks.command_table import (
 )
 from edgeai.sinks.commands import CommandGate, ConfigInForce
 from edgeai.sinks.payload import iso_utc
+from edgeai.sinks.schemas.exchange import EXCHANGES
 from edgeai.sinks.session import Inbound
 from edgeai.sinks.topics import TopicTree
 
 TREE = TopicTree("t", "s", "cam")
+SHA = "ab" * 32
 NOW_S = 1_780_000_000.0
 ALL = CommandSettings(
     allow=("snapshot", "enable", "disable", "set_threshold", "retry", "reload", "restart", "configure")
 )
+
+
+def fits_schema(draft):
+    jsonschema = pytest.importorskip("jsonschema")
+    name = "cfg_reported" if draft.topic == TREE.reported_config else "ack"
+    jsonschema.validate(json.loads(draft.body), EXCHANGES[name])
 
 
 class Bench:
@@ -53,6 +61,7 @@ class Bench:
     def _reply(self, draft):
         if self.refusing:
             raise SinkError("the outbox is full")
+        fits_schema(draft)
         self.replies.append(draft)
 
     def take(self, name, document, *, retained=False, topic=None, **more):
@@ -284,13 +293,13 @@ def test_a_desired_configuration_is_submitted_and_reported(bench):
     assert (command.id, command.name) == ("", "configure")
     assert command.args == DesiredArguments(version=3, toml="x = 1")
     bench.gate.finish(command, Outcome(True))
-    bench.gate.report_config(ConfigInForce(3, "ab"))
+    bench.gate.report_config(ConfigInForce(3, SHA))
     bench.gate.refuse_config(4, "no good")
     (first, second) = bench.replies
     assert first.topic == "edge/v1/t/s/cam/cfg/reported"
     assert (first.qos, first.retain, first.latest) == (1, True, True)
     told = json.loads(first.body)
-    assert (told["version"], told["sha256"], told["source"], told["refused"]) == (3, "ab", "desired", None)
+    assert (told["version"], told["sha256"], told["source"], told["refused"]) == (3, SHA, "desired", None)
     told = json.loads(second.body)
     assert (told["version"], told["refused"]) == (3, {"version": 4, "reason": "no good"})
 
@@ -302,12 +311,16 @@ def test_a_desired_configuration_is_submitted_and_reported(bench):
         ({"version": 0, "toml": "x"}, 0, "version: must be greater than or equal to 1"),
         ({"version": True, "toml": "x"}, None, "version: must be a valid integer, is true"),
         ({"version": 1.0, "toml": "x"}, None, "version: must be a valid integer"),
+        ({"version": -1, "toml": "x"}, None, "version: must be greater"),
+        ({"version": 10**30, "toml": "x"}, None, "version: must be"),
         ({"version": 1}, 1, "key 'toml' is missing"),
         ({"version": 1, "toml": "x", "force": True}, 1, "unknown key 'force'"),
         (b'{"version": 1, "toml": "' + b"x" * (256 << 10) + b'"}', None, "it has more than 256 KiB"),
     ],
 )
 def test_a_broken_desired_configuration_is_refused(bench, document, version, reason):
+    bench.gate.report_config(ConfigInForce(0, SHA))
+    bench.replies.clear()
     bench.desire(document)
     assert bench.submitted == []
     (answer,) = bench.answers
@@ -318,7 +331,8 @@ def test_a_broken_desired_configuration_is_refused(bench, document, version, rea
 def test_a_desired_configuration_needs_configure(tmp_path):
     bench = Bench(tmp_path / "c.db", CommandSettings(allow=("reload",)))
     bench.desire({"version": 1, "toml": "x"})
-    assert bench.submitted == []
+    assert (bench.submitted, bench.replies) == ([], [])  # not before it is known what is in force
+    bench.gate.report_config(ConfigInForce(0, SHA))
     assert bench.answers[0]["refused"]["reason"].startswith("configure is not allowed")
     bench.desire(b"")  # taken away: nothing to say
     assert len(bench.replies) == 1

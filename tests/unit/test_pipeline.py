@@ -114,7 +114,7 @@ def test_the_threshold_changes_on_the_way(blob):
 
 def test_a_rule_that_is_disabled_counts_nothing_that_moves_meanwhile(blob):
     """The square is left of the line, then right of it while the line is disabled: that is no crossing."""
-    line = LineSettings(name="middle", a=(0.5, 0), b=(0.5, 1), forward="right", backward="left")
+    line = LineSettings(name="middle", a=(0.5, 0), b=(0.5, 1), forward="left", backward="right")
     with CameraPipeline(blob, rules=[line, TrackSettings()]) as pipeline:
         said = []
         for index, x in enumerate([*range(4, 45, 2), *range(44, 3, -2)]):
