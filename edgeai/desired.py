@@ -55,7 +55,7 @@ class DesiredStore:
         try:
             with self.path.open("rb") as file:
                 return Desired.model_validate_json(file.read(_MAX_BYTES))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             log.error("%s cannot be used, the configuration file is: %s", self.path, first_line(error))

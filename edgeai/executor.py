@@ -237,6 +237,8 @@ class CommandExecutor:
                 raise ConfigError(f"version {args.version} is older than {known.version}, which was applied")
             if args.toml != known.toml:
                 raise ConfigError(f"version {args.version} was another text; give a higher version")
+            if known.void:
+                raise ConfigError(f"version {args.version} was set aside: {known.void}")
             self._tell_config(self._in_force)  # the same again, as at each connecting
             return None
         local, base_sha256 = read_file(self._path)

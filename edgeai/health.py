@@ -49,7 +49,7 @@ class _Told:
 class Health:
     """A chore of the runtime: `step` tells what is due. Nothing here is done on a stream's thread.
 
-    Events, all of priority "telemetry": "info" once, "health" every settings.every_s, both of the stream "_device";
+    Events, all of priority "telemetry": "info" at the start and when the streams are others, "health" every settings.every_s, both of the stream "_device";
     "totals" of a stream when they have changed, once a second at most, and with every health.
     """
 
@@ -74,7 +74,7 @@ class Health:
         self._clock = clock
         self._began_s = clock.monotonic_s()
         self._health_due_s = self._began_s + settings.every_s
-        self._informed = False
+        self._informed_of: tuple[Stream, ...] | None = None
         self._told: dict[str, _Told] = {}
         self._process = psutil.Process()
         psutil.cpu_percent(None)  # each call tells of the time since the one before
@@ -83,14 +83,15 @@ class Health:
         """Tell what is due now."""
         now_s = self._clock.monotonic_s()
         events: list[Event] = []
-        if not self._informed:
-            self._informed = True
+        streams = tuple(self._streams())
+        if streams != self._informed_of:
+            self._informed_of = streams
             events.append(self._event("info", self._info(), now_s))
         due = now_s >= self._health_due_s
         if due:
             self._health_due_s = now_s + self._settings.every_s
             events.append(self._event("health", self._health(now_s), now_s))
-        for stream in self._streams():
+        for stream in streams:
             events += self._totals(stream, now_s, due=due)
         if events:
             self._send(events)

@@ -11,7 +11,9 @@ from edgeai.clock import FakeClock
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
 from edgeai.sinks.message import Message
 from edgeai.sinks.session import Inbound
-from edgeai.sinks.sparkplug import SparkplugComposer, SparkplugSession, SparkplugSettings
+from edgeai.sinks.sparkplug import SparkplugSettings
+from edgeai.sinks.sparkplug.composer import SparkplugComposer
+from edgeai.sinks.sparkplug.session import SparkplugSession
 from edgeai.types import Event
 
 FACTS = DeviceFacts(

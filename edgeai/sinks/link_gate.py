@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 HEADERS_BYTES: Final = (
     70  # of one message beside topic and payload: MQTT, TLS, TCP and IP, where each has a segment
 )
-_SAVE_EVERY_S: Final = 60.0
+_SAVE_EVERY_S: Final = 10.0
 _MAX_STATE_BYTES: Final = 4096
 _DAY_S: Final = 86400.0
 

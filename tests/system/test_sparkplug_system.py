@@ -11,14 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
-from broker import Mosquitto, amqtt_broker, free_port, wait_until
+from broker import Mosquitto, Subscriber, amqtt_broker, free_port, wait_until
 from sparkplug_host import HostApplication, command
 
 from edgeai.sinks import MqttSettings
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
+from edgeai.sinks.mqtt import MqttTransport
+from edgeai.sinks.native_session import NativeSession
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.payload import Envelope, compose_native
 from edgeai.sinks.sparkplug import SparkplugComposer, SparkplugSession, SparkplugSettings, SparkplugTransport
-from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.sinks.store_and_forward import Destination, StoreAndForward
+from edgeai.sinks.topics import TopicTree
 from edgeai.types import DEVICE_STREAM, Event
 
 pytestmark = pytest.mark.system
@@ -44,13 +48,18 @@ def mosquitto(tmp_path):
         yield broker
 
 
-def reporting(port, folder, **settings):
+def scada(native, folder, **settings):
     sparkplug = SparkplugSettings(group_id="plant", **settings)
     composer = SparkplugComposer(sparkplug, FACTS)
     session = SparkplugSession(composer, state_folder=folder)
-    mqtt = sparkplug.broker(MqttSettings(host="127.0.0.1", port=port), edge_node_id="cam-001")
-    transport = SparkplugTransport(mqtt, client_id=mqtt.client_id, session=session)
-    return StoreAndForward(transport, Outbox(folder / "sparkplug.db"), compose=composer)
+    own = sparkplug.broker(native, edge_node_id="cam-001")
+    transport = SparkplugTransport(own, client_id=own.client_id, session=session)
+    return Destination(transport, composer, name="sparkplug")
+
+
+def reporting(port, folder, **settings):
+    only = scada(MqttSettings(host="127.0.0.1", port=port), folder, **settings)
+    return StoreAndForward(only.transport, Outbox(folder / "sparkplug.db"), compose=only.compose)
 
 
 def crossing(n):
@@ -260,6 +269,69 @@ def test_a_frozen_broker_loses_no_point(tmp_path, mosquitto, monkeypatch):
         assert sink.flush(30)
         assert host.wait_for(lambda node: set(node.values(IN)) >= set(range(1, 101)) and node.online)
         assert host.node.live["gate", IN] == 100
+        assert host.node.faults == []
+
+
+ACL = """
+topic readwrite spBv1.0/#
+pattern write spBv1.0/plant/NBIRTH/%u
+pattern write spBv1.0/plant/NDATA/%u
+pattern write spBv1.0/plant/NDEATH/%u
+pattern write spBv1.0/plant/DBIRTH/%u/+
+pattern write spBv1.0/plant/DDATA/%u/+
+pattern read spBv1.0/plant/NCMD/%u
+pattern read spBv1.0/plant/DCMD/%u/+
+pattern read spBv1.0/STATE/scada
+"""
+
+
+def test_these_acl_lines_are_enough_and_another_device_cannot_speak_for_it(tmp_path):
+    """The first line is the host's, which is anonymous here."""
+    acl = tmp_path / "acl"
+    acl.write_text(ACL)
+    acl.chmod(0o600)
+    config = ("allow_anonymous true", f"acl_file {acl}")
+    with (
+        Mosquitto(tmp_path / "broker", config=config) as broker,
+        HostApplication(broker.port, "plant", "cam-001", primary="scada") as host,
+    ):
+        (tmp_path / "thief").mkdir()
+        thief = {"username": "cam-002", "client_id": "thief", "primary_host": "scada"}
+        with reporting(broker.port, tmp_path / "thief", **thief) as sink:
+            sink.send(crossing(1000))
+            assert sink.flush(20), "at QoS 0 nobody tells"
+            assert host.node.log == []
+        with reporting(broker.port, tmp_path, username="cam-001", primary_host="scada") as sink:
+            assert host.wait_for(lambda node: len(node.born) == 3)
+            sink.send(crossing(1))
+            assert host.wait_for(lambda node: node.live["gate", IN] == 1)
+            host.ask_rebirth()
+            assert host.wait_for(lambda node: node.births == [0, 0])
+        assert host.wait_for(lambda node: not node.online)
+        assert host.node.faults == []
+
+
+def test_one_outbox_for_the_native_tree_and_for_scada(tmp_path, mosquitto):
+    native = MqttSettings(host="127.0.0.1", port=mosquitto.port)
+    topics = TopicTree("acme", "s1", "cam-001")
+    with (
+        HostApplication(mosquitto.port, "plant", "cam-001") as host,
+        Subscriber(mosquitto.port) as subscriber,
+        StoreAndForward(
+            MqttTransport(native, client_id="cam-001", session=NativeSession(topics, "boot")),
+            Outbox(tmp_path / "outbox.db"),
+            compose=compose_native(topics, Envelope("cam-001", "boot")),
+            also=(scada(native, tmp_path),),
+        ) as sink,
+    ):
+        assert host.wait_for(lambda node: len(node.born) == 3)
+        for n in range(1, 101):
+            sink.send(crossing(n))
+        assert sink.flush(20)
+        assert host.wait_for(lambda node: node.values(IN) == list(range(1, 101)))
+        assert subscriber.wait_for(
+            lambda messages: sum("/event/" in topic for topic, _, _ in messages) == 100
+        )
         assert host.node.faults == []
 
 

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
 from edgeai.sinks.settings import MqttSettings, TlsSettings
-from edgeai.sinks.sparkplug import SparkplugComposer, SparkplugError, SparkplugSettings, catalogue
+from edgeai.sinks.sparkplug import SparkplugSettings, catalogue
 from edgeai.sinks.sparkplug.catalogue import Catalogue
+from edgeai.sinks.sparkplug.composer import SparkplugComposer
+from edgeai.sinks.sparkplug.datatypes import SparkplugError
 from edgeai.sinks.topics import TopicError
 from edgeai.types import DEVICE_STREAM, Event
 
@@ -70,6 +72,7 @@ def test_the_catalogue_names_all_with_unique_aliases():
     assert list(plain.metrics("gate")) == [
         "Properties/Kind",
         "Properties/Model",
+        "Stream/state",
         "Stream/fps",
         "Rules/door/in",
         "Rules/door/out",
@@ -80,7 +83,7 @@ def test_the_catalogue_names_all_with_unique_aliases():
         "Rules/tracks/ended",
         "Rules/tracks/now",
     ]
-    assert list(plain.metrics("hall"))[2:] == ["Keyword/last", "Keyword/score", "Keyword/count"]
+    assert list(plain.metrics("hall"))[3:] == ["Keyword/last", "Keyword/score", "Keyword/count"]
     by_class = Catalogue(FACTS, by_class=True)
     assert {
         "Rules/door/by_class/person/out",
@@ -179,6 +182,22 @@ def test_health_is_the_node_s():
         event("health", DEVICE_STREAM, at=2.0, **health | {"temperature_c": None, "clock": {"synced": True}})
     )
     assert told(again) == {"Health/temperature_c": None, "Health/clock_synced": True}
+
+
+def test_health_tells_the_state_of_each_stream():
+    compose = composer()
+    streams = {"gate": {"state": "running", "fps": 25.0}, "hall": {"state": "failed"}, "x": 3}
+    drafts = compose(event("health", DEVICE_STREAM, streams=streams, cpu_percent=1.0))
+    assert [draft.topic.split("/", 2)[2] for draft in drafts] == [
+        "NDATA/cam-001",
+        "DDATA/cam-001/gate",
+        "DDATA/cam-001/hall",
+    ]
+    assert told(drafts[2:]) == {"Stream/state": "failed"}
+    streams = {"gate": {"state": "running"}, "hall": {"state": "running"}}
+    assert told(compose(event("health", DEVICE_STREAM, at=2.0, streams=streams))) == {
+        "Stream/state": "running"
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,18 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 import sparkplug_host as host
 from sparkplug_edge import DCMD, NCMD, REBIRTH, STATE, Edge
 
+from edgeai.sinks import sparkplug
 from edgeai.sinks.message import Message
+from edgeai.sinks.sparkplug import wire
 from edgeai.sinks.sparkplug.birth_counter import BirthCounter
+from edgeai.sinks.sparkplug.datatypes import SparkplugError
 from edgeai.sinks.transport import TransportError
 
 
@@ -267,6 +272,22 @@ class TestPrimaryHost:
         assert edge.hear(STATE, payload) == ()
         assert not edge.session.ready
         assert "ignored 'spBv1.0/STATE/scada'" in caplog.text
+
+
+def test_without_protobuf_it_is_said_before_anything_is_connected(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    wire.payload_class.cache_clear()
+    with pytest.raises(
+        SparkplugError, match=r"protobuf, which is not installed; pip install 'edgeai\[sparkplug\]'"
+    ):
+        Edge(tmp_path)
+
+
+def test_the_settings_alone_are_light():
+    code = "import sys, edgeai.sinks.sparkplug; sys.exit('edgeai.sinks.mqtt' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'SparkplugHost'"):
+        sparkplug.SparkplugHost  # noqa: B018
 
 
 class TestBirthCounter:

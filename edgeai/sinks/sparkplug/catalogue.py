@@ -58,6 +58,7 @@ HEALTH: Final = (
     HealthMetric("Outbox/dropped", "Int64", ("outbox", "dropped")),
 )
 
+STATE: Final = "Stream/state"
 FPS: Final = "Stream/fps"
 FPS_STEP: Final = 0.1
 KEYWORD: Final = "Keyword/last"
@@ -137,6 +138,7 @@ class Catalogue:
     def _add_stream(self, stream: StreamFacts, by_class: bool) -> None:
         self._add(stream.name, "Properties/Kind", "String", initial=stream.kind)
         self._add(stream.name, "Properties/Model", "String", initial=stream.model)
+        self._add(stream.name, STATE, "String")
         if stream.kind == "microphone":
             self._add(stream.name, KEYWORD, "String")
             self._add(stream.name, KEYWORD_SCORE, "Double")

@@ -18,6 +18,7 @@ from edgeai.sinks.sparkplug.catalogue import (
     KEYWORD,
     KEYWORD_COUNT,
     KEYWORD_SCORE,
+    STATE,
     Catalogue,
     rule_metric,
 )
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 Told: TypeAlias = "dict[str, JsonValue]"
 
+_MAX_STRANGERS: Final = 1000
 _FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     # event: {field of its data: last part of the metric's name}
     "zone_entered": {"count": "entered", "occupancy": "occupancy"},
@@ -59,42 +61,43 @@ class SparkplugComposer:
         self._strangers: set[str] = set()
 
     def __call__(self, event: Event) -> list[Draft]:
-        device = "" if event.stream == DEVICE_STREAM else event.stream
-        told = self._told(event, device)
-        if not told:
-            return []
-        if device and device not in self.values.catalogue.devices:
-            if device not in self._strangers and len(self._strangers) < 1000:
-                self._strangers.add(device)
-                _log.warning(
-                    "Sparkplug: stream %r is not among the device's facts and is not reported", device
-                )
-            return []
-        changes = self.values.update(device, told, wall_s=event.wall_time_s, monotonic_s=event.monotonic_s)
-        if changes is None:
-            return []
-        return [
-            Draft(
-                self.topics.data(device),
-                self._body(device, changes),
-                qos=self.settings.qos,
-                retain=False,
-                priority=event.priority,
-                stream=event.stream,
+        drafts = []
+        for device, told in self._told(event):
+            if device and device not in self.values.catalogue.devices:
+                self._warn_of(device)
+                continue
+            changes = self.values.update(
+                device, told, wall_s=event.wall_time_s, monotonic_s=event.monotonic_s
             )
-        ]
+            if changes is not None:
+                drafts.append(
+                    Draft(
+                        self.topics.data(device),
+                        self._body(device, changes),
+                        qos=self.settings.qos,
+                        retain=False,
+                        priority=event.priority,
+                        stream=event.stream,
+                    )
+                )
+        return drafts
 
-    def _told(self, event: Event, device: str) -> Told:
+    def _told(self, event: Event) -> list[tuple[str, Told]]:
+        """The values in an event, by device."""
+        if event.stream == DEVICE_STREAM:
+            return _health(event.data) if event.type == "health" else []
+        told = self._told_of_stream(event)
+        return [(event.stream, told)] if told else []
+
+    def _told_of_stream(self, event: Event) -> Told:
         data = event.data
-        if not device:
-            return _health(data) if event.type == "health" else {}
         if event.type == "totals":
             return _totals(data)
         if event.type == "keyword":
             return {
                 KEYWORD: data.get("keyword"),
                 KEYWORD_SCORE: data.get("score"),
-                KEYWORD_COUNT: self.values.count(device, KEYWORD_COUNT),
+                KEYWORD_COUNT: self.values.count(event.stream, KEYWORD_COUNT),
             }
         rule = data.get("rule")
         if not isinstance(rule, str):
@@ -104,6 +107,11 @@ class SparkplugComposer:
             return _numbers((rule,), totals) if isinstance(totals, dict) else {}
         fields = _FIELDS.get(event.type, {})
         return {rule_metric(rule, name): data[field] for field, name in fields.items() if field in data}
+
+    def _warn_of(self, device: str) -> None:
+        if device not in self._strangers and len(self._strangers) < _MAX_STRANGERS:
+            self._strangers.add(device)
+            _log.warning("Sparkplug: stream %r is not among the device's facts and is not reported", device)
 
     def _body(self, device: str, changes: Changes) -> bytes:
         return json.dumps(
@@ -127,8 +135,8 @@ class SparkplugComposer:
         ).encode()
 
 
-def _health(data: Mapping[str, JsonValue]) -> Told:
-    told: Told = {}
+def _health(data: Mapping[str, JsonValue]) -> list[tuple[str, Told]]:
+    node: Told = {}
     for one in HEALTH:
         value: JsonValue = dict(data)
         for key in one.path:
@@ -138,7 +146,12 @@ def _health(data: Mapping[str, JsonValue]) -> Told:
         else:
             if isinstance(value, dict):  # dropped messages by class
                 value = sum(part for part in value.values() if isinstance(part, int))
-            told[one.name] = value
+            node[one.name] = value
+    told = [("", node)]
+    streams = data.get("streams")
+    for name, facts in streams.items() if isinstance(streams, dict) else ():
+        if isinstance(facts, dict) and "state" in facts:
+            told.append((name, {STATE: facts["state"]}))
     return told
 
 

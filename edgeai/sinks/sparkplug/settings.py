@@ -19,7 +19,7 @@ class SparkplugSettings(Settings):
 
     qos: of data messages. 0 is what Sparkplug 3.0.0 demands (tck-id-payloads-ddata-qos) and enough: a message leaves the
     outbox when the broker has read it (SparkplugTransport), and no host keeps a session that could ask for more. 1
-    deviates from it, for brokers in between that hand over at QoS 1 only.
+    deviates from it: then a broker of MQTT 5 tells where its ACL denies a message, which at QoS 0 nobody does.
 
     host, port, username, password_file, tls: a broker of its own (SCADA's). Without host, it is the broker of [mqtt] on
     a second connection, with that section's credentials where this one names none; with host, nothing of them is taken

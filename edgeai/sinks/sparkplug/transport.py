@@ -13,9 +13,6 @@ from edgeai.sinks.sparkplug.namespace import NAMESPACE
 from edgeai.sinks.sparkplug.session import SparkplugSession
 from edgeai.sinks.transport import NOTHING, Progress, TransportError
 
-AWAY_POLL_S: Final = 1.0
-"""How long `poll` waits for news at least while nothing may be published, whatever waits in the outbox."""
-
 FENCE: Final = f"{NAMESPACE}/edgeai/fence"
 """Nobody publishes or subscribes it: an UNSUBSCRIBE from it changes nothing, and its answer tells that the broker has
 read all that was sent before (one connection is one ordered stream; MQTT 5.0, sections 4.2 and 3.10.4)."""
@@ -26,13 +23,12 @@ class SparkplugTransport(MqttTransport):
 
     A message at QoS 0 counts as delivered when the broker has answered a fence sent after it, so that what a broken
     connection swallowed is sent again, as history, on the next one. One fence is on its way at a time.
-    While the session is not ready nothing is published, and the messages stay in the outbox; when it has ended, as its
-    primary host went away, the connection is closed in order and `poll` raises TransportError.
+    When the session has ended, as its primary host went away, the connection is closed in order and `poll` raises
+    TransportError.
     """
 
     def __init__(self, settings: MqttSettings, *, client_id: str, session: SparkplugSession) -> None:
         self._node = session
-        self._allowed = 1
         self._quiet: list[int] = []  # published at QoS 0, and no fence after them yet
         self._fenced: list[int] = []
         self._fence: int | None = None  # its packet id
@@ -41,13 +37,9 @@ class SparkplugTransport(MqttTransport):
         super().__init__(settings, client_id=client_id, session=session)
 
     @property
-    def window(self) -> int:
-        """0 while the session is not ready."""
-        return self._allowed if self._node.ready else 0
-
-    @window.setter
-    def window(self, value: int) -> None:
-        self._allowed = value
+    def ready(self) -> bool:  # type: ignore[override]
+        """Whether the births of this connection are sent; not before the primary host is online."""
+        return self._node.ready
 
     def connect(self) -> None:
         super().connect()
@@ -64,19 +56,25 @@ class SparkplugTransport(MqttTransport):
             self._written.add(message.seq)
 
     def poll(self, timeout_s: float) -> Progress:
+        self._end_if_told()
         if self._quiet and self._fence is None:
             result, self._fence = self._linked().client.unsubscribe(FENCE)
             if result != 0:
                 raise TransportError("connection lost")
             self._fenced, self._quiet = self._quiet, []
-        progress = super().poll(timeout_s if self._node.ready else max(timeout_s, AWAY_POLL_S))
-        if self._node.ended:
-            self.close()
-            raise TransportError(self._node.ended)
+        try:
+            progress = super().poll(timeout_s)
+        except TransportError:
+            if not self._past:  # else what came with the end is told first, as the base does
+                raise
+            progress = NOTHING
         acked = (*self._past, *(seq for seq in progress.acked if seq not in self._written))
         self._written.difference_update(progress.acked)
         self._past.clear()
-        return Progress(acked, progress.refused) if acked or progress.refused else NOTHING
+        if acked or progress.refused:
+            return Progress(acked, progress.refused)
+        self._end_if_told()
+        return NOTHING
 
     def abort(self) -> None:
         super().abort()
@@ -84,6 +82,11 @@ class SparkplugTransport(MqttTransport):
         for seqs in (self._quiet, self._fenced, self._past):
             seqs.clear()
         self._written.clear()
+
+    def _end_if_told(self) -> None:
+        if self._node.ended:
+            self.close()
+            raise TransportError(self._node.ended)
 
     def _settle(self, link: Link, done: Callable[[], bool], what: str) -> None:
         link.move(0.0)  # births at QoS 0 are settled when they are written: no answer will come to wait for
