@@ -213,7 +213,42 @@ def test_a_batch_has_a_size(clock):
     for one in envelopes(2 * MAX_BATCH + 1):
         transport.publish(one)
     assert len(inner.received) == 2
-    assert sorted(transport.poll(0.0).acked) == list(range(1, 2 * MAX_BATCH + 2))
+    acked = [*transport.poll(0.0).acked, *transport.poll(0.0).acked]
+    assert acked == list(range(1, 2 * MAX_BATCH + 2))
+
+
+def test_a_small_batch_waits_for_those_on_their_way_and_an_alarm_does_not(clock):
+    transport, inner, _ = link(clock, compress="gzip")
+    for one in envelopes(5):
+        transport.publish(one)
+    inner.deaf = True
+    transport.poll(0.0)
+    for one in envelopes(3, first=6):
+        transport.publish(one)
+    transport.publish(message("alarm", seq=99))
+    transport.poll(0.0)
+    assert [one.seq for one in inner.received] == [-1, 99]
+    inner.deaf = False
+    assert sorted(transport.poll(0.0).acked) == [1, 2, 3, 4, 5, 99]
+    assert sorted(transport.poll(0.0).acked) == [6, 7, 8]
+    assert len(inner.received) == 3
+
+
+def test_no_more_is_on_its_way_than_the_other_end_takes(clock):
+    inner = FakeTransport(window=2)
+    gate = gate_of(clock, compress="gzip")
+    transport = LinkTransport(inner, encoding="gzip", topics=TOPICS, gate=gate)
+    transport.connect()
+    assert transport.window == 2 * MAX_BATCH
+    for one in envelopes(5 * MAX_BATCH):
+        transport.publish(one)
+    transport.publish(message("alarm", seq=9999))
+    acked = []
+    for _ in range(8):
+        acked += transport.poll(0.0).acked
+    assert inner.max_open == 2
+    assert sorted(acked) == [*range(1, 5 * MAX_BATCH + 1), 9999]
+    assert [one.seq for one in inner.received] == [-1, -2, 9999, -3, -4, -5]
 
 
 def test_a_refused_batch_is_refused_message_by_message_and_a_loss_forgets_it(clock):
