@@ -99,7 +99,7 @@ class CommandExecutor:
                 log.info("reloaded: %s", self._reload())
             except EdgeError as error:
                 log.error("not reloaded, the old configuration runs on: %s", error)
-        while (command := self._next()) is not None:
+        while not self.restart_wanted and (command := self._next()) is not None:
             self._execute(command)
         if self._snapshots:
             self._snapshots = [each for each in self._snapshots if not self._settled(each)]
@@ -177,7 +177,7 @@ class CommandExecutor:
             try:
                 self._finish(waiting.command, Outcome(True, result=self._send_picture(waiting.frames[0])))
             except EdgeError as error:
-                self._finish(waiting.command, Outcome(False, str(error)))
+                self._refuse(waiting.command, str(error))
             return True
         running = self._runtime.state(waiting.stream) == "running"
         if running and self._clock.monotonic_s() <= waiting.deadline_s:
