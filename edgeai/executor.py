@@ -87,6 +87,11 @@ class CommandExecutor:
         self._reload_asked = False
         self._snapshots: list[_Snapshot] = []
 
+    @property
+    def config(self) -> Config:
+        """What runs; another object after each change."""
+        return self._config
+
     def ask_reload(self) -> None:
         """As the command reload, without an answer: what comes of it is in the log."""
         self._reload_asked = True  # a plain flag: see Runtime

@@ -35,15 +35,17 @@ def device_facts(config: Config) -> DeviceFacts:
     return DeviceFacts(device_name(config), streams, hardware.board or hardware.arch, __version__)
 
 
-def make_sink(config: Config, *, listening: Listening, reader_gone: Callable[[], None]) -> Sink:
-    """The sink, not yet open: standard output where the file has neither [mqtt] nor [[sinks]], else all of them behind
+def make_sink(
+    config: Config, *, listening: Listening, reader_gone: Callable[[], None]
+) -> tuple[Sink, Callable[[Config], None]]:
+    """The sink, not yet open, and whom to tell of a configuration with other streams: standard output where the file has neither [mqtt] nor [[sinks]], else all of them behind
     an outbox in state_dir. Raises EdgeError where state_dir cannot be made, ConfigError, BundleError.
     """
     if config.mqtt is None and not config.sinks:
         from edgeai.sinks.jsonl import StdoutSink
         from edgeai.sinks.payload import Envelope, new_boot_id
 
-        return StdoutSink(Envelope(device_name(config), new_boot_id()))
+        return StdoutSink(Envelope(device_name(config), new_boot_id())), lambda config: None
     _make_folder(config.state_dir)
     reports = Reports(
         device_facts(config),
@@ -54,7 +56,8 @@ def make_sink(config: Config, *, listening: Listening, reader_gone: Callable[[],
         listening=listening,
         reader_gone=reader_gone,
     )
-    return open_reports(reports, open_outbox(config))
+    opened = open_reports(reports, open_outbox(config))
+    return opened.sink, lambda config: opened.follow(device_facts(config))
 
 
 def open_outbox(config: Config) -> Outbox:

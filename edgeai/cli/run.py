@@ -50,13 +50,14 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
     clock = SystemClock()
     orders: SimpleQueue[Command] = SimpleQueue()
     gate, listening = _make_gate(config, orders, clock, lambda draft: _put(sink, draft))
-    sink = make_sink(config, listening=listening, reader_gone=lambda: runtime.lose_reader())  # noqa: PLW0108 (it comes later)
+    sink, follow = make_sink(config, listening=listening, reader_gone=lambda: runtime.lose_reader())  # noqa: PLW0108 (it comes later)
     host = this_host(config.engines, verify=verify)
     runtime = Runtime(config, sink, host=host)
     executor = CommandExecutor(
         runtime, gate, orders, config=config, path=path, in_force=in_force, clock=clock
     )
     runtime.add_chore(executor.step)
+    runtime.add_chore(_on_change(lambda: executor.config, follow))
     health = _health(config, runtime, sink, clock)
     if health is not None:
         runtime.add_chore(health.step)
@@ -118,6 +119,22 @@ def _opened(runtime: Runtime) -> Iterator[None]:
         with starting("loading models"):
             stack.enter_context(runtime)
         yield
+
+
+def _on_change(config: Callable[[], Config], follow: Callable[[Config], None]) -> Callable[[], None]:
+    """A chore that tells of another configuration."""
+    told = config()
+
+    def chore() -> None:
+        nonlocal told
+        if config() is not told:
+            told = config()
+            try:
+                follow(told)
+            except EdgeError as error:
+                logging.getLogger("edgeai").error("%s", error)
+
+    return chore
 
 
 def _put(sink: Sink, draft: Draft) -> None:

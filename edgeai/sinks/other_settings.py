@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -13,11 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from edgeai.errors import ConfigError
 from edgeai.sinks.settings import Settings, TlsSettings
 from edgeai.sinks.transport import Transport
-from edgeai.types import Event, Priority
-
-if TYPE_CHECKING:
-    from edgeai.sinks.message import Draft
-    from edgeai.sinks.store_and_forward import Compose, Destination
+from edgeai.types import Priority
 
 ALL_BUT_IMAGES: Final[tuple[Priority, ...]] = ("alarm", "event", "telemetry")
 
@@ -156,23 +152,6 @@ def is_loopback(host: str) -> bool:
 def open_transport(settings: AnySinkSettings, *, reader_gone: Callable[[], None] | None = None) -> Transport:
     """The transport for one of [[sinks]], not yet connected. reader_gone: see StdoutTransport."""
     return TRANSPORTS[settings.kind](settings, reader_gone)
-
-
-def open_destination(
-    settings: AnySinkSettings, compose: Compose, *, reader_gone: Callable[[], None] | None = None
-) -> Destination:
-    """One of [[sinks]] for StoreAndForward: of what `compose` makes of an event, the classes that are wanted there.
-
-    Its name in the outbox is "sinks/<name>". Raises ConfigError where a file that it names cannot be used.
-    """
-    from edgeai.sinks.store_and_forward import Destination
-
-    check_sink_files(settings)
-
-    def wanted(event: Event) -> Sequence[Draft]:
-        return [draft for draft in compose(event) if draft.priority in settings.wanted]
-
-    return Destination(open_transport(settings, reader_gone=reader_gone), wanted, f"sinks/{settings.name}")
 
 
 def _open_file(settings: Any, reader_gone: Callable[[], None] | None) -> Transport:

@@ -11,6 +11,7 @@ from typing import Final
 
 from edgeai.errors import EdgeError, UsageError
 from edgeai.sinks.credentials import check_files
+from edgeai.sinks.dialects.home_assistant import HomeAssistant, withdraw_home_assistant
 from edgeai.sinks.drain import DrainSettings
 from edgeai.sinks.inventory import DeviceFacts
 from edgeai.sinks.message import Draft
@@ -25,7 +26,7 @@ from edgeai.sinks.settings import MqttSettings
 from edgeai.sinks.store_and_forward import Compose, Destination, StoreAndForward
 from edgeai.sinks.topics import TopicTree
 from edgeai.sinks.transport import Transport
-from edgeai.types import Event, JsonValue, Priority, new_event_id
+from edgeai.types import DEVICE_STREAM, Event, JsonValue, Priority, new_event_id
 
 _log = logging.getLogger(__name__)
 
@@ -80,9 +81,17 @@ def check_reports(mqtt: ReportingSettings | None, sinks: Sequence[AnySinkSetting
         check_sink_files(sink)
 
 
-def open_reports(reports: Reports, outbox: Outbox) -> StoreAndForward:
-    """The sink of a device, not yet open. Raises ConfigError for files that cannot be read or a library that is
-    missing, TopicError for a device name that cannot be part of a topic, UsageError where there is nothing to report to.
+@dataclass(frozen=True, slots=True)
+class OpenReports:
+    """sink: not yet open. follow: to be told where streams or rules change while it is open."""
+
+    sink: StoreAndForward
+    follow: Callable[[DeviceFacts], None]
+
+
+def open_reports(reports: Reports, outbox: Outbox) -> OpenReports:
+    """What a device reports to. Raises ConfigError for files that cannot be read or a library that is missing,
+    TopicError for a device name that cannot be part of a topic, UsageError where there is nothing to report to.
     """
     check_reports(reports.mqtt, reports.sinks)
     mqtt, device = reports.mqtt, reports.facts.device
@@ -91,8 +100,17 @@ def open_reports(reports: Reports, outbox: Outbox) -> StoreAndForward:
     envelope = Envelope(device, boot_id)
     native = compose_native(topics, envelope)
     destinations: list[Destination] = []
+    home = None
     if mqtt is not None:
-        destinations.append(_native(mqtt, reports, topics, boot_id, envelope))
+        if mqtt.home_assistant is not None:
+            home = HomeAssistant(
+                mqtt.home_assistant,
+                reports.facts,
+                topics,
+                reports.state_dir,
+                commands=reports.listening.allow,
+            )
+        destinations.append(_native(mqtt, reports, topics, boot_id, envelope, home))
         if mqtt.frigate is not None:
             destinations.append(_frigate(mqtt, reports, topics))
         if mqtt.sparkplug is not None:
@@ -105,7 +123,23 @@ def open_reports(reports: Reports, outbox: Outbox) -> StoreAndForward:
         )
     if not destinations:
         raise UsageError("there is nothing to report to", next_step="add [mqtt] or [[sinks]]")
-    return StoreAndForward.to(destinations, outbox)
+    sink = StoreAndForward.to(destinations, outbox)
+    return OpenReports(sink, lambda facts: _follow(facts, mqtt, home, sink))
+
+
+def _follow(
+    facts: DeviceFacts, mqtt: ReportingSettings | None, home: HomeAssistant | None, sink: StoreAndForward
+) -> None:
+    if home is not None:
+        sink.put(
+            [
+                Draft(one.topic, one.payload, one.qos, one.retain, "telemetry", DEVICE_STREAM, latest=True)
+                for one in home.follow(facts)
+            ]
+        )
+    for name in ("frigate", "sparkplug"):
+        if mqtt is not None and getattr(mqtt, name) is not None:
+            _log.warning("mqtt.%s: new streams and rules are told there after a restart", name)
 
 
 def open_carrier(settings: MqttSettings, outbox: Outbox) -> StoreAndForward:
@@ -117,22 +151,20 @@ def open_carrier(settings: MqttSettings, outbox: Outbox) -> StoreAndForward:
 
 
 def _native(
-    mqtt: ReportingSettings, reports: Reports, topics: TopicTree, boot_id: str, envelope: Envelope
+    mqtt: ReportingSettings,
+    reports: Reports,
+    topics: TopicTree,
+    boot_id: str,
+    envelope: Envelope,
+    home: HomeAssistant | None,
 ) -> Destination:
     subscriptions = list(reports.listening.subscriptions)
-    greetings: Callable[[], Sequence[Announcement]]
-    if mqtt.home_assistant is not None:
-        from edgeai.sinks.dialects.home_assistant import HomeAssistant
 
-        home = HomeAssistant(
-            mqtt.home_assistant, reports.facts, topics, reports.state_dir, commands=reports.listening.allow
-        )
+    def greetings() -> Sequence[Announcement]:
+        return home.announcements() if home else withdraw_home_assistant(reports.state_dir)
+
+    if home is not None:
         subscriptions.append(home.subscription())
-        greetings = home.announcements
-    else:
-        from edgeai.sinks.dialects.home_assistant import withdraw_home_assistant
-
-        greetings = lambda: withdraw_home_assistant(reports.state_dir)  # noqa: E731
     session = NativeSession(topics, boot_id, subscriptions=subscriptions, greetings=greetings)
     client_id = mqtt.client_id or f"edgeai-{topics.tenant}-{topics.site}-{topics.device}"
     transport: Transport = MqttTransport(mqtt, client_id=client_id, session=session)

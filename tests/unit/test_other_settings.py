@@ -9,15 +9,9 @@ from edgeai.sinks.other_settings import (
     AnySinkSettings,
     FileSinkSettings,
     check_sink_files,
-    open_destination,
     open_transport,
 )
-from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.payload import Envelope, compose_native, decode
 from edgeai.sinks.settings import Settings
-from edgeai.sinks.store_and_forward import StoreAndForward
-from edgeai.sinks.topics import TopicTree
-from edgeai.types import Event
 
 ADAPTER = TypeAdapter(AnySinkSettings)
 
@@ -132,34 +126,3 @@ def test_files_are_looked_at(tmp_path):
     check_sink_files(read(kind="file", path=tmp_path / "e"))
     with pytest.raises(ConfigError, match=r"sink one: .* is no plain file"):
         check_sink_files(read(kind="file", path=tmp_path))
-
-
-def test_a_destination_gets_the_classes_that_it_wants(tmp_path):
-    compose = compose_native(TopicTree("t", "s", "cam-001"), Envelope("cam-001", "boot-1"))
-    every = open_destination(read(kind="file", path=tmp_path / "every"), compose)
-    alarms = open_destination(
-        read(kind="file", name="two", path=tmp_path / "alarms", classes=("alarm",)), compose
-    )
-    assert (every.name, alarms.name) == ("sinks/one", "sinks/two")
-    first = StoreAndForward(
-        every.transport, Outbox(tmp_path / "outbox.db"), compose=every.compose, also=[alarms]
-    )
-    picture = b"\xff\xd8\xff picture"
-    with first as sink:
-        for priority in ("alarm", "event", "image"):
-            sink.send(
-                Event(
-                    priority, "gate", 0.0, priority=priority, picture=picture if priority == "image" else b""
-                )
-            )
-        assert sink.flush(20)
-    found = [
-        [decode(line)["type"] for line in (tmp_path / name).read_bytes().splitlines()]
-        for name in ("every", "alarms")
-    ]
-    assert found == [["alarm", "event"], ["alarm"]]
-
-
-def test_a_destination_whose_files_are_missing_is_not_opened(tmp_path):
-    with pytest.raises(ConfigError, match="no plain file"):
-        open_destination(read(kind="file", path=tmp_path), lambda event: [])

@@ -2,14 +2,19 @@ import gzip
 import json
 
 import pytest
+from fake_transport import FakeTransport
 
 from edgeai.cli.mqtt_lines import _cut, _parts, json_line, summary_json, tell_summary, telling, visible
 from edgeai.sinks import watch as watch_module
-from edgeai.sinks.payload import PayloadError
+from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.payload import Envelope, PayloadError, compose_native
 from edgeai.sinks.session import Inbound
+from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.sinks.topics import TopicTree
 from edgeai.sinks.watch import Watcher, WatchFilter
 from edgeai.sinks.watch_batch import MAX_UNPACKED_BYTES, unpack
 from edgeai.sinks.watch_counts import MAX_ROWS, MAX_TRACKERS
+from edgeai.types import Event
 
 ROOT = "edge/v1/t/s/gate-1/"
 NOW_S = 1_700_000_000.0
@@ -262,3 +267,16 @@ def test_numbers_that_no_outbox_gives(seq):
     for number in (1, 2):
         list(watching.take(Inbound(ROOT + "event/gate", line(number, seq=seq, stream_seq="x"))))
     assert watching.counts.devices == []
+
+
+def test_pictures_leave_no_gap_between_events(tmp_path):
+    compose = compose_native(TopicTree("t", "s", "gate-1"), Envelope("gate-1", "boot-1"))
+    transport = FakeTransport()
+    with StoreAndForward(transport, Outbox(tmp_path / "outbox.db"), compose=compose) as sink:
+        for picture in (b"", b"\xff\xd8\xff", b""):
+            sink.send(Event("x", "gate", 0.0, priority="image" if picture else "event", picture=picture))
+        assert sink.flush(20)
+    watching = watcher(stream="gate")
+    for each in transport.received:
+        list(watching.take(Inbound(each.topic, each.payload)))
+    assert watching.counts.rows[0].missing == 0

@@ -52,6 +52,9 @@ class HomeAssistant:
         self._status = f"{settings.discovery_prefix}/status"
         self._topic = f"{settings.discovery_prefix}/device/{device_id}/config"
         self._file = state_dir / STATE_FILE
+        self._topics = topics
+        self._device_id = device_id
+        self._commands = commands
         self._components = components(facts, topics, device_id=device_id, commands=commands)
         device: dict[str, JsonValue] = {"ids": [device_id], "name": facts.device, "mf": "EdgeAI"}
         origin: dict[str, JsonValue] = {"name": "edgeai"}
@@ -66,6 +69,12 @@ class HomeAssistant:
             "qos": 1,
         }
         self._told: tuple[Announcement, ...] = ()
+
+    def follow(self, facts: DeviceFacts) -> Sequence[Announcement]:
+        """The device's streams or rules have changed: what is to be announced now, and at later births."""
+        self._components = components(facts, self._topics, device_id=self._device_id, commands=self._commands)
+        self._told = ()
+        return self.announcements()
 
     def announcements(self) -> Sequence[Announcement]:
         """The discovery message, retained, QoS 1; before it, where prefix or id changed, what empties the old topic."""
