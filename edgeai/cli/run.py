@@ -170,11 +170,14 @@ def _deliver_rest(sink: StoreAndForward) -> int:
     began_s = time.monotonic()
     while not sink.flush(0.2):
         gone_s = time.monotonic() - began_s
-        if gone_s >= FLUSH_S or (gone_s >= GRACE_S and not sink.counters.connected):
-            counters = sink.counters
+        if gone_s < GRACE_S:
+            continue
+        counters = sink.counters
+        waiting = [one for one in counters.destinations.values() if one.pending]
+        if waiting and (gone_s >= FLUSH_S or not any(one.connected for one in waiting)):
+            problem = next((one.problem for one in waiting if one.problem), "still sending")
             print_note(
-                f"edgeai: warning: {counters.pending} messages wait in the outbox for the next run "
-                f"({counters.problem or 'still sending'})"
+                f"edgeai: warning: {counters.pending} messages wait in the outbox for the next run ({problem})"
             )
             return counters.pending
     return 0

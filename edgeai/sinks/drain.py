@@ -176,8 +176,7 @@ class Drain:
             self._transport.connect()
         except TransportError as error:
             self._tell(error)
-            lasting = isinstance(error, TransportRefusedError) and error.lasting
-            self._clock.wait(self._stop, (self._refused_backoff if lasting else self._backoff).next_s())
+            self._pause(error)
             return
         self.connected = True
         self.connections += 1
@@ -203,13 +202,17 @@ class Drain:
     def _lost(self, error: TransportError) -> None:
         self.connected = False
         self._delete_acked()
-        if self._open:
+        if self._open and error.blames_message:
             self._suspect_first(next(iter(self._open)))
         self._open.clear()
         self._open_bytes = 0
         self._transport.abort()
         self._tell(error)
-        self._clock.wait(self._stop, self._backoff.next_s())
+        self._pause(error)
+
+    def _pause(self, error: TransportError) -> None:
+        lasting = isinstance(error, TransportRefusedError) and error.lasting
+        self._clock.wait(self._stop, (self._refused_backoff if lasting else self._backoff).next_s())
 
     def _tell(self, error: TransportError) -> None:
         """Once for being away, however that shows; a refusal again where its reason is another."""

@@ -150,6 +150,14 @@ class MessageStore:
                     lanes[lane] = max(seq, lanes.get(lane, 0))
         return lanes
 
+    def count_by_destination(self) -> dict[str, int]:
+        """How many messages wait for each destination; delivered ones too while the disk cannot be written."""
+        counts = Counter(self._memory.count_by_destination())
+        if self._disk is not None:
+            with contextlib.suppress(sqlite3.Error):
+                counts.update(self._disk.count_by_destination())
+        return dict(counts)
+
     def oldest(self) -> Message | None:
         """The message that was put first."""
         found = self.peek(1, after=0)

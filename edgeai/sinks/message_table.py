@@ -196,6 +196,9 @@ class MessageTable:
         )
         return {Lane(destination, rank, stream): seq for destination, rank, stream, seq in rows}
 
+    def count_by_destination(self) -> dict[str, int]:
+        return dict(self._db.execute("SELECT destination, COUNT(*) FROM message GROUP BY destination"))
+
     def oldest(self) -> Message | None:
         """The message that was put first."""
         found = self.peek(1)

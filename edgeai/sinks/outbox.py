@@ -190,6 +190,12 @@ class Outbox:
             return self._store.count if self._store is not None else 0
 
     @property
+    def pending_by_destination(self) -> dict[str, int]:
+        """Messages that wait, by destination; only those for which some do."""
+        with self._store_lock:
+            return self._store.count_by_destination() if self._store is not None else {}
+
+    @property
     def pending_bytes(self) -> int:
         with self._store_lock:
             return self._store.bytes if self._store is not None else 0

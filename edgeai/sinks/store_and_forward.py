@@ -45,8 +45,8 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class DestinationCounters:
-    """Since opening. sent counts repetitions, acked counts messages once. refused: answers that it will not take a
-    message. problem: why there is no connection, "" while there is one.
+    """Since opening, but for `pending`: what waits for it now. sent counts repetitions, acked counts messages once.
+    refused: answers that it will not take a message. problem: why there is no connection, "" while there is one.
     """
 
     sent: int
@@ -55,6 +55,7 @@ class DestinationCounters:
     connections: int
     connected: bool
     problem: str
+    pending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,11 @@ class StoreAndForward(Sink):
     @property
     def counters(self) -> Counters:
         drains = dict(zip((one.name for one in self._destinations), self._drains, strict=False))
-        each = {one.name: _counters_of(drains.get(one.name)) for one in self._destinations}
+        waiting = self._outbox.pending_by_destination
+        each = {
+            one.name: _counters_of(drains.get(one.name), waiting.get(one.name, 0))
+            for one in self._destinations
+        }
         first = each[self._destinations[0].name]
         outbox = self._outbox
         return Counters(
@@ -320,9 +325,15 @@ def _of_device(type_: str, facts: dict[str, JsonValue]) -> Event:
     return Event(type_, DEVICE_STREAM, round(time.monotonic(), 3), facts, "alarm")
 
 
-def _counters_of(drain: Drain | None) -> DestinationCounters:
+def _counters_of(drain: Drain | None, pending: int) -> DestinationCounters:
     if drain is None:
-        return DestinationCounters(0, 0, 0, 0, connected=False, problem="not open")
+        return DestinationCounters(0, 0, 0, 0, connected=False, problem="not open", pending=pending)
     return DestinationCounters(
-        drain.published, drain.delivered, drain.refusals, drain.connections, drain.connected, drain.problem
+        drain.published,
+        drain.delivered,
+        drain.refusals,
+        drain.connections,
+        drain.connected,
+        drain.problem,
+        pending,
     )

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeai.sinks.credentials import read_password, tls_context
 from edgeai.sinks.drain import Backoff
+from edgeai.sinks.mqtt_client import new_client
 from edgeai.sinks.mqtt_refusals import OlderProtocolError, refusal
 from edgeai.sinks.session import Inbound
 from edgeai.sinks.settings import MqttSettings
@@ -165,23 +165,13 @@ class WatchClient:
         return {"clean_start": True, "properties": properties}
 
     def _new_client(self) -> Client:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-
-        settings = self._settings
-        client = Client(
-            CallbackAPIVersion.VERSION2,
+        client = new_client(
+            self._settings,
             client_id=f"edgeai-watch-{os.urandom(6).hex()}",
-            clean_session=None if self._newer else True,
-            protocol=MQTTProtocolVersion.MQTTv5 if self._newer else MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
+            newer=self._newer,
+            will=None,
+            clean=True,
         )
-        client.connect_timeout = settings.connect_timeout_s
-        if settings.username is not None:
-            password = None if settings.password_file is None else read_password(settings.password_file)
-            client.username_pw_set(settings.username, password)
-        if settings.tls is not None:
-            client.tls_set_context(tls_context(settings.tls))
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message

@@ -220,6 +220,33 @@ model = "./blob"
         assert len(watching.errors.splitlines()) == 1
 
 
+def test_websockets_from_a_configuration(tmp_path):
+    port = free_port()
+    lines = ("allow_anonymous true", f"listener {port} 127.0.0.1", "protocol websockets")
+    write_blob_bundle(tmp_path / "blob")
+    write_walk(tmp_path / "video.avi")
+    config = tmp_path / "device.toml"
+    config.write_text(
+        f"""\
+[mqtt]
+host = "127.0.0.1"
+port = {port}
+transport = "websockets"
+[[cameras]]
+name = "gate"
+source = "video.avi"
+model = "./blob"
+"""
+    )
+    with (
+        Mosquitto(tmp_path / "broker", config=lines) as broker,
+        reporting(broker.port, tmp_path) as sink,
+        Watching("--config", config) as watching,
+    ):
+        wait_for_watcher(watching, sink)
+        assert watching.end() == 130
+
+
 def test_wrong_passwords_end_it_and_are_not_shown(tmp_path):
     config = ("allow_anonymous false", f"password_file {tmp_path / 'passwords'}")
     (tmp_path / "passwords").write_text("")

@@ -107,7 +107,9 @@ def test_a_row_that_was_moved_or_changed_is_damage_and_the_rest_is_saved(path):
         assert [message.seq for message in outbox.peek(9)] == [1, 3]
 
 
-@pytest.mark.parametrize("text", [os.urandom(32).hex(), base64.b64encode(os.urandom(32)).decode()])
+@pytest.mark.parametrize(
+    "text", [os.urandom(32).hex(), base64.b64encode(os.urandom(32)).decode()], ids=["hex", "base64"]
+)
 def test_key_files(tmp_path, text):
     file = tmp_path / "key"
     file.write_text(f"\n{text}\n{os.urandom(32).hex()}\n")

@@ -166,6 +166,16 @@ def test_failures_lose_nothing_and_keep_the_order(receiver, tmp_path):
     assert len(receiver.requests) == 30 + len(failures)
 
 
+def test_a_server_that_is_busy_for_long_changes_no_order(receiver, tmp_path):
+    receiver.answer = lambda request, handler: 503 if len(receiver.requests) <= 20 else 204
+    with forwarding(receiver, tmp_path) as sink:
+        sent = ticks(10)
+        sink.send_many(sent)
+        assert sink.flush(20)
+        assert sink.counters.refused == 0
+    assert [one["id"] for one in receiver.accepted] == [one.id for one in sent]
+
+
 def test_what_is_refused_lets_the_others_pass(receiver, tmp_path):
     receiver.answer = lambda request, handler: (
         400 if any(one["data"]["n"] == 3 for one in request.events) else 200
