@@ -26,6 +26,8 @@ from edgeai.whole_file import whole_file
 log = logging.getLogger("edgeai")
 
 FILE_NAME: Final = "desired.json"
+MAX_STARTS: Final = 5
+PROVEN_S: Final = 60.0
 STREAM_FIELDS: Final = frozenset({"cameras", "microphones"})
 _MAX_BYTES: Final = 4 << 20
 _ZOO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -33,11 +35,12 @@ _ZOO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 class Desired(DesiredArguments):
     """What was applied last. base_sha256: of the device's own file then; another file goes first. void: why it is not
-    used, "" where it is.
+    used, "" where it is. starts: how many in a row ended neither in order nor after PROVEN_S.
     """
 
     base_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     void: str = ""
+    starts: Annotated[int, Field(ge=0)] = 0
 
     @property
     def sha256(self) -> str:
@@ -98,6 +101,39 @@ def config_in_force(path: Path) -> tuple[Config, ConfigInForce]:
         except ConfigError as error:
             log.error("the desired configuration %d is not good any more: %s", desired.version, error)
     return config, ConfigInForce(0, sha256)
+
+
+def config_to_start(path: Path) -> tuple[Config, ConfigInForce]:
+    """As config_in_force, for a start of the runtime, which is counted until `prove`: a desired configuration under which
+    MAX_STARTS in a row died (a driver that crashes, memory that does not suffice) is set aside, as nobody afar could mend it.
+    """
+    config, in_force = config_in_force(path)
+    store = DesiredStore(config.state_dir)
+    desired = store.load() if in_force.version else None
+    if desired is None:
+        return config, in_force
+    if desired.starts >= MAX_STARTS:
+        reason = f"{desired.starts} starts in a row died within {PROVEN_S:g} s"
+        log.error("the desired configuration %d is set aside: %s", desired.version, reason)
+        set_aside(config, reason)
+        return config_in_force(path)
+    _save_starts(store, desired, desired.starts + 1)
+    return config, in_force
+
+
+def prove(config: Config) -> None:
+    """The start has gone well. Never raises."""
+    store = DesiredStore(config.state_dir)
+    desired = store.load()
+    if desired is not None and desired.starts:
+        _save_starts(store, desired, 0)
+
+
+def _save_starts(store: DesiredStore, desired: Desired, starts: int) -> None:
+    try:
+        store.save(desired.model_copy(update={"starts": starts}))
+    except EdgeError as error:
+        log.error("%s", error)
 
 
 def set_aside(config: Config, reason: str) -> None:

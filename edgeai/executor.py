@@ -13,11 +13,13 @@ from typing import Final, TypeAlias
 from edgeai.clock import Clock
 from edgeai.config import CameraSettings, Config, MicrophoneSettings
 from edgeai.desired import (
+    PROVEN_S,
     Desired,
     DesiredStore,
     check_desired,
     config_in_force,
     differences,
+    prove,
     read_file,
     text_sha256,
 )
@@ -84,6 +86,8 @@ class CommandExecutor:
         self._in_force = in_force
         self._clock = clock
         self._orders = orders
+        self._began_s = clock.monotonic_s()
+        self._proven = False
         self._reload_asked = False
         self._snapshots: list[_Snapshot] = []
 
@@ -98,19 +102,23 @@ class CommandExecutor:
 
     def step(self) -> None:
         """Do what was asked for."""
+        if not self._proven and self._clock.monotonic_s() - self._began_s >= PROVEN_S:
+            self._proven = True
+            prove(self._config)
         if self._reload_asked:
             self._reload_asked = False
             try:
                 log.info("reloaded: %s", self._reload())
             except EdgeError as error:
                 log.error("not reloaded, the old configuration runs on: %s", error)
-        while (command := self._next()) is not None:
+        while not self.restart_wanted and (command := self._next()) is not None:
             self._execute(command)
         if self._snapshots:
             self._snapshots = [each for each in self._snapshots if not self._settled(each)]
 
     def close(self) -> None:
-        """Answer what was not carried out; at the run's end, while the outbox is still open."""
+        """Answer what was not carried out; at the run's orderly end, while the outbox is still open."""
+        prove(self._config)
         ending = Outcome(False, "the device is ending; send it again with a new id")
         for each in self._snapshots:
             self._finish(each.command, ending)
@@ -182,7 +190,7 @@ class CommandExecutor:
             try:
                 self._finish(waiting.command, Outcome(True, result=self._send_picture(waiting.frames[0])))
             except EdgeError as error:
-                self._finish(waiting.command, Outcome(False, str(error)))
+                self._refuse(waiting.command, str(error))
             return True
         running = self._runtime.state(waiting.stream) == "running"
         if running and self._clock.monotonic_s() <= waiting.deadline_s:

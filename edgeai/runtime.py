@@ -53,6 +53,7 @@ class Runtime:
         self._threads: dict[str, threading.Thread] = {}
         self._overrides: dict[str, Overrides] = {}
         self._chores: list[Callable[[], None]] = []
+        self._faulty: list[Callable[[], None]] = []
         self._own_report = StreamReport(DEVICE_STREAM)
         self.reader_gone = False
         """Whether the run was ended because nobody reads standard output any more."""
@@ -264,9 +265,10 @@ class Runtime:
         for chore in self._chores:
             try:
                 chore()
-            except Exception:  # what is told about the work must not end the work
-                log.exception("a chore failed by a fault of the program and is not done any more")
-                self._chores = [each for each in self._chores if each is not chore]
+            except Exception:  # what is told about the work must not end the work, nor fill the log
+                if chore not in self._faulty:
+                    self._faulty.append(chore)
+                    log.exception("a chore failed by a fault of the program; said once")
 
     def _work(self, stream: Stream) -> None:
         report = stream.report

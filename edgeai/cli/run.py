@@ -18,7 +18,7 @@ from edgeai.cli.reports import device_name, make_sink
 from edgeai.clock import Clock, SystemClock
 from edgeai.config import Config
 from edgeai.console import print_json, print_note, print_table
-from edgeai.desired import config_in_force, set_aside
+from edgeai.desired import config_to_start, set_aside
 from edgeai.errors import EdgeError
 from edgeai.executor import EXIT_RESTART, CommandExecutor
 from edgeai.health import Health
@@ -46,7 +46,7 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
     verify: compare every engine with its bundle's golden outputs before anything runs.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    config, in_force = config_in_force(path)
+    config, in_force = config_to_start(path)
     clock = SystemClock()
     orders: SimpleQueue[Command] = SimpleQueue()
     gate, listening = _make_gate(config, orders, clock, lambda draft: _put(sink, draft))

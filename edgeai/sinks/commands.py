@@ -18,6 +18,7 @@ from edgeai.clock import Clock, clock_synced
 from edgeai.errors import EdgeError, SinkError
 from edgeai.faults import nearest_hint, shown
 from edgeai.sinks.command_journal import CommandJournal
+from edgeai.sinks.command_limits import REFUSAL_BURST, REFUSALS_PER_S, Allowance, CommandCounters
 from edgeai.sinks.command_table import (
     COMMAND_NAMES,
     MAX_COMMAND_BYTES,
@@ -49,24 +50,6 @@ MAX_REASON: Final = 500
 # a clock that says it is right and shows an earlier time than this was never set
 _SANE_WALL_S: Final = 1_704_067_200.0  # 2024-01-01
 _CLOCK_SLACK_S: Final = 60.0  # how far two good clocks may be apart
-# refusals that are answered: a flood of bad messages must not become a flood of our own
-_REFUSALS_PER_S: Final = 10.0
-_REFUSAL_BURST: Final = 50.0
-
-
-@dataclass(slots=True)
-class CommandCounters:
-    """Messages since the start. refused: answered with a reason. broken: without an id to answer to. repeated: ids
-    seen before. unanswered: refusals beyond what is answered a second. faults: of this program.
-    """
-
-    received: int = 0
-    accepted: int = 0
-    refused: int = 0
-    broken: int = 0
-    repeated: int = 0
-    unanswered: int = 0
-    faults: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +98,7 @@ class CommandGate:
         self._in_force: ConfigInForce | None = None
         self._refused_early: JsonValue = None  # before it was known what is in force
         self._told: set[str] = set()
-        self._allowance = _REFUSAL_BURST
-        self._refilled_s = clock.monotonic_s()
+        self._allowance = Allowance(REFUSALS_PER_S, REFUSAL_BURST, clock=clock)
 
     def open(self) -> None:
         """Before the connection: open the journal. What an earlier start left unanswered was interrupted, which
@@ -340,15 +322,10 @@ class CommandGate:
 
     def _may_answer(self) -> bool:
         with self._lock:
-            now_s = self._clock.monotonic_s()
-            refill = (now_s - self._refilled_s) * _REFUSALS_PER_S
-            self._allowance = min(_REFUSAL_BURST, self._allowance + refill)
-            self._refilled_s = now_s
-            if self._allowance < 1.0:
-                self.counters.unanswered += 1
-                return False
-            self._allowance -= 1.0
-            return True
+            if self._allowance.take():
+                return True
+            self.counters.unanswered += 1
+            return False
 
     def _send_answer(self, command_id: str, answer: bytes) -> None:
         if self._send(self._answer_draft(command_id, answer)):

@@ -339,6 +339,23 @@ def test_a_retained_command_is_refused_each_time(place, broker, operator, starte
         assert device.stop() == 0
 
 
+def test_a_device_that_is_killed_answers_each_command_once(place, broker, operator, started):
+    """kill -9 right after a command has arrived: it was carried out, or its answer says that it was cut off."""
+    path = write_config(place, broker.port)
+    device = started(path)
+    for number in range(4):
+        operator.publish("cmd/snapshot", {"id": f"k-{number}", "args": {"camera": "gate"}})
+        device.process.kill()
+        device.finish()
+        device = started(path)
+        operator.wait_for(lambda said: f"ack/k-{number}" in said, "an answer")  # noqa: B023
+    for number in range(4):
+        operator.ask("snapshot", {"camera": "gate"}, f"k-{number}")
+        assert len(set(operator.said[f"ack/k-{number}"])) == 1
+    assert operator.count("image/gate") <= 4
+    assert device.stop() == 0
+
+
 def test_reload_leaves_what_is_equal_alone(place, broker, operator, started):
     path = write_config(place, broker.port, cameras=(("gate", "video.avi"), ("yard", "other.avi")))
     device = started(path)

@@ -14,7 +14,7 @@ from broker import wait_until
 
 from edgeai import stream as stream_module
 from edgeai.clock import FakeClock
-from edgeai.desired import config_in_force
+from edgeai.desired import DesiredStore, config_in_force, config_to_start
 from edgeai.errors import SourceError, SourceMissingError
 from edgeai.executor import CommandExecutor
 from edgeai.runtime import Runtime
@@ -406,6 +406,16 @@ def test_a_desired_configuration_once_a_version(bench):
     bench.path.write_text(bench.path.read_text() + "# by hand\n")
     config, in_force = config_in_force(bench.path)
     assert ([camera.name for camera in config.cameras], in_force.version) == (["gate"], 0)
+
+
+def test_a_start_that_lasted_is_proven(bench):
+    (bench.folder / "yard.avi").touch()
+    assert configure(bench, 1, CAMERA.format("yard", "yard.avi")).ok
+    config, in_force = config_to_start(bench.path)
+    store = DesiredStore(config.state_dir)
+    assert (in_force.version, store.load().starts) == (1, 1)
+    bench.clock.advance(61)
+    wait_until(lambda: store.load().starts == 0, what="the proof")
 
 
 def test_a_desired_configuration_that_cannot_run_changes_nothing(bench):

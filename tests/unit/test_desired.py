@@ -7,7 +7,16 @@ import json
 import pytest
 
 from edgeai.config import load_config
-from edgeai.desired import Desired, DesiredStore, check_desired, config_in_force, set_aside, text_sha256
+from edgeai.desired import (
+    Desired,
+    DesiredStore,
+    check_desired,
+    config_in_force,
+    config_to_start,
+    prove,
+    set_aside,
+    text_sha256,
+)
 from edgeai.errors import ConfigError, DataError
 
 FILE = """\
@@ -160,6 +169,26 @@ def test_one_that_failed_is_set_aside_and_its_version_remembered(path, caplog):
     keep(path, STREAM.format("/etc/passwd", "person-detector"))
     assert config_in_force(path)[1].version == 0
     assert "is not good any more" in caplog.text
+
+
+def test_one_under_which_the_device_dies_again_and_again_is_set_aside(path, caplog):
+    keep(path, STREAM.format("yard.mp4", "person-detector"))
+    for _ in range(4):
+        assert config_to_start(path)[1].version == 2
+    prove(load_config(path))  # it ran for a minute, or ended in order
+    for _ in range(5):
+        assert config_to_start(path)[1].version == 2
+    config, in_force = config_to_start(path)
+    assert ([each.name for each in config.streams], in_force.version) == (["gate", "hall"], 0)
+    assert "5 starts in a row died within 60 s" in caplog.text
+    assert config_to_start(path)[1].version == 0
+    assert DesiredStore(config.state_dir).load().version == 2
+
+
+def test_a_file_alone_is_not_counted(path):
+    config, _ = config_to_start(path)
+    prove(config)
+    assert not config.state_dir.exists()
 
 
 @pytest.mark.parametrize(
