@@ -67,16 +67,6 @@ def test_events_travel_packed_over_an_outage_and_none_is_lost(tmp_path):
     ]
     arrived = sum(len(payload) for topic, payload, _ in messages if "/batch/" in topic or "/event/" in topic)
     single = sum(len(json.dumps(one)) for one in found)
-    print(
-        [
-            (
-                topic.split("/")[5],
-                len(payload),
-                len(gzip.decompress(payload).splitlines()) if "/batch/" in topic else 1,
-            )
-            for topic, payload, _ in messages
-        ]
-    )
     assert arrived < single / 3
     assert 0 < spent["event"] < single / 2
     assert spent["alarm"] > 0
