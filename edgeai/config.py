@@ -13,8 +13,11 @@ from pydantic_core import PydanticCustomError
 from edgeai.bundle.manifest import Settings
 from edgeai.errors import ConfigError
 from edgeai.faults import shown
-from edgeai.settings_file import load_settings
-from edgeai.sinks.settings import MqttSettings
+from edgeai.settings_file import load_settings, parse_settings
+from edgeai.sinks.command_table import CommandSettings
+from edgeai.sinks.other_settings import AnySinkSettings, FileSinkSettings, WebhookSettings
+from edgeai.sinks.reporting_settings import ReportingSettings
+from edgeai.sinks.settings import TlsSettings
 from edgeai.sources.audio import is_microphone
 from edgeai.stages.rules import AnyRuleSettings
 from edgeai.stages.tracker import TrackerSettings
@@ -72,10 +75,16 @@ class MicrophoneSettings(Settings):
 
 
 class OutboxSettings(Settings):
-    """Bounds of what waits for the broker; state_dir holds it."""
+    """What waits for the broker; state_dir holds it.
+
+    max_bytes, max_age_s: its bounds; images go first, alarms last. key_file: keys by which payloads are encrypted on
+    the disk, one a line, the first seals. backlog_per_s: how fast what has waited is sent after an outage.
+    """
 
     max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = 256 << 20
     max_age_s: Annotated[float, Field(ge=60)] = 30 * 86400.0
+    key_file: Path | None = None
+    backlog_per_s: Annotated[float, Field(ge=1, le=1e6)] | None = 5000.0
 
 
 class EnginesSettings(Settings):
@@ -93,21 +102,36 @@ class EnginesSettings(Settings):
     cuda_graph: bool = False
 
 
+class HealthSettings(Settings):
+    """What the device tells of itself every `every_s` seconds; without a broker only where [health] is in the file."""
+
+    enabled: bool = True
+    every_s: Annotated[float, Field(ge=1, le=86400)] = 30.0
+
+
 class Config(Settings):
     """The whole file. Relative paths are relative to it.
 
-    device: the name in MQTT topics, the host's name where absent. state_dir: where the outbox lives. mqtt absent:
-    events go to standard output. threads: of each engine.
+    device: the name in MQTT topics, the host's name where absent. state_dir: where the outbox lives. mqtt: the broker;
+    sinks: files, webhooks, standard output beside it; events go to standard output where both are absent. threads: of each engine. commands: what may be told over MQTT, nothing where absent.
     """
 
     device: StreamName | None = None
     state_dir: Path = Path("state")
     threads: Annotated[int, Field(ge=1, le=64)] = 1
-    mqtt: MqttSettings | None = None
+    mqtt: ReportingSettings | None = None
+    sinks: tuple[AnySinkSettings, ...] = ()
     outbox: OutboxSettings = OutboxSettings()
     engines: EnginesSettings = EnginesSettings()
+    commands: CommandSettings = CommandSettings()
+    health: HealthSettings = HealthSettings()
     cameras: tuple[CameraSettings, ...] = ()
     microphones: tuple[MicrophoneSettings, ...] = ()
+
+    @property
+    def streams(self) -> tuple[CameraSettings | MicrophoneSettings, ...]:
+        """Cameras, then microphones."""
+        return (*self.cameras, *self.microphones)
 
     @model_validator(mode="after")
     def _streams_differ(self) -> Config:
@@ -116,6 +140,7 @@ class Config(Settings):
         names = [(camera.name, ("cameras", number)) for number, camera in enumerate(self.cameras)]
         names += [(each.name, ("microphones", number)) for number, each in enumerate(self.microphones)]
         _check_names(names, "camera or microphone")
+        _check_names(((each.name, ("sinks", number)) for number, each in enumerate(self.sinks)), "sink")
         return self
 
 
@@ -140,6 +165,16 @@ def load_config(path: Path) -> Config:
     config = load_settings(
         path, Config, error=ConfigError, next_step="examples are in firmware_configs/examples"
     )
+    return _absolute(config, path)
+
+
+def parse_config(content: bytes, path: Path, *, where: str = "") -> Config:
+    """As load_config, for what was, or could be, the content of the file `path`. where: its name in messages."""
+    config = parse_settings(content, Config, where=where or str(path), error=ConfigError)
+    return _absolute(config, path)
+
+
+def _absolute(config: Config, path: Path) -> Config:
     try:
         return _placed(config, path.resolve().parent)
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long for a file
@@ -149,14 +184,19 @@ def load_config(path: Path) -> Config:
 def _placed(config: Config, folder: Path) -> Config:
     mqtt = config.mqtt
     if mqtt is not None:
-        tls = mqtt.tls and _with_files(mqtt.tls, ("ca", "certificate", "key"), folder)
-        mqtt = _with_files(mqtt, ("password_file",), folder).model_copy(update={"tls": tls})
+        mqtt = _with_secrets(mqtt, folder)
+        others = {"frigate": mqtt.frigate, "sparkplug": mqtt.sparkplug}
+        mqtt = mqtt.model_copy(
+            update={name: _with_secrets(other, folder) for name, other in others.items() if other is not None}
+        )
     update = {
         "cameras": tuple(_with_addresses(camera, folder) for camera in config.cameras),
         "microphones": tuple(_with_addresses(each, folder) for each in config.microphones),
         "state_dir": folder / config.state_dir,
         "engines": _with_files(config.engines, ("cache",), folder),
+        "outbox": _with_files(config.outbox, ("key_file",), folder),
         "mqtt": mqtt,
+        "sinks": tuple(_with_sink_files(sink, folder) for sink in config.sinks),
     }
     return config.model_copy(update=update)
 
@@ -183,3 +223,18 @@ def _with_files(settings: F, names: tuple[str, ...], folder: Path) -> F:
     files = {name: folder / value for name in names if (value := getattr(settings, name)) is not None}
     placed: F = settings.model_copy(update=files)
     return placed
+
+
+def _with_secrets(settings: F, folder: Path, names: tuple[str, ...] = ("password_file",)) -> F:
+    """As _with_files, and the files of its `tls` too."""
+    tls: TlsSettings | None = settings.tls
+    placed: F = _with_files(settings, names, folder).model_copy(
+        update={"tls": tls and _with_files(tls, ("ca", "certificate", "key"), folder)}
+    )
+    return placed
+
+
+def _with_sink_files(sink: AnySinkSettings, folder: Path) -> AnySinkSettings:
+    if isinstance(sink, WebhookSettings):
+        return _with_secrets(sink, folder, ("secret_file", "bearer_token_file"))
+    return _with_files(sink, ("path",), folder) if isinstance(sink, FileSinkSettings) else sink

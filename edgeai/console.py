@@ -39,15 +39,17 @@ def print_table(
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        title=escape(title) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     out = sys.stderr if to_stderr else sys.stdout
-    Console(file=out, width=None if out.isatty() else 80).print(table)
+    console = Console(file=out, width=None if out.isatty() else 80)
+    if title:  # as wide as the terminal; a title of the table's would be folded at the table's width
+        console.print(escape(title), highlight=False)
+    if rows:
+        console.print(table)
 
 
 def print_note(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,26 @@ def summarize(name: str, unit: str, samples: Sequence[float]) -> Measurement:
     """
     p50, p90, p99 = np.percentile(np.asarray(samples, dtype=np.float64), (50, 90, 99))
     return Measurement(name, unit, len(samples), float(p50), float(p90), float(p99))
+
+
+class Latencies:
+    """The newest `size` durations of something, in a ring: one thread adds, any other asks."""
+
+    def __init__(self, size: int = 512) -> None:
+        self._seconds = array("d", bytes(8 * size))
+        self._count = 0
+
+    def add(self, seconds: float) -> None:
+        self._seconds[self._count % len(self._seconds)] = seconds
+        self._count += 1
+
+    def percentiles_ms(self) -> tuple[float, float, float] | None:
+        """The 50th, 90th and 99th, by linear interpolation; None before the first."""
+        count = min(self._count, len(self._seconds))
+        if not count:
+            return None
+        p50, p90, p99 = np.percentile(np.array(self._seconds[:count]) * 1e3, (50, 90, 99)).tolist()
+        return p50, p90, p99
 
 
 def measure_calls_ms(call: Callable[[], object], *, n: int, warm_up: int = 5) -> list[float]:

@@ -12,7 +12,8 @@ import numpy as np
 from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput
 from edgeai.engines import EdgeEngine, EngineHost, open_engine, order_candidates
-from edgeai.errors import BundleError
+from edgeai.errors import BundleError, StageError
+from edgeai.faults import nearest_hint
 from edgeai.stages.audio.smoothing import Keyword, KeywordSmoother, SmootherSettings
 from edgeai.stages.audio.window import FeatureWindow
 from edgeai.stages.decoders import BoxDecoder, open_decoder
@@ -35,7 +36,7 @@ class Seen:
 class CameraPipeline:
     """Letterbox, engine, decoder, tracker and rules of one camera. One thread at a time; holds an engine of its own.
 
-    name, labels: of the bundle. rules: opened, with their totals. engine: for measuring beside it.
+    name, bundle_id (name@version), labels: of the bundle. rules: opened, with their totals. engine: for measuring beside it.
     """
 
     def __init__(
@@ -50,10 +51,14 @@ class CameraPipeline:
         score_threshold: float | None = None,
     ) -> None:
         """Raises BundleError for a bundle of another task, EngineError, StageError for rules that do not fit."""
+        self._bundle = bundle
         self._spec, self._decoder, self.rules = _camera_parts(bundle, rules, score_threshold)
         self.name = bundle.name
+        self.bundle_id = f"{bundle.name}@{bundle.manifest.version}"
         self.labels = bundle.labels
         self._tracker = Tracker(tracker)
+        self._alive: set[int] = set()  # confirmed and not yet given up
+        self._disabled: set[str] = set()
         self._scene: Scene | None = None
         self._picture = np.empty((self._spec.height, self._spec.width, 3), np.uint8)
         self.engine: EdgeEngine = open_engine(bundle, host=host, file=engine, threads=threads)
@@ -89,11 +94,33 @@ class CameraPipeline:
         if last is None:
             return ()
         self._tracker.reset()
-        ended = self._tracker.ended
-        return self._apply_rules(replace(last, tracks=Detections.empty(), started=(), ended=ended))
+        return self._apply_rules(_end_of(last, self._tracker.ended))
+
+    def set_score_threshold(self, value: float | None) -> None:
+        """From the next frame on, in place of the bundle's; None for the bundle's. Raises StageError for one that does not fit."""
+        self._decoder = open_decoder(_decoder(self._bundle, value), labels=self.labels)
+
+    def set_rule_enabled(self, name: str, enabled: bool) -> tuple[Event, ...]:
+        """From the next frame on. For the rule every track ends where it is disabled, which is what the events tell, and
+        begins where it is enabled: what moves in between is never counted. Raises StageError for an unknown name.
+        """
+        rule = next((each for each in self.rules if each.settings.name == name), None)
+        if rule is None:
+            names = [each.settings.name for each in self.rules]
+            raise StageError(f"there is no rule {name!r}", next_step=nearest_hint(name, names))
+        if enabled:
+            self._disabled.discard(name)
+        elif name not in self._disabled:
+            self._disabled.add(name)
+            if self._scene is not None:
+                return tuple(rule.update(_end_of(self._scene, tuple(sorted(self._alive)))))
+        return ()
 
     def _apply_rules(self, scene: Scene) -> tuple[Event, ...]:
-        return tuple(event for rule in self.rules for event in rule.update(scene))
+        self._alive.update(scene.started)
+        self._alive.difference_update(scene.ended)
+        rules = [rule for rule in self.rules if rule.settings.name not in self._disabled]
+        return tuple(event for rule in rules for event in rule.update(scene))
 
     def close(self) -> None:
         self.engine.close()
@@ -110,7 +137,7 @@ class CameraPipeline:
 class VoicePipeline:
     """Log-mel window, engine and smoothing of one microphone. One thread at a time; holds an engine of its own.
 
-    name: of the bundle. spec: the front end; its sample_rate_hz is what chunks must have.
+    name, bundle_id (name@version): of the bundle. spec: the front end; its sample_rate_hz is what chunks must have.
     """
 
     def __init__(
@@ -123,8 +150,10 @@ class VoicePipeline:
         threshold: float | None = None,
     ) -> None:
         """Raises BundleError for a bundle of another task, EngineError, StageError for settings that do not fit."""
+        self._bundle = bundle
         self.spec, settings, self._smoother = _voice_parts(bundle, threshold)
         self.name = bundle.name
+        self.bundle_id = f"{bundle.name}@{bundle.manifest.version}"
         self._window = FeatureWindow(self.spec, settings.step_frames(self.spec))
         self.engine: EdgeEngine = open_engine(bundle, host=host, file=engine, threads=threads)
         self._input = self.engine.inputs[0]
@@ -157,6 +186,17 @@ class VoicePipeline:
             if keyword is not None:
                 heard.append(keyword)
         return heard
+
+    def set_threshold(self, value: float | None) -> None:
+        """From the next chunk on, in place of the bundle's; None for the bundle's. What was heard so far is not forgotten.
+
+        Raises StageError for one that does not fit.
+        """
+        self._smoother.set_thresholds(
+            SmootherSettings.from_params(
+                _with_param(self._bundle.manifest.decoder, "threshold", value).params
+            )
+        )
 
     def close(self) -> None:
         self.engine.close()
@@ -197,9 +237,17 @@ def _camera_parts(
             f"bundle {bundle.name} is for task {bundle.manifest.task!r}, a camera needs 'detect'",
             next_step="name a detector, for example person-detector",
         )
-    decoder = _with_param(bundle.manifest.decoder, "score_threshold", score_threshold)
     opened = tuple(open_rule(rule, labels=bundle.labels) for rule in rules)
-    return spec, open_decoder(decoder, labels=bundle.labels), opened
+    return spec, open_decoder(_decoder(bundle, score_threshold), labels=bundle.labels), opened
+
+
+def _decoder(bundle: Bundle, score_threshold: float | None) -> Decoder:
+    return _with_param(bundle.manifest.decoder, "score_threshold", score_threshold)
+
+
+def _end_of(last: Scene, ended: tuple[int, ...]) -> Scene:
+    """The scene of `last` with nothing in it, and these tracks given up."""
+    return replace(last, tracks=Detections.empty(), started=(), ended=ended)
 
 
 def _voice_parts(

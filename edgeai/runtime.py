@@ -6,15 +6,17 @@ import logging
 import threading
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
-from edgeai.config import Config
+from edgeai.config import CameraSettings, Config, MicrophoneSettings
 from edgeai.engines import EngineHost
-from edgeai.errors import EdgeError, SinkError, SourceError
+from edgeai.errors import EdgeError, SinkError, SourceError, UsageError
+from edgeai.faults import nearest_hint
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
-from edgeai.stream import CameraStream, MicrophoneStream, Stream, StreamReport, naming
-from edgeai.types import Event
+from edgeai.stream import CameraStream, MicrophoneStream, Overrides, State, Stream, StreamReport, naming
+from edgeai.types import DEVICE_STREAM, Event
 
 log = logging.getLogger("edgeai")
 
@@ -22,34 +24,54 @@ JOIN_S = 5.0
 _POLL_S = 0.1  # bounded, so that signals are handled in between
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What `Runtime.apply` did, by stream names. failed: started, and its source could not be opened."""
+
+    unchanged: tuple[str, ...] = ()
+    started: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
+
+
 class Runtime:
     """Runs a configuration until its sources end or `stop` is called. One stream's failure leaves the others alone.
 
     `with` loads every model, and closes what no thread uses any more: an engine is only ever closed after the last
-    call into it, by the thread that made it.
+    call into it, by the thread that made it. All but `stop` belongs to the thread that calls `run`; what others want
+    is done by a chore, which that thread calls ten times a second.
     """
 
     def __init__(self, config: Config, sink: Sink, *, host: EngineHost | None = None) -> None:
-        self._config = config
+        self._threads_of_engine = config.threads
+        self._settings = config.streams
         self._host = host
         self._sink = sink
         # a plain flag, no Event: a signal handler that sets one can meet its lock held by the code it interrupted
         self._stopped = False
-        self._streams: list[Stream] = []
+        self._streams: dict[str, Stream] = {}
         self._threads: dict[str, threading.Thread] = {}
+        self._overrides: dict[str, Overrides] = {}
+        self._chores: list[Callable[[], None]] = []
+        self._faulty: list[Callable[[], None]] = []
+        self._own_report = StreamReport(DEVICE_STREAM)
         self.reader_gone = False
         """Whether the run was ended because nobody reads standard output any more."""
 
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """In the configuration's order."""
+        return tuple(self._streams.values())
+
+    def add_chore(self, chore: Callable[[], None]) -> None:
+        """Call it while running, every 0.1 s or so, and once at the end. It returns soon: others wait, frames do not."""
+        self._chores.append(chore)
+
     def open(self) -> None:
         """Load every model. Raises BundleError, EngineError, StageError or SourceFormatError with the stream's name."""
-        threads = self._config.threads
         try:
-            for camera in self._config.cameras:
-                with naming(f"camera {camera.name}"):
-                    self._streams.append(CameraStream(camera, threads=threads, host=self._host))
-            for microphone in self._config.microphones:
-                with naming(f"microphone {microphone.name}"):
-                    self._streams.append(MicrophoneStream(microphone, threads=threads, host=self._host))
+            for settings in self._settings:
+                self._streams[settings.name] = self._made(settings)
         except BaseException:
             self.close()
             raise
@@ -60,35 +82,31 @@ class Runtime:
         A source that cannot be opened is told in its report; raises its EdgeError where that leaves nothing to do.
         """
         failures: list[EdgeError] = []
-        for stream in self._streams:
+        for stream in self.streams:
             try:
-                with naming(stream.label):
-                    stream.open_source()
+                self._start(stream)
             except EdgeError as error:
-                stream.report.failed = str(error)
                 failures.append(error)
-            else:
-                thread = threading.Thread(
-                    target=self._work, args=(stream,), name=stream.report.name, daemon=True
-                )
-                self._threads[stream.report.name] = thread
-                log.info("%s runs %s", stream.label, stream.model)
-                thread.start()
         if failures and not self._threads:
             raise failures[0]
         for failure in failures:
             log.error("%s", failure)
         self._wait()
-        return [stream.report for stream in self._streams]
+        return [stream.report for stream in self.streams]
 
     def stop(self) -> None:
         """Ask every stream to end after what it is doing now; safe from a signal handler and any thread."""
         self._stopped = True
 
+    def lose_reader(self) -> None:
+        """Nobody reads standard output any more: end in order; from any thread."""
+        self.reader_gone = True
+        self.stop()
+
     def close(self) -> None:
         """Let everything go that no thread is using; safe to call twice."""
-        for stream in self._streams:
-            if not self._alive(stream):
+        for stream in self.streams:
+            if not self.alive(stream):
                 stream.close()
 
     def __enter__(self) -> Runtime:
@@ -100,26 +118,157 @@ class Runtime:
     ) -> None:
         self.close()
 
-    def _alive(self, stream: Stream) -> bool:
-        thread = self._threads.get(stream.report.name)
-        return thread is not None and thread.is_alive()
+    def alive(self, stream: Stream) -> bool:
+        """Whether its thread works on it."""
+        thread = self._threads.get(stream.name)
+        return thread is not None and thread.is_alive() and self._streams.get(stream.name) is stream
+
+    def state(self, stream: Stream) -> State:
+        if self.alive(stream):
+            return "disabled" if stream.overrides.disabled else "running"
+        return "failed" if stream.report.failed else "ended"
+
+    def find(self, name: str, *, kind: str = "") -> Stream:
+        """The stream of that name; kind: "camera" or "microphone", "" for either. Raises UsageError that names the nearest."""
+        known = [each.name for each in self.streams if kind in {"", each.kind}]
+        if name not in known:
+            hint = nearest_hint(name, known) if known else "there is none"
+            raise UsageError(f"there is no {kind or 'camera or microphone'} {name!r}", next_step=hint)
+        return self._streams[name]
+
+    def find_camera(self, name: str) -> CameraStream:
+        """Raises UsageError that names the nearest."""
+        stream = self.find(name, kind="camera")
+        if not isinstance(stream, CameraStream):
+            raise UsageError(f"{stream.label} is no camera")
+        return stream
+
+    def override(self, name: str, overrides: Overrides) -> None:
+        """What commands change of a stream, from its next item on; it outlives `retry` and `apply`, not the process.
+
+        Raises UsageError or StageError where it does not fit; nothing is changed then.
+        """
+        self.find(name).override(overrides)
+        self._overrides[name] = overrides
+
+    def retry(self, name: str) -> None:
+        """Open the source of a stream that ended or failed, and run it again, with its model loaded anew.
+
+        Raises UsageError where it runs, SourceError where the source cannot be opened.
+        """
+        stream = self.find(name)
+        if self.alive(stream):
+            raise UsageError(f"{stream.label} is {self.state(stream)}")
+        again = self._made(stream.settings)
+        again.go_on_from(stream)
+        try:
+            self._start(again)
+        finally:
+            self._streams[name] = again
+            stream.close()
+
+    def apply(self, streams: Iterable[CameraSettings | MicrophoneSettings]) -> Change:
+        """Run these in place of what runs. Those that are equal in both are left alone; the others end, and begin anew.
+
+        Every new model is loaded before anything ends. Raises BundleError, EngineError, StageError or SourceFormatError;
+        nothing is changed then.
+        """
+        wanted = {each.name: each for each in streams}
+        kept = [name for name, stream in self._streams.items() if wanted.get(name) == stream.settings]
+        fresh: dict[str, Stream] = {}
+        try:
+            for name, settings in wanted.items():
+                if name not in kept:
+                    fresh[name] = self._made(settings)
+        except BaseException:
+            for stream in fresh.values():
+                stream.close()
+            raise
+        leaving = [stream for name, stream in self._streams.items() if name not in kept]
+        for stream in leaving:
+            stream.end()
+        self._join(leaving)
+        for stream in leaving:
+            if not self.alive(stream):
+                stream.close()
+            self._threads.pop(stream.name, None)
+        self._streams = {name: fresh.get(name) or self._streams[name] for name in wanted}
+        failed: dict[str, str] = {}
+        for name, stream in fresh.items():
+            try:
+                self._start(stream)
+            except EdgeError as error:
+                log.error("%s", error)
+                failed[name] = str(error)
+        gone = tuple(stream.name for stream in leaving)
+        return Change(tuple(kept), tuple(fresh), gone, failed)
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Hand over events of the device itself."""
+        self._deliver(events, self._own_report)
+
+    def _made(self, settings: CameraSettings | MicrophoneSettings) -> Stream:
+        stream: Stream
+        with naming(f"{'camera' if isinstance(settings, CameraSettings) else 'microphone'} {settings.name}"):
+            if isinstance(settings, CameraSettings):
+                stream = CameraStream(settings, threads=self._threads_of_engine, host=self._host)
+            else:
+                stream = MicrophoneStream(settings, threads=self._threads_of_engine, host=self._host)
+        overrides = self._overrides.get(settings.name)
+        if overrides is not None:
+            try:
+                stream.override(overrides)
+            except EdgeError as error:  # of a stream that is another one now
+                log.warning("what commands had changed of %s is void: %s", stream.label, error)
+                del self._overrides[settings.name]
+        return stream
+
+    def _start(self, stream: Stream) -> None:
+        """Raises the EdgeError of a source that cannot be opened, which is in the report then."""
+        try:
+            with naming(stream.label):
+                stream.open_source()
+        except EdgeError as error:
+            stream.report.failed = str(error)
+            raise
+        thread = threading.Thread(target=self._work, args=(stream,), name=stream.name, daemon=True)
+        self._threads[stream.name] = thread
+        log.info("%s runs %s", stream.label, stream.model)
+        thread.start()
 
     def _wait(self) -> None:
-        while not self._stopped and any(thread.is_alive() for thread in self._threads.values()):
-            for thread in self._threads.values():
-                if thread.is_alive():
-                    thread.join(_POLL_S)
-                    break
+        while not self._stopped:
+            running = next((thread for thread in self._threads.values() if thread.is_alive()), None)
+            if running is None:
+                break
+            running.join(_POLL_S)
+            self._do_chores()
+        alive = [stream for stream in self.streams if self.alive(stream)]
+        self._stopped = True
+        self._join(alive)
+        self._do_chores()
+
+    def _join(self, streams: Sequence[Stream]) -> None:
+        """Wait for streams that were told to end, JOIN_S at most."""
         deadline_s = time.monotonic() + JOIN_S
-        alive = [stream for stream in self._streams if self._alive(stream)]
+        alive = [stream for stream in streams if self.alive(stream)]
         for stream in alive:
             stream.interrupt()
         for stream in alive:
-            self._threads[stream.report.name].join(max(0.0, deadline_s - time.monotonic()))
-            if self._alive(stream):
+            self._threads[stream.name].join(max(0.0, deadline_s - time.monotonic()))
+            if self.alive(stream):
                 # a native call that hangs cannot be ended: it is left behind, with its engine, and goes with the process
                 stream.report.failed = f"did not stop within {JOIN_S:g} s"
                 log.error("%s %s", stream.label, stream.report.failed)
+
+    def _do_chores(self) -> None:
+        for chore in self._chores:
+            try:
+                chore()
+            except Exception:  # what is told about the work must not end the work, nor fill the log
+                if chore not in self._faulty:
+                    self._faulty.append(chore)
+                    log.exception("a chore failed by a fault of the program; said once")
 
     def _work(self, stream: Stream) -> None:
         report = stream.report
@@ -129,9 +278,8 @@ class Runtime:
             finally:
                 stream.close()
         except EdgeError as error:
-            if self._stopped and isinstance(
-                error, SourceError
-            ):  # closing the source under it is how it was woken
+            ending = self._stopped or stream.ending
+            if ending and isinstance(error, SourceError):  # closing the source under it is how it was woken
                 log.debug("%s at its end: %s", stream.label, error)
                 return
             report.failed = str(error)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from edgeai.bundle import load_bundle
 from edgeai.config import CameraSettings, MicrophoneSettings
 from edgeai.engines import EngineHost
-from edgeai.errors import EdgeError, SourceError
+from edgeai.errors import EdgeError, SourceError, StageError, UsageError
+from edgeai.faults import nearest_hint
+from edgeai.metrics import Latencies
 from edgeai.pipeline import CameraPipeline, VoicePipeline, keyword_event, padded
 from edgeai.sources import Source, open_camera
 from edgeai.sources.audio import is_microphone, open_audio
@@ -23,6 +27,9 @@ T = TypeVar("T")
 
 # how long a reader that hangs in a native call may hold up the end of the others
 _JOIN_S = 0.5
+TOTALS_EVERY_S: Final = 1.0
+
+State: TypeAlias = Literal["running", "ended", "failed", "disabled"]
 
 
 @dataclass
@@ -43,6 +50,28 @@ class StreamReport:
     totals: dict[str, JsonValue] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What commands changed of a stream, until the process ends. rules: those that are disabled. threshold: in place of
+    the configuration's and the bundle's.
+    """
+
+    disabled: bool = False
+    rules: frozenset[str] = frozenset()
+    threshold: float | None = None
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Only what differs from the configuration."""
+        told: dict[str, JsonValue] = {}
+        if self.disabled:
+            told["disabled"] = True
+        if self.rules:
+            told["disabled_rules"] = [*sorted(self.rules)]
+        if self.threshold is not None:
+            told["threshold"] = self.threshold
+        return told
+
+
 Deliver: TypeAlias = Callable[[Sequence[Event], StreamReport], None]
 """Hands events on and counts them in the report; never raises an EdgeError."""
 Stopped: TypeAlias = Callable[[], bool]
@@ -50,16 +79,37 @@ Stopped: TypeAlias = Callable[[], bool]
 
 
 class Stream(ABC):
-    """A model that is loaded and a source that is not yet open. `work` and `close` belong to one thread.
+    """A model that is loaded and a source that is not yet open. `work` and `close` belong to one thread; what commands
+    change is asked for by any other, and done by that one before its next item.
 
     label: what it is and its name, as in "camera gate". model: the bundle, what runs it, and why that.
+    bundle: its name and version. time_s: of the newest item, on the stream's clock. latencies: of the newest items.
+    totals: of the rules, a second old at most.
     """
 
-    def __init__(self, kind: str, name: str, pipeline: CameraPipeline | VoicePipeline) -> None:
-        self.label = f"{kind} {name}"
+    kind: Literal["camera", "microphone"]
+
+    def __init__(
+        self, settings: CameraSettings | MicrophoneSettings, pipeline: CameraPipeline | VoicePipeline
+    ) -> None:
+        self.settings = settings
+        self.label = f"{self.kind} {settings.name}"
         engine = pipeline.engine
+        self.bundle = pipeline.bundle_id
         self.model = f"{pipeline.name} on {engine.label}, {engine.reason}"
-        self.report = StreamReport(name)
+        self.report = StreamReport(settings.name)
+        self.time_s = 0.0
+        self.latencies = Latencies()
+        self.totals: dict[str, JsonValue] = {}
+        self.overrides = Overrides()
+        self._dropped_before = 0
+        self._changes: deque[Callable[[Deliver], None]] = deque()
+        self.ending = False
+        """Whether `end` was called."""
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
 
     @abstractmethod
     def open_source(self) -> None:
@@ -67,19 +117,60 @@ class Stream(ABC):
 
     @abstractmethod
     def work(self, deliver: Deliver, stopped: Stopped) -> None:
-        """Until the source ends or `stopped()`. Raises what source and engine raise."""
+        """Until the source ends or `stopped()`, or after `end`. Raises what source and engine raise."""
 
     @abstractmethod
     def interrupt(self) -> None:
-        """Wake `work` out of waiting for a live source; the one call that any thread may make."""
+        """Wake `work` out of waiting for a live source; any thread may call it."""
 
     @abstractmethod
     def close(self) -> None:
         """Let source and engine go; safe to call twice, never while `work` runs."""
 
+    @abstractmethod
+    def dropped(self) -> dict[str, JsonValue]:
+        """Items that were not processed so far, by reason."""
+
+    @abstractmethod
+    def check(self, overrides: Overrides) -> None:
+        """Raise UsageError or StageError where they do not fit this stream."""
+
+    def override(self, overrides: Overrides) -> None:
+        """Take the place of the overrides there are, from the next item on. Raises as `check`; nothing is changed then."""
+        self.check(overrides)
+        self.overrides = overrides
+        self._changes.append(lambda deliver: self._apply(overrides, deliver))
+
+    @abstractmethod
+    def _apply(self, overrides: Overrides, deliver: Deliver) -> None:
+        """On the stream's own thread."""
+
+    def end(self) -> None:
+        """Make `work` end after what it is doing now."""
+        self.ending = True
+
+    def go_on_from(self, before: Stream) -> None:
+        """Count on from where an earlier run of the same stream ended; not what its rules counted."""
+        was = before.report
+        self.report.frames, self.report.dropped = was.frames, was.dropped
+        self.report.events, self.report.refused = was.events, was.refused
+        self._dropped_before = was.dropped
+
+    def _items(self, stopped: Stopped, items: Iterable[T], deliver: Deliver) -> Iterator[T]:
+        """Items until the end, the changes that were asked for done before each."""
+        for item in items:
+            if self.ending or stopped():
+                return
+            while self._changes:
+                self._changes.popleft()(deliver)
+            yield item
+
 
 class CameraStream(Stream):
     """A camera's way to events."""
+
+    kind = "camera"
+    settings: CameraSettings
 
     def __init__(self, settings: CameraSettings, *, threads: int, host: EngineHost | None = None) -> None:
         """Raises BundleError, EngineError, StageError, or SourceFormatError for an address of an unknown kind."""
@@ -97,7 +188,11 @@ class CameraStream(Stream):
             threads=threads,
             score_threshold=settings.score_threshold,
         )
-        super().__init__("camera", settings.name, self._pipeline)
+        self._disabled = False
+        self._skipped = 0
+        self._totals_due_s = 0.0
+        self._wanted: deque[Callable[[Frame], None]] = deque()
+        super().__init__(settings, self._pipeline)
 
     def open_source(self) -> None:
         self._source.open()
@@ -107,16 +202,28 @@ class CameraStream(Stream):
         failure: SourceError | None = None
         try:
             try:
-                for frame in _until(stopped, self._source):
+                for frame in self._items(stopped, self._source, deliver):
+                    if self._disabled:  # read on, so that a live source does not hang up
+                        self._skipped += 1
+                        continue
+                    self.time_s = frame.time_s
+                    began_s = time.perf_counter()
                     seen = pipeline.process(frame)
+                    now_s = time.perf_counter()
+                    self.latencies.add(now_s - began_s)
                     report.frames += 1
                     deliver(seen.events, report)
+                    while self._wanted:
+                        self._wanted.popleft()(frame)
+                    if now_s >= self._totals_due_s:
+                        self._totals_due_s = now_s + TOTALS_EVERY_S
+                        self.totals = self._count()
             except SourceError as error:  # the tracks end with their camera, and that is told
                 failure = error
             deliver(pipeline.flush(), report)
         finally:
-            report.dropped = self._latest.dropped if self._latest else 0
-            report.totals = {rule.settings.name: rule.totals() for rule in pipeline.rules}
+            report.dropped = self._too_fast
+            self.totals = report.totals = self._count()
         if failure is not None:
             raise failure
 
@@ -129,9 +236,53 @@ class CameraStream(Stream):
         self._source.close()
         self._pipeline.close()
 
+    def dropped(self) -> dict[str, JsonValue]:
+        told: dict[str, JsonValue] = {"too_fast": self._too_fast}
+        if self._skipped:
+            told["disabled"] = self._skipped
+        return told
+
+    def check(self, overrides: Overrides) -> None:
+        known = [rule.name for rule in self.settings.rules]
+        for name in sorted(overrides.rules.difference(known)):
+            hint = nearest_hint(name, known) if known else "it has none"
+            raise StageError(f"{self.label} has no rule {name!r}", next_step=hint)
+        if overrides.threshold is not None and not 0 < overrides.threshold < 1:
+            raise UsageError(f"a camera's threshold must be between 0 and 1, is {overrides.threshold:g}")
+
+    def want_frame(self, take: Callable[[Frame], None]) -> None:
+        """Hand over the next frame that is processed, whose picture nobody changes; `take` returns at once."""
+        self._wanted.append(take)
+
+    def forget_frame(self, take: Callable[[Frame], None]) -> None:
+        """Take a `want_frame` back that nobody waits for any more."""
+        with contextlib.suppress(ValueError):
+            self._wanted.remove(take)
+
+    @property
+    def _too_fast(self) -> int:
+        return self._dropped_before + (self._latest.dropped if self._latest else 0)
+
+    def _apply(self, overrides: Overrides, deliver: Deliver) -> None:
+        pipeline = self._pipeline
+        threshold = self.settings.score_threshold if overrides.threshold is None else overrides.threshold
+        pipeline.set_score_threshold(threshold)
+        for rule in self.settings.rules:
+            deliver(pipeline.set_rule_enabled(rule.name, rule.name not in overrides.rules), self.report)
+        if overrides.disabled and not self._disabled:
+            deliver(pipeline.flush(), self.report)
+            self.totals = self._count()
+        self._disabled = overrides.disabled
+
+    def _count(self) -> dict[str, JsonValue]:
+        return {rule.settings.name: rule.totals() for rule in self._pipeline.rules}
+
 
 class MicrophoneStream(Stream):
     """A microphone's, or a sound file's, way to keyword events."""
+
+    kind = "microphone"
+    settings: MicrophoneSettings
 
     def __init__(self, settings: MicrophoneSettings, *, threads: int, host: EngineHost | None = None) -> None:
         """Raises BundleError, EngineError, StageError, or SourceError for an address of an unknown kind."""
@@ -149,7 +300,7 @@ class MicrophoneStream(Stream):
                 settings.source, stream=settings.name, sample_rate_hz=self._pipeline.spec.sample_rate_hz
             )
             undo.pop_all()
-        super().__init__("microphone", settings.name, self._pipeline)
+        super().__init__(settings, self._pipeline)
 
     def open_source(self) -> None:
         self._source.open()
@@ -157,8 +308,11 @@ class MicrophoneStream(Stream):
     def work(self, deliver: Deliver, stopped: Stopped) -> None:
         pipeline, report = self._pipeline, self.report
         chunks = iter(self._source) if self._live else padded(iter(self._source), pipeline.window_s / 2)
-        for chunk in _until(stopped, chunks):
+        for chunk in self._items(stopped, chunks, deliver):
+            self.time_s = chunk.start_s
+            began_s = time.perf_counter()
             heard = pipeline.process(chunk)
+            self.latencies.add(time.perf_counter() - began_s)
             report.frames += 1
             deliver([keyword_event(keyword, report.name) for keyword in heard], report)
 
@@ -170,6 +324,21 @@ class MicrophoneStream(Stream):
         self._source.close()
         self._pipeline.close()
 
+    def dropped(self) -> dict[str, JsonValue]:
+        return {}
+
+    def check(self, overrides: Overrides) -> None:
+        if overrides.disabled or overrides.rules:
+            raise UsageError(f"{self.label} is no camera: it cannot be disabled")
+        if overrides.threshold is not None and not 0 < overrides.threshold <= 1:
+            raise UsageError(
+                f"a microphone's threshold must be above 0 and at most 1, is {overrides.threshold:g}"
+            )
+
+    def _apply(self, overrides: Overrides, deliver: Deliver) -> None:
+        threshold = self.settings.threshold if overrides.threshold is None else overrides.threshold
+        self._pipeline.set_threshold(threshold)
+
 
 @contextlib.contextmanager
 def naming(what: str) -> Iterator[None]:
@@ -179,10 +348,3 @@ def naming(what: str) -> Iterator[None]:
     except EdgeError as error:
         error.args = (f"{what}: {error}",)
         raise
-
-
-def _until(stopped: Stopped, items: Iterable[T]) -> Iterator[T]:
-    for item in items:
-        if stopped():
-            return
-        yield item

@@ -61,3 +61,12 @@ def pin_by_openssl(pem: Path) -> str:
     """What the README tells a user to type."""
     key = openssl("x509", "-in", pem, "-pubkey", "-noout")
     return hashlib.sha256(openssl("pkey", "-pubin", "-outform", "DER", stdin=key)).hexdigest()
+
+
+def make_certificates(folder: Path) -> Path:
+    """ca, stranger, server, client as NAME.pem and NAME.key in `folder`; both signed ones are for localhost."""
+    authority = Authority(folder, "ca")
+    Authority(folder, "stranger")
+    for name in ("server", "client"):
+        authority.sign(name, names="DNS:localhost,IP:127.0.0.1")
+    return folder

@@ -11,7 +11,8 @@ from edgeai.cli.host import this_host
 from edgeai.config import CameraSettings, Config, MicrophoneSettings, load_config
 from edgeai.console import print_json, print_note, print_table
 from edgeai.pipeline import check_camera, check_voice
-from edgeai.sinks.credentials import check_files
+from edgeai.sinks.reporting import check_reports
+from edgeai.sinks.seal import load_seal
 from edgeai.sources import open_camera
 from edgeai.sources.audio import is_microphone, open_audio
 from edgeai.stream import CameraStream, MicrophoneStream, Stream, naming
@@ -33,13 +34,14 @@ def check_config(path: Path, *, probe: bool, json_output: bool) -> int:
     opened, and an absent source is a fault.
     """
     config = load_config(path)
-    if config.mqtt is not None:
-        check_files(config.mqtt)
+    check_reports(config.mqtt, config.sinks)
+    if config.outbox.key_file is not None:
+        load_seal(config.outbox.key_file)
     rows = [_check_camera(camera) for camera in config.cameras]
     rows += [_check_microphone(microphone) for microphone in config.microphones]
     if probe:
         _probe(config)
-    broker = f"{config.mqtt.host}:{config.mqtt.port}" if config.mqtt else "standard output"
+    broker = _reports_to(config)
     warnings = [f"{row.kind} {row.name}: {row.warning}" for row in rows if row.warning]
     if json_output:
         streams = [{"name": r.name, "kind": r.kind, "bundle": r.bundle, "note": r.note} for r in rows]
@@ -51,6 +53,19 @@ def check_config(path: Path, *, probe: bool, json_output: bool) -> int:
     cells = [(row.name, row.kind, row.bundle, row.note) for row in rows]
     print_table(["stream", "kind", "bundle", ""], cells, title=f"{path}: good; reports to {broker}")
     return 0
+
+
+def _reports_to(config: Config) -> str:
+    """Never an address of a webhook: it may be secret."""
+    places = [f"{config.mqtt.host}:{config.mqtt.port}"] if config.mqtt else []
+    if config.mqtt is not None:
+        places += [
+            f"as {name}"
+            for name in ("frigate", "hermes", "home_assistant", "sparkplug")
+            if getattr(config.mqtt, name)
+        ]
+    places += [f"{sink.kind} {sink.name}" for sink in config.sinks]
+    return ", ".join(places) or "standard output"
 
 
 def _check_camera(camera: CameraSettings) -> _Row:

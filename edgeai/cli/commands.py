@@ -10,7 +10,10 @@ import typer
 from edgeai import __version__
 from edgeai.cli.bench_commands import bench_app
 from edgeai.cli.engine_commands import engine_app
+from edgeai.cli.mqtt_commands import mqtt_app
 from edgeai.cli.options import EngineChoice, Json, Model, Threads, Verify
+from edgeai.cli.outbox_commands import outbox_app
+from edgeai.cli.schema_commands import schema_app
 from edgeai.cli.serve_command import serve
 
 app = typer.Typer(
@@ -30,6 +33,9 @@ bundle_app = typer.Typer(
 app.add_typer(bench_app, name="bench")
 app.add_typer(engine_app, name="engine")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(schema_app, name="schema")
+app.add_typer(mqtt_app, name="mqtt")
+app.add_typer(outbox_app, name="outbox")
 app.command()(serve)
 
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
 from edgeai.cli.host import this_host
 from edgeai.cli.notify import starting
-from edgeai.config import Config, load_config
+from edgeai.cli.reports import device_name, make_sink
+from edgeai.clock import Clock, SystemClock
+from edgeai.config import Config
 from edgeai.console import print_json, print_note, print_table
+from edgeai.desired import config_to_start, set_aside
 from edgeai.errors import EdgeError
+from edgeai.executor import EXIT_RESTART, CommandExecutor
+from edgeai.health import Health
 from edgeai.runtime import Runtime
-from edgeai.sinks import open_reporting
-from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.command_journal import CommandJournal
+from edgeai.sinks.command_table import Command
+from edgeai.sinks.commands import CommandGate, ConfigInForce
+from edgeai.sinks.message import Draft
+from edgeai.sinks.payload import new_boot_id
+from edgeai.sinks.reporting import Listening
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.sinks.topics import TopicTree
 from edgeai.stream import StreamReport
 
 FLUSH_S = 10.0
@@ -30,22 +40,76 @@ GRACE_S = 1.0
 
 
 def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
-    """Run until the sources end or a signal comes; 1 where a stream failed. A broker that is down is a warning.
+    """Run until the sources end or a signal comes; 1 where a stream failed, EXIT_RESTART where a command said restart.
+    A broker that is down is a warning.
 
     verify: compare every engine with its bundle's golden outputs before anything runs.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    config = load_config(path)
-    sink = _make_sink(config)
+    config, in_force = config_to_start(path)
+    clock = SystemClock()
+    orders: SimpleQueue[Command] = SimpleQueue()
+    gate, listening = _make_gate(config, orders, clock, lambda draft: _put(sink, draft))
+    sink, follow = make_sink(config, listening=listening, reader_gone=lambda: runtime.lose_reader())  # noqa: PLW0108 (it comes later)
     host = this_host(config.engines, verify=verify)
     runtime = Runtime(config, sink, host=host)
-    with _stop_on_signals(runtime), _opened(runtime), sink:
-        reports = runtime.run()
+    executor = CommandExecutor(
+        runtime, gate, orders, config=config, path=path, in_force=in_force, clock=clock
+    )
+    runtime.add_chore(executor.step)
+    runtime.add_chore(_on_change(lambda: executor.config, follow))
+    health = _health(config, runtime, sink, clock)
+    if health is not None:
+        runtime.add_chore(health.step)
+    with ExitStack() as stack:
+        stack.enter_context(_on_signals(runtime, executor))
+        with _judging(config, in_force):
+            stack.enter_context(_opened(runtime))
+        stack.enter_context(gate or nullcontext())
+        stack.enter_context(sink)
+        if gate is not None:
+            gate.catch_up()
+            gate.report_config(in_force)
+        with _judging(config, in_force):
+            reports = runtime.run()
+        executor.close()
+        if health is not None:
+            health.close()
         waiting = _deliver_rest(sink) if isinstance(sink, StoreAndForward) else 0
     if runtime.reader_gone:
         return 0
-    _tell(reports, waiting, json_output=json_output, table_to_stderr=config.mqtt is None)
+    _tell(reports, waiting, json_output=json_output, table_to_stderr=_uses_stdout(config))
+    if executor.restart_wanted:
+        return EXIT_RESTART
     return 1 if any(report.failed for report in reports) else 0
+
+
+@contextmanager
+def _judging(config: Config, in_force: ConfigInForce) -> Iterator[None]:
+    """A desired configuration with which nothing can run is set aside: the next start takes the file, so that nobody
+    locks himself out from afar.
+    """
+    try:
+        yield
+    except EdgeError as error:
+        if in_force.version:
+            set_aside(config, str(error))
+        raise
+
+
+def _health(config: Config, runtime: Runtime, sink: Sink, clock: Clock) -> Health | None:
+    if not config.health.enabled or (config.mqtt is None and "health" not in config.model_fields_set):
+        return None
+    counters = (lambda: sink.counters) if isinstance(sink, StoreAndForward) else None
+    return Health(
+        config.health,
+        streams=lambda: runtime.streams,
+        state=runtime.state,
+        send=runtime.tell,
+        counters=counters,
+        folder=config.state_dir,
+        clock=clock,
+    )
 
 
 @contextmanager
@@ -57,24 +121,48 @@ def _opened(runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def _make_sink(config: Config) -> Sink:
-    """The sink, not yet open."""
-    if config.mqtt is None:
-        from edgeai.sinks.jsonl import StdoutSink
-        from edgeai.sinks.payload import Envelope, new_boot_id
+def _on_change(config: Callable[[], Config], follow: Callable[[Config], None]) -> Callable[[], None]:
+    """A chore that tells of another configuration."""
+    told = config()
 
-        return StdoutSink(Envelope(config.device or socket.gethostname(), new_boot_id()))
-    try:
-        config.state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(
-            f"state_dir {config.state_dir} cannot be made: {error.strerror or error}",
-            next_step="name a folder that can be written",
-        ) from None
-    outbox = Outbox(
-        config.state_dir / "outbox.db", max_bytes=config.outbox.max_bytes, max_age_s=config.outbox.max_age_s
+    def chore() -> None:
+        nonlocal told
+        if config() is not told:
+            told = config()
+            try:
+                follow(told)
+            except EdgeError as error:
+                logging.getLogger("edgeai").error("%s", error)
+
+    return chore
+
+
+def _put(sink: Sink, draft: Draft) -> None:
+    if isinstance(sink, StoreAndForward):
+        sink.put((draft,))
+
+
+def _make_gate(
+    config: Config, orders: SimpleQueue[Command], clock: Clock, reply: Callable[[Draft], object]
+) -> tuple[CommandGate | None, Listening]:
+    """What hears the broker's commands, and how it is heard; None without a broker."""
+    mqtt = config.mqtt
+    if mqtt is None:
+        return None, Listening()
+    gate = CommandGate(
+        TopicTree(mqtt.tenant, mqtt.site, device_name(config)),
+        config.commands,
+        CommandJournal(config.state_dir / "commands.db"),
+        boot_id=(boot_id := new_boot_id()),
+        clock=clock,
+        submit=orders.put,
+        reply=reply,
     )
-    return open_reporting(config.mqtt, outbox, device=config.device or "")
+    return gate, Listening(gate.subscriptions(), config.commands.allow, gate.take_command, boot_id)
+
+
+def _uses_stdout(config: Config) -> bool:
+    return (config.mqtt is None and not config.sinks) or any(sink.kind == "stdout" for sink in config.sinks)
 
 
 def _deliver_rest(sink: StoreAndForward) -> int:
@@ -82,25 +170,32 @@ def _deliver_rest(sink: StoreAndForward) -> int:
     began_s = time.monotonic()
     while not sink.flush(0.2):
         gone_s = time.monotonic() - began_s
-        if gone_s >= FLUSH_S or (gone_s >= GRACE_S and not sink.counters.connected):
-            counters = sink.counters
+        if gone_s < GRACE_S:
+            continue
+        counters = sink.counters
+        waiting = [one for one in counters.destinations.values() if one.pending]
+        if waiting and (gone_s >= FLUSH_S or not any(one.connected for one in waiting)):
+            problem = next((one.problem for one in waiting if one.problem), "still sending")
             print_note(
-                f"edgeai: warning: {counters.pending} messages wait in the outbox for the next run "
-                f"({counters.problem or 'still sending'})"
+                f"edgeai: warning: {counters.pending} messages wait in the outbox for the next run ({problem})"
             )
             return counters.pending
     return 0
 
 
 @contextmanager
-def _stop_on_signals(runtime: Runtime) -> Iterator[None]:
-    """SIGTERM and the first Ctrl-C end the run in order; a second Ctrl-C ends it at once."""
+def _on_signals(runtime: Runtime, executor: CommandExecutor) -> Iterator[None]:
+    """SIGTERM and the first Ctrl-C end the run in order; a second Ctrl-C ends it at once. SIGHUP reloads."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         runtime.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def reload(number: int, frame: FrameType | None) -> None:
+        executor.ask_reload()
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.session import Subscription
 from edgeai.sinks.settings import MqttSettings, TlsSettings
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import Counters, StoreAndForward
+from edgeai.sinks.topics import TopicTree
 
 __all__ = ["Counters", "MqttSettings", "Outbox", "Sink", "StoreAndForward", "TlsSettings", "open_reporting"]
 
 
 def open_reporting(
-    settings: MqttSettings, outbox: Outbox | Path | str, *, device: str = ""
+    settings: MqttSettings,
+    outbox: Outbox | Path | str,
+    *,
+    device: str = "",
+    listen: Callable[[TopicTree, str], Sequence[Subscription]] | None = None,
 ) -> StoreAndForward:
     """A sink that reports to an MQTT broker, not yet open (`with` opens it).
 
     outbox: a file for it, or one with bounds of its own. device: the name in the topics, for settings that give none;
-    the host's name where both are silent. Raises ConfigError where a password or TLS file cannot be read, TopicError
+    the host's name where both are silent. listen: given the topics and the boot id, what to subscribe to. Raises ConfigError where a password or TLS file cannot be read, TopicError
     for a device name that cannot be part of a topic.
     """
     from edgeai.sinks.credentials import check_files
     from edgeai.sinks.mqtt import MqttTransport
     from edgeai.sinks.native_session import NativeSession
     from edgeai.sinks.payload import Envelope, compose_native, new_boot_id
-    from edgeai.sinks.topics import TopicTree
 
     check_files(settings)
     topics = TopicTree(settings.tenant, settings.site, settings.device or device or socket.gethostname())
@@ -35,7 +41,7 @@ def open_reporting(
         MqttTransport(
             settings,
             client_id=settings.client_id or f"edgeai-{topics.tenant}-{topics.site}-{topics.device}",
-            session=NativeSession(topics, boot_id),
+            session=NativeSession(topics, boot_id, subscriptions=listen(topics, boot_id) if listen else ()),
         ),
         outbox if isinstance(outbox, Outbox) else Outbox(outbox),
         compose=compose_native(topics, Envelope(topics.device, boot_id)),

@@ -1,4 +1,4 @@
-"""From the outbox over a transport: in order, a window at a time, deleted on acknowledgement, for as long as it takes."""
+"""From the outbox over a transport: lane by lane, a window at a time, deleted on acknowledgement, for as long as it takes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import logging
 import math
 import random
 import threading
-from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from edgeai.clock import Clock
+from edgeai.sinks.flight import FlightWindow, Pace
+from edgeai.sinks.lanes import Gate, Lanes
 from edgeai.sinks.message import Message
+from edgeai.sinks.message_table import size_of
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.transport import Transport, TransportError, TransportRefusedError
+from edgeai.types import JsonValue
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +53,43 @@ class Backoff:
         self._attempt = 0
 
 
+@dataclass(frozen=True, slots=True)
+class DrainSettings:
+    """backlog_per_s: messages that were there before the connection, so many a second at most; None for no limit.
+    is_stale: asked with the Unix time and the monotonic one, whether a message must no longer be sent, as doing harm late.
+    """
+
+    backlog_per_s: float | None = None
+    is_stale: Callable[[Message, float, float], bool] | None = None
+
+
+class _OpenGate:
+    """No budget, no hours: everything may go at any time."""
+
+    def wait_s(self, message: Message, *, now_s: float) -> float:
+        return 0.0
+
+    def passed(self, message: Message) -> None:
+        pass
+
+    def take_reports(self) -> list[tuple[str, dict[str, JsonValue]]]:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A message on its way. measured: its acknowledgement tells of the link; at QoS 0 there is none."""
+
+    bytes: int
+    at_s: float
+    measured: bool
+
+
 class Drain:
     """The loop's body, without the thread: `step` again and again, from one thread.
+
+    Order is kept within a lane: one class of one stream. Alarms go before all else and may exceed the flight window,
+    which keeps a thin link free of queues; the others share it fairly (edgeai.sinks.lanes, edgeai.sinks.flight).
 
     A message that the destination refuses (no permission, too large), or loses the connection over again and again,
     stays in the outbox, is told, and is offered again a minute later: so it neither blocks the others for ever nor is
@@ -63,6 +103,9 @@ class Drain:
         *,
         clock: Clock,
         stop: threading.Event,
+        destination: str = "",
+        settings: DrainSettings | None = None,
+        gate: Gate | None = None,
         backoff: Backoff | None = None,
         refused_backoff: Backoff | None = None,
     ) -> None:
@@ -73,10 +116,17 @@ class Drain:
         self._backoff = backoff or Backoff()
         # a broker that knows and rejects us is not asked every second: it may ban, and only a person can help
         self._refused_backoff = refused_backoff or Backoff(base_s=1.0, cap_s=10.0)
-        self._cursor = 0
+        self._lanes = Lanes(outbox, destination)
+        self._gate = gate or _OpenGate()
+        self._flight = FlightWindow()
+        self._settings = settings or DrainSettings()
+        self._pace = Pace(self._settings.backlog_per_s)
         self._rewinds = 0
-        self._ahead: deque[Message] = deque()  # read from the outbox, not yet published
-        self._open: set[int] = set()  # published, not acknowledged
+        self._seen_seq = 0  # the newest message when the lanes were last looked at
+        self._backlog_seq = 0  # what has a number up to here was there before the connection
+        self._soonest_s = math.inf  # when one of those that wait may go
+        self._open: dict[int, _Sent] = {}  # published, not acknowledged; in order of sending
+        self._open_bytes = 0
         self._acked: set[int] = set()  # acknowledged, not deleted
         self._acked_since_s = self._moved_s = 0.0
         self._refused: set[int] = set()  # not offered before _offer_at_s
@@ -94,7 +144,7 @@ class Drain:
         """True while `poll` waits for news: a put must then wake the transport."""
         self.problem = ""
         """Why there is no connection, "" while there is one."""
-        self.published = self.delivered = self.refusals = self.connections = 0
+        self.published = self.delivered = self.refusals = self.connections = self.expired = 0
 
     def step(self) -> None:
         """Connect, or publish what has room and take in what became of it. Waits after a failed attempt."""
@@ -110,6 +160,10 @@ class Drain:
             _log.exception("%s: unexpected fault, connecting anew", self._transport.name)
             self._lost(TransportError(f"unexpected {type(error).__name__}: {error}"))
 
+    def wake(self) -> None:
+        """Make a running `step` look for news; from any thread."""
+        self._transport.wake()
+
     def close(self) -> None:
         """Delete what was acknowledged, and let the transport go."""
         self._delete_acked()
@@ -122,8 +176,7 @@ class Drain:
             self._transport.connect()
         except TransportError as error:
             self._tell(error)
-            lasting = isinstance(error, TransportRefusedError) and error.lasting
-            self._clock.wait(self._stop, (self._refused_backoff if lasting else self._backoff).next_s())
+            self._pause(error)
             return
         self.connected = True
         self.connections += 1
@@ -131,6 +184,8 @@ class Drain:
         self._proven = False
         self._connected_s = self._clock.monotonic_s()
         self._found_waiting = self._outbox.pending
+        self._backlog_seq = self._outbox.newest_seq
+        self._flight.restart()
         self._rewind()
         if not self._told:
             _log.info("%s: connected, %d messages wait", self._transport.name, self._found_waiting)
@@ -147,12 +202,17 @@ class Drain:
     def _lost(self, error: TransportError) -> None:
         self.connected = False
         self._delete_acked()
-        if self._open:
-            self._suspect_first(min(self._open))
+        if self._open and error.blames_message:
+            self._suspect_first(next(iter(self._open)))
         self._open.clear()
+        self._open_bytes = 0
         self._transport.abort()
         self._tell(error)
-        self._clock.wait(self._stop, self._backoff.next_s())
+        self._pause(error)
+
+    def _pause(self, error: TransportError) -> None:
+        lasting = isinstance(error, TransportRefusedError) and error.lasting
+        self._clock.wait(self._stop, (self._refused_backoff if lasting else self._backoff).next_s())
 
     def _tell(self, error: TransportError) -> None:
         """Once for being away, however that shows; a refusal again where its reason is another."""
@@ -163,8 +223,7 @@ class Drain:
             _log.warning("%s: %s; events wait in the outbox", self._transport.name, error)
 
     def _rewind(self) -> None:
-        self._cursor = 0
-        self._ahead.clear()
+        self._lanes.rewind()
         self._rewinds = self._outbox.rewinds
         self._moved_s = self._clock.monotonic_s()
 
@@ -177,38 +236,55 @@ class Drain:
             self._rewind()
         if not self._open:
             self._moved_s = self._clock.monotonic_s()
+        self._seen_seq = self._outbox.newest_seq
+        self._soonest_s = math.inf
         # one by one as acknowledgements come: a window that is filled up in bursts meets Nagle's algorithm at the
         # broker and delayed acknowledgement here, 40 ms each time
         window = 1 if self._suspect[1] >= SUSPECT_LOSSES else self._transport.window
-        while len(self._open) < window and self._has_more():
-            message = self._ahead.popleft()
-            self._cursor = message.seq
-            if (
-                message.seq not in self._open
-                and message.seq not in self._acked
-                and message.seq not in self._refused
-            ):
-                self._open.add(message.seq)
-                self._transport.publish(message)
-                self.published += 1
+        while len(self._open) < window and self._transport.ready:
+            message, self._soonest_s = self._lanes.take(skip=self._is_handled, wait_s=self._wait_s)
+            if message is None:
+                break
+            if self._is_stale(message):
+                self._acked.add(message.seq)
+                self.expired += 1
+            else:
+                self._send(message)
 
-    def _has_more(self) -> bool:
-        """Read a window's worth ahead where nothing is; False where there is nothing to publish."""
-        if not self._ahead:
-            newest = self._outbox.newest_seq
-            if newest > self._cursor:
-                self._ahead.extend(self._outbox.peek(self._transport.window, after=self._cursor))
-                if not self._ahead:
-                    self._cursor = newest  # dropped, all of them
-        return bool(self._ahead)
+    def _send(self, message: Message) -> None:
+        size = size_of(message)
+        self._open[message.seq] = _Sent(size, self._clock.monotonic_s(), message.qos > 0)
+        self._open_bytes += size
+        self._transport.publish(message)
+        self._gate.passed(message)
+        if message.seq <= self._backlog_seq:
+            self._pace.take()
+        self.published += 1
+
+    def _is_stale(self, message: Message) -> bool:
+        is_stale = self._settings.is_stale
+        return is_stale is not None and is_stale(message, self._clock.wall_s(), self._clock.monotonic_s())
+
+    def _is_handled(self, seq: int) -> bool:
+        return seq in self._open or seq in self._acked or seq in self._refused
+
+    def _wait_s(self, message: Message) -> float:
+        """Seconds until a message may go. inf: when an acknowledgement makes room for it."""
+        now_s = self._clock.monotonic_s()
+        if message.priority != "alarm":
+            if self._open_bytes >= self._flight.limit_bytes:
+                return math.inf
+            if message.seq <= self._backlog_seq and (wait_s := self._pace.wait_s(now_s)) > 0:
+                return wait_s
+        return self._gate.wait_s(message, now_s=now_s)
 
     def _poll(self) -> None:
         self.idle = True  # before the question below: a put after it wakes us
         try:
-            if self._outbox.newest_seq > self._cursor and not self._open:
+            if self._outbox.newest_seq != self._seen_seq:
                 timeout_s = 0.0
             else:
-                timeout_s = ACK_EVERY_S if self._acked else IDLE_POLL_S
+                timeout_s = min(ACK_EVERY_S if self._acked else IDLE_POLL_S, self._soonest_s)
             progress = self._transport.poll(timeout_s)
         finally:
             self.idle = False
@@ -222,8 +298,8 @@ class Drain:
                 self._suspect = (0, 0)
             if not self._acked:
                 self._acked_since_s = now_s
-            self._acked.update(seq for seq in progress.acked if seq in self._open)
-            self._open.difference_update(progress.acked)
+            for seq in progress.acked:
+                self._take_ack(seq, now_s)
         for seq, reason in progress.refused:
             self._refuse(seq, reason)
         if self._acked and (not self._open or now_s - self._acked_since_s >= ACK_EVERY_S):
@@ -237,9 +313,23 @@ class Drain:
             _log.warning(
                 "%s: refused message %d: %s; it is kept and offered again", self._transport.name, seq, reason
             )
-        self._open.discard(seq)
+        self._land(seq)
         self._refused.add(seq)
         self.refusals += 1
+
+    def _take_ack(self, seq: int, now_s: float) -> None:
+        sent = self._land(seq)
+        if sent is None:
+            return
+        self._acked.add(seq)
+        if sent.measured:
+            self._flight.acked(sent.bytes, now_s - sent.at_s, now_s)
+
+    def _land(self, seq: int) -> _Sent | None:
+        sent = self._open.pop(seq, None)
+        if sent is not None:
+            self._open_bytes -= sent.bytes
+        return sent
 
     def _suspect_first(self, seq: int) -> None:
         """Some brokers answer a message that they will not take by hanging up: find it, and let the others pass."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from edgeai.types import Priority
 
@@ -13,8 +13,18 @@ DROP_ORDER: Final[tuple[Priority, ...]] = ("image", "telemetry", "event", "alarm
 
 RANK: Final[dict[Priority, int]] = {priority: rank for rank, priority in enumerate(DROP_ORDER)}
 
-Body: TypeAlias = "bytes | Callable[[int], bytes]"
-"""A payload, or what makes it from the sequence number that the outbox gives."""
+Body: TypeAlias = "bytes | Callable[[int, int], bytes]"
+"""A payload, or what makes it from two numbers that the outbox gives: the message's own, and its place among those of
+its stream and destination that have such a function and are not `latest`, from 1 in each process; 0 for those that are.
+"""
+
+
+class Lane(NamedTuple):
+    """Messages that are delivered in their order: one class of one stream on its way to one destination."""
+
+    destination: str
+    rank: int
+    stream: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +61,9 @@ class Message:
     stream: str
     wall_s: float
     monotonic_s: float
+    latest: bool = False
+    destination: str = ""
+
+    @property
+    def lane(self) -> Lane:
+        return Lane(self.destination, RANK[self.priority], self.stream)

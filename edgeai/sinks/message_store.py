@@ -7,14 +7,17 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeAlias
 
 from edgeai.clock import Clock
 from edgeai.errors import OutboxError
-from edgeai.sinks.message import Message
+from edgeai.sinks.message import Lane, Message
 from edgeai.sinks.message_table import ForeignFileError, MessageTable, salvage
+from edgeai.sinks.seal import Seal, SealError
+from edgeai.types import JsonValue
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +25,9 @@ _ALL: Final = 1 << 60
 # numbers given while the file has never been read lie above all that it can hold
 _UNSEEN_BASE: Final = 1 << 41
 _MAX_SET_ASIDE: Final = 5
+_MAX_INCIDENTS: Final = 100
+
+Incident: TypeAlias = tuple[str, dict[str, JsonValue]]
 
 
 class MessageStore:
@@ -29,16 +35,27 @@ class MessageStore:
 
     The disk fails (full, read-only, gone): messages go to memory, `memory_bytes` at most, and every `retry_disk_s` an
     attempt is made to move them to the disk. The file is corrupt: it is set aside as <name>.corrupt-<n>, a new one is
-    begun, and what can be read of the old one goes into it. Each is said once.
+    begun, and what can be read of the old one goes into it; so it is with one that is sealed with another key, of which
+    nothing can be read. Each is said once.
 
     rewinds: how often messages below numbers already read came into view; a reader then begins anew.
+    incidents: what happened to the file, each as an event's type and facts, for whoever takes them away.
     """
 
     def __init__(
-        self, path: Path, *, max_bytes: int, memory_bytes: int, retry_disk_s: float, clock: Clock
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        memory_bytes: int,
+        retry_disk_s: float,
+        clock: Clock,
+        seal: Seal | None = None,
     ) -> None:
         self.path = path
+        self._seal = seal
         self.rewinds = 0
+        self.incidents: deque[Incident] = deque(maxlen=_MAX_INCIDENTS)
         self._max_bytes = max_bytes
         self._memory_bytes = memory_bytes
         self._retry_disk_s = retry_disk_s
@@ -110,19 +127,63 @@ class MessageStore:
                 self._disk_failed(error)
         return self._memory.write(batch, max_bytes=self._memory_bytes)[1]
 
-    def peek(self, n: int, *, after: int) -> list[Message]:
-        """The first `n` messages with numbers above `after`, in order."""
+    def peek(self, n: int, *, after: int, lane: Lane | None = None) -> list[Message]:
+        """The first `n` messages, of one lane or of all, with numbers above `after`, in order."""
         self._retry_if_due()
-        found = self._memory.peek(n, after=after) if self._memory.total_count else []
+        found = _peek(self._memory, n, after, lane) if self._memory.total_count else []
         if self._disk is not None:
             try:
-                on_disk = self._disk.peek(n + len(self._owed), after=after)
+                on_disk = _peek(self._disk, n + len(self._owed), after, lane)
             except (sqlite3.Error, OSError) as error:
                 self._disk_failed(error)
             else:
                 found += [message for message in on_disk if message.seq not in self._owed]
                 found.sort(key=lambda message: message.seq)
         return found[:n]
+
+    def lanes(self) -> dict[Lane, int]:
+        """Every lane that holds messages, with its highest number."""
+        lanes = self._memory.lanes()
+        if self._disk is not None:
+            with contextlib.suppress(sqlite3.Error):  # a failing disk is met, and said, by the next peek
+                for lane, seq in self._disk.lanes().items():
+                    lanes[lane] = max(seq, lanes.get(lane, 0))
+        return lanes
+
+    def count_by_destination(self) -> dict[str, int]:
+        """How many messages wait for each destination; delivered ones too while the disk cannot be written."""
+        counts = Counter(self._memory.count_by_destination())
+        if self._disk is not None:
+            with contextlib.suppress(sqlite3.Error):
+                counts.update(self._disk.count_by_destination())
+        return dict(counts)
+
+    def oldest(self) -> Message | None:
+        """The message that was put first."""
+        found = self.peek(1, after=0)
+        return found[0] if found else None
+
+    def untold(self) -> dict[int, int]:
+        """By rank, how many were dropped and not yet told. Kept with the messages, so that a crash forgets none."""
+        counts = Counter(self._memory.untold())
+        if self._disk is not None:
+            with contextlib.suppress(sqlite3.Error):
+                counts.update(self._disk.untold())
+        return dict(counts)
+
+    def set_told(self, counts: Mapping[int, int]) -> None:
+        """Take what was told off `untold`."""
+        left = dict(counts)
+        for table in (self._memory, self._disk):
+            if table is None:
+                continue
+            with contextlib.suppress(sqlite3.Error, OSError):
+                here = {rank: min(n, left.get(rank, 0)) for rank, n in table.untold().items()}
+                table.write(
+                    (), max_bytes=_ALL, durable=False, untold={rank: -n for rank, n in here.items() if n}
+                )
+                for rank, n in here.items():
+                    left[rank] = left.get(rank, 0) - n
 
     def delete(self, seqs: Sequence[int]) -> int:
         """Forget messages; how many of them were there. Not forced to the disk: a power cut may bring them back."""
@@ -138,7 +199,22 @@ class MessageStore:
                 too_old = table.older_than(
                     monotonic_s=monotonic_s, first_seq=first_seq, wall_s=wall_s, sane_wall_s=sane_wall_s
                 )
-                ranks += self._delete(too_old) if too_old else []
+                dropped = self._delete(too_old) if too_old else []
+                if dropped:
+                    table.write((), max_bytes=_ALL, durable=False, untold=Counter(dropped))
+                ranks += dropped
+        return ranks
+
+    def discard(self, lanes: Sequence[Lane]) -> list[int]:
+        """Drop everything in these lanes; the ranks of it."""
+        ranks: list[int] = []
+        for lane in lanes:
+            found = self.peek(_ALL, after=0, lane=lane)
+            ranks += self._delete([message.seq for message in found])
+        with contextlib.suppress(
+            sqlite3.Error, OSError
+        ):  # a failing disk is met, and said, by the next insert
+            (self._disk or self._memory).write((), max_bytes=_ALL, durable=False, untold=Counter(ranks))
         return ranks
 
     def present(self, seqs: Sequence[int]) -> set[int]:
@@ -180,7 +256,9 @@ class MessageStore:
         if self._lock_file is None:
             self._lock_file = _locked(self.path)
         try:
-            disk = MessageTable(self.path)
+            disk = MessageTable(self.path, seal=self._seal)
+        except SealError as error:
+            disk = self._begin_anew(str(error), salvaging=False)
         except ForeignFileError as error:
             raise OutboxError(
                 f"outbox {self.path} cannot be used: {error}", next_step="name another file for the outbox"
@@ -188,12 +266,15 @@ class MessageStore:
         except sqlite3.DatabaseError as error:
             if not _means_corrupt(error):
                 raise
-            disk = self._begin_anew(error)
+            disk = self._begin_anew(str(error))
+        self._disk = disk
+        self._identify()
+        self._unseen_count = 0
+        return disk
+
+    def _identify(self) -> None:
         stat = self.path.stat()
         self._identity = (stat.st_dev, stat.st_ino)
-        self._unseen_count = 0
-        self._disk = disk
-        return disk
 
     def _disk_failed(self, error: Exception) -> None:
         """Begin a new file where this one is corrupt; else go on in memory, said once."""
@@ -201,9 +282,8 @@ class MessageStore:
             self._disk.close()
             self._disk = None
             try:
-                self._disk = self._begin_anew(error)
-                stat = self.path.stat()
-                self._identity = (stat.st_dev, stat.st_ino)
+                self._disk = self._begin_anew(str(error))
+                self._identify()
             except (sqlite3.Error, OSError) as second:
                 error = second
             else:
@@ -211,6 +291,9 @@ class MessageStore:
         self._retry_at_s = self._clock.monotonic_s() + self._retry_disk_s
         if not self._degraded:
             self._degraded = True
+            self.incidents.append(
+                ("outbox_degraded", {"error": str(error), "memory_bytes": self._memory_bytes})
+            )
             _log.warning(
                 "outbox %s: cannot be written (%s); messages wait in memory, %d bytes at most",
                 self.path,
@@ -230,8 +313,14 @@ class MessageStore:
                 waiting,
                 sorted(self._owed),
                 max_bytes=max(self._max_bytes, disk.total_bytes + self._memory_bytes),
+                untold=(untold := self._memory.untold()),
             )
-            self._memory.write((), [message.seq for message in waiting], max_bytes=self._memory_bytes)
+            self._memory.write(
+                (),
+                [message.seq for message in waiting],
+                max_bytes=self._memory_bytes,
+                untold={rank: -n for rank, n in untold.items()},
+            )
         except (sqlite3.Error, OSError, OutboxError) as error:
             if self._disk is not None and "full" not in str(error):
                 # a handle on a disk that was unplugged never works again: the next attempt opens the file anew
@@ -243,6 +332,7 @@ class MessageStore:
         self._owed.clear()
         self._degraded = False
         self.rewinds += 1
+        self.incidents.append(("outbox_recovered", {"moved": len(waiting)}))
         _log.warning("outbox %s: can be written again, %d messages went to it", self.path, len(waiting))
 
     def _check_identity(self) -> None:
@@ -264,8 +354,8 @@ class MessageStore:
         if self._disk is None:
             raise OSError("the file was removed")
 
-    def _begin_anew(self, error: Exception) -> MessageTable:
-        """Set the corrupt file aside and save into a new one what can be read of it."""
+    def _begin_anew(self, reason: str, *, salvaging: bool = True) -> MessageTable:
+        """Set the file aside and save into a new one what can be read of it."""
         number = next(
             (n for n in range(1, _MAX_SET_ASIDE) if not _aside(self.path, n).exists()),
             _MAX_SET_ASIDE,  # the last name is used again: a dying card must not be filled with corpses
@@ -276,16 +366,23 @@ class MessageStore:
             companion = self.path.with_name(self.path.name + suffix)
             if companion.exists():
                 companion.replace(target.with_name(target.name + suffix))
-        saved = [message for message in salvage(target) if message.seq not in self._owed]
+        saved = (
+            [message for message in salvage(target, self._seal) if message.seq not in self._owed]
+            if salvaging
+            else []
+        )
         self._owed.clear()
         _log.error(
-            "outbox %s: corrupt (%s), set aside as %s; a new one begins with the %d messages that could be read",
+            "outbox %s: %s, set aside as %s; a new one begins with the %d messages that could be read",
             self.path,
-            error,
+            f"corrupt ({reason})" if salvaging else reason,
             target.name,
             len(saved),
         )
-        disk = MessageTable(self.path)
+        self.incidents.append(
+            ("outbox_set_aside", {"reason": reason, "file": target.name, "saved": len(saved)})
+        )
+        disk = MessageTable(self.path, seal=self._seal)
         disk.write(saved, max_bytes=self._max_bytes)
         return disk
 
@@ -296,6 +393,10 @@ class MessageStore:
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
+
+
+def _peek(table: MessageTable, n: int, after: int, lane: Lane | None) -> list[Message]:
+    return table.peek(n, after=after) if lane is None else table.peek_lane(lane, n, after=after)
 
 
 def _means_corrupt(error: Exception) -> bool:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from edgeai.sinks.message import DROP_ORDER, RANK, Message
+from edgeai.errors import OutboxError
+from edgeai.sinks.message import DROP_ORDER, RANK, Lane, Message
+from edgeai.sinks.seal import OVERHEAD_BYTES, Seal, SealError
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 APPLICATION_ID: Final = 0x45644F42  # "EdOB": tells our file from another program's database
 ROW_OVERHEAD_BYTES: Final = (
     64  # row and index beside topic and payload, measured on 100,000 rows of 400 bytes
@@ -28,14 +31,36 @@ CREATE TABLE message (
   monotonic_s REAL NOT NULL, size INTEGER NOT NULL);
 CREATE INDEX message_by_rank ON message (rank, seq);
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA};
 """
-_COLUMNS: Final = "seq, topic, payload, qos, retain, rank, stream, wall_s, monotonic_s"
+# what makes a file of each schema one of the next; a new file goes through all of them
+_UPGRADES: Final[dict[int, str]] = {
+    1: """
+ALTER TABLE message ADD COLUMN destination TEXT NOT NULL DEFAULT '';
+ALTER TABLE message ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE message ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX message_by_lane ON message (destination, rank, stream, seq);
+CREATE INDEX message_latest ON message (destination, topic) WHERE latest = 1;
+CREATE TABLE untold (rank INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+""",
+}
+_COLUMNS: Final = (
+    "seq, topic, payload, qos, retain, rank, stream, wall_s, monotonic_s, latest, destination, sealed"
+)
 # all of these statements are made of constants: values are always bound
-_INSERT: Final = f"INSERT INTO message ({_COLUMNS}, size) VALUES (?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+_INSERT: Final = f"INSERT INTO message ({_COLUMNS}, size) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 _PEEK: Final = f"SELECT {_COLUMNS} FROM message WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+_PEEK_LANE: Final = (
+    f"SELECT {_COLUMNS} FROM message WHERE destination = ? AND rank = ? AND stream = ? AND seq > ? "  # noqa: S608
+    "ORDER BY seq LIMIT ?"
+)
 _FORWARDS: Final = f"SELECT {_COLUMNS} FROM message ORDER BY seq"  # noqa: S608
+_FORWARDS_1: Final = _FORWARDS.replace("latest, destination, sealed", "0, '', 0")
 _FIND: Final = "SELECT seq, rank, size FROM message WHERE seq IN "
+_OLDER_LATEST: Final = (
+    "SELECT seq FROM message WHERE latest = 1 AND destination = ? AND topic = ? AND seq < ?"
+)
+_UNTOLD: Final = "INSERT INTO untold (rank, count) VALUES (?, ?) ON CONFLICT (rank) DO UPDATE SET count = count + excluded.count"
 
 
 class ForeignFileError(Exception):
@@ -54,7 +79,9 @@ class MessageTable:
     sqlite3.OperationalError for a disk that is full, gone or read-only. Counters move with a commit only.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, seal: Seal | None = None) -> None:
+        """Raises SealError where the file holds messages that `seal` does not open; and ForeignFileError."""
+        self._seal = seal
         self._db = sqlite3.connect(
             path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5
         )
@@ -69,18 +96,21 @@ class MessageTable:
         tables = self._scalar("SELECT COUNT(*) FROM sqlite_master")
         if tables and self._scalar("PRAGMA application_id") != APPLICATION_ID:
             raise ForeignFileError("it is another program's database")
-        if tables and (version := self._scalar("PRAGMA user_version")) != SCHEMA:
+        version = self._scalar("PRAGMA user_version") if tables else 1
+        if not 1 <= version <= SCHEMA:
             raise ForeignFileError(f"it has schema {version}, known is {SCHEMA}")
         if not in_memory:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA journal_size_limit=4194304")
         self._db.execute("PRAGMA synchronous=FULL")
         self._durable = True
-        if not tables:
-            self._db.executescript("BEGIN IMMEDIATE;" + _CREATE + "COMMIT;")
+        changes = ("" if tables else _CREATE) + "".join(_UPGRADES[old] for old in range(version, SCHEMA))
+        if changes:
+            self._db.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {SCHEMA}; COMMIT;")
         verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise sqlite3.DatabaseError(str(verdict).splitlines()[-1])
+        self._check_seal()
         self.count = dict.fromkeys(range(len(DROP_ORDER)), 0)
         self.bytes = dict(self.count)
         for rank, count, size in self._db.execute(
@@ -88,6 +118,17 @@ class MessageTable:
         ):
             self.count[rank] = count
             self.bytes[rank] = size
+
+    def _check_seal(self) -> None:
+        row = self._db.execute("SELECT value FROM fact WHERE name = 'seal'").fetchone()
+        if row is None or (self._seal is not None and self._seal.fits(bytes(row[0]))):
+            fits = row is not None
+        elif self._scalar("SELECT COUNT(*) FROM message WHERE sealed = 1"):
+            raise SealError("its messages are sealed with a key that is not in outbox.key_file")
+        else:
+            fits = False
+        if self._seal is not None and not fits:
+            self._db.execute("INSERT OR REPLACE INTO fact VALUES ('seal', ?)", (self._seal.check_value(),))
 
     @property
     def total_count(self) -> int:
@@ -103,10 +144,18 @@ class MessageTable:
         return self._scalar("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence")
 
     def write(
-        self, insert: Sequence[Message], delete: Iterable[int] = (), *, max_bytes: int, durable: bool = True
+        self,
+        insert: Sequence[Message],
+        delete: Iterable[int] = (),
+        *,
+        max_bytes: int,
+        durable: bool = True,
+        untold: Mapping[int, int] | None = None,
     ) -> tuple[int, list[int]]:
         """Insert, delete by number, then drop what exceeds `max_bytes`, all in one transaction.
 
+        A message that is `latest` takes the place of earlier ones on its topic. What is dropped is added to `untold`,
+        and so are the counts by rank in that argument (below 0: they have been told).
         durable: back only when it is on the disk. Without it a power cut can undo the change, never tear it.
         Returns how many of `delete` were there, and the rank of each message that was dropped.
         """
@@ -120,6 +169,9 @@ class MessageTable:
                 self._insert(insert, count, size)
             deleted = self._delete(delete, count, size)
             dropped = self._trim(max_bytes, count, size)
+            changes = Counter(dropped)
+            changes.update(untold or {})
+            self._db.executemany(_UNTOLD, sorted(changes.items()))
             self._db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
@@ -131,7 +183,30 @@ class MessageTable:
     def peek(self, n: int, *, after: int = 0) -> list[Message]:
         """The first `n` messages with a number above `after`, in order of number."""
         rows = self._db.execute(_PEEK, (after, n))
-        return [_message(row) for row in rows]
+        return [_message(row, self._seal) for row in rows]
+
+    def peek_lane(self, lane: Lane, n: int, *, after: int) -> list[Message]:
+        """The first `n` messages of a lane with a number above `after`, in order of number."""
+        return [_message(row, self._seal) for row in self._db.execute(_PEEK_LANE, (*lane, after, n))]
+
+    def lanes(self) -> dict[Lane, int]:
+        """Every lane that holds messages, with its highest number."""
+        rows = self._db.execute(
+            "SELECT destination, rank, stream, MAX(seq) FROM message GROUP BY destination, rank, stream"
+        )
+        return {Lane(destination, rank, stream): seq for destination, rank, stream, seq in rows}
+
+    def count_by_destination(self) -> dict[str, int]:
+        return dict(self._db.execute("SELECT destination, COUNT(*) FROM message GROUP BY destination"))
+
+    def oldest(self) -> Message | None:
+        """The message that was put first."""
+        found = self.peek(1)
+        return found[0] if found else None
+
+    def untold(self) -> dict[int, int]:
+        """By rank, how many were dropped and not yet told; only those above 0."""
+        return dict(self._db.execute("SELECT rank, count FROM untold WHERE count > 0"))
 
     def older_than(
         self, *, monotonic_s: float, first_seq: int, wall_s: float, sane_wall_s: float
@@ -156,11 +231,20 @@ class MessageTable:
         rows = []
         for message in messages:
             rank, bytes_ = RANK[message.priority], size_of(message)
+            payload = message.payload
+            if self._seal is not None:
+                payload = self._seal.seal(payload, _context(message.seq, message.topic))
+                bytes_ += OVERHEAD_BYTES
             count[rank] += 1
             size[rank] += bytes_
-            head = (message.seq, message.topic, message.payload, message.qos, int(message.retain), rank)
-            rows.append((*head, message.stream, message.wall_s, message.monotonic_s, bytes_))
+            head = (message.seq, message.topic, payload, message.qos, int(message.retain), rank)
+            rest = (int(message.latest), message.destination, int(self._seal is not None), bytes_)
+            rows.append((*head, message.stream, message.wall_s, message.monotonic_s, *rest))
         self._db.executemany(_INSERT, rows)
+        for message in messages:
+            if message.latest:
+                older = self._db.execute(_OLDER_LATEST, (message.destination, message.topic, message.seq))
+                self._delete([seq for (seq,) in older], count, size)
 
     def _delete(self, seqs: Iterable[int], count: dict[int, int], size: dict[int, int]) -> int:
         found = self._found(list(seqs))
@@ -203,29 +287,81 @@ class MessageTable:
         return int(value)
 
 
-def salvage(path: Path) -> list[Message]:
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file for reading beside the process that has it. Raises OutboxError where there is none, or another program's."""
+    if not path.is_file():
+        raise OutboxError(f"no outbox at {path}", next_step="nothing was ever put, or state_dir is another")
+    try:
+        with contextlib.closing(
+            sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, timeout=5)
+        ) as db:
+            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise OutboxError(f"{path} is no outbox: it is another program's database")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA:
+                raise OutboxError(
+                    f"outbox {path} has schema {version}, known is {SCHEMA}",
+                    next_step="run the device once with this edgeai" if version < SCHEMA else "update edgeai",
+                )
+            yield db
+    except sqlite3.Error as error:
+        raise OutboxError(f"outbox {path} cannot be read: {error}") from error
+
+
+def read_messages(db: sqlite3.Connection, seal: Seal | None) -> Iterator[Message]:
+    """All of them, in order. Raises sqlite3.DatabaseError for one that is damaged or does not open."""
+    for row in db.execute(_FORWARDS):
+        yield _message(row, seal)
+
+
+def read_summary(db: sqlite3.Connection) -> list[tuple[Lane, int, int, float]]:
+    """Of each lane: how many messages, their bytes, and the Unix time when the first was put."""
+    rows = db.execute(
+        "SELECT destination, rank, stream, COUNT(*), SUM(size), MIN(wall_s) FROM message "
+        "GROUP BY destination, rank, stream ORDER BY destination, rank DESC, stream"
+    )
+    return [(Lane(*row[:3]), row[3], row[4], row[5]) for row in rows]
+
+
+def salvage(path: Path, seal: Seal | None = None) -> list[Message]:
     """What can still be read of a corrupt file, in order: from its beginning, and from its end, to the damage."""
     saved: dict[int, Message] = {}
     with contextlib.suppress(sqlite3.Error):
         db = sqlite3.connect(path)
         try:
-            for statement in (_FORWARDS, f"{_FORWARDS} DESC"):
+            columns = {row[1] for row in db.execute("PRAGMA table_info(message)")}
+            forwards = _FORWARDS if "sealed" in columns else _FORWARDS_1
+            for statement in (forwards, f"{forwards} DESC"):
                 with contextlib.suppress(sqlite3.Error):
                     for row in db.execute(statement):
-                        saved[row[0]] = _message(row)
+                        saved[row[0]] = _message(row, seal)
         finally:
             db.close()
     return [saved[seq] for seq in sorted(saved)]
 
 
-def _message(row: tuple[object, ...]) -> Message:
+def _context(seq: int, topic: str) -> bytes:
+    """What a sealed payload is bound to: it opens in its own row only."""
+    return f"{seq} {topic}".encode()
+
+
+def _message(row: tuple[object, ...], seal: Seal | None) -> Message:
     """Raises sqlite3.DatabaseError for a row that a flipped bit has damaged."""
     match row:
         case (
             int(seq), str(topic), bytes(payload), 0 | 1 | 2 as qos, int(retain), 0 | 1 | 2 | 3 as rank,
-            str(stream), float(wall_s), float(monotonic_s),
+            str(stream), float(wall_s), float(monotonic_s), int(latest), str(destination), int(sealed),
         ):  # fmt: skip
+            if sealed:
+                try:
+                    if seal is None:
+                        raise SealError("sealed, and there is no key")
+                    payload = seal.open(payload, _context(seq, topic))
+                except SealError as error:
+                    raise sqlite3.DatabaseError(f"row {seq}: {error}") from None
             return Message(
-                seq, topic, payload, qos, bool(retain), DROP_ORDER[rank], stream, wall_s, monotonic_s
-            )
+                seq, topic, payload, qos, bool(retain), DROP_ORDER[rank], stream, wall_s, monotonic_s,
+                bool(latest), destination,
+            )  # fmt: skip
     raise sqlite3.DatabaseError(f"row {row[0]!r} is damaged")

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
 
-def new_client(settings: MqttSettings, *, client_id: str, newer: bool, will: Announcement | None) -> Client:
-    """Not connected. newer: MQTT 5, else 3.1.1. Raises TransportRefusedError for files that cannot be used."""
+def new_client(
+    settings: MqttSettings, *, client_id: str, newer: bool, will: Announcement | None, clean: bool = False
+) -> Client:
+    """Not connected. newer: MQTT 5, else 3.1.1. clean: the broker keeps no session of a 3.1.1 client.
+
+    Raises TransportRefusedError for files that cannot be used.
+    """
     from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
@@ -33,7 +38,7 @@ def new_client(settings: MqttSettings, *, client_id: str, newer: bool, will: Ann
     client = (WebSocketClient if settings.transport == "websockets" else Client)(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
-        clean_session=None if newer else False,
+        clean_session=None if newer else clean,
         protocol=MQTTProtocolVersion.MQTTv5 if newer else MQTTProtocolVersion.MQTTv311,
         reconnect_on_failure=False,
     )

@@ -6,15 +6,16 @@ import logging
 import math
 import threading
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from edgeai.clock import Clock, SystemClock
 from edgeai.errors import OutboxError
-from edgeai.sinks.message import DROP_ORDER, Draft, Message
-from edgeai.sinks.message_store import MessageStore
+from edgeai.sinks.message import DROP_ORDER, RANK, Draft, Lane, Message
+from edgeai.sinks.message_store import Incident, MessageStore
 from edgeai.sinks.message_table import size_of
+from edgeai.sinks.seal import Seal
 from edgeai.types import Priority
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Outbox:
     - Age runs on the monotonic clock while the process lives, so that a jump of the wall clock drops nothing.
     - Where the disk fails (full, read-only, gone) messages wait in memory, `memory_bytes` at most, and go to the disk
       when it can be written again. A corrupt file is set aside as <name>.corrupt-<n> and a new one begun.
+    - With `seal` payloads are encrypted in the file; topics, names of streams and times are not.
 
     max_bytes counts topics, payloads and 64 bytes a message; the file may be half as large again.
     """
@@ -45,6 +47,7 @@ class Outbox:
         max_age_s: float = 7 * 86400.0,
         memory_bytes: int = 8 << 20,
         retry_disk_s: float = 5.0,
+        seal: Seal | None = None,
         clock: Clock | None = None,
     ) -> None:
         if max_bytes < 1 or memory_bytes < 1 or not max_age_s > 0:
@@ -56,6 +59,7 @@ class Outbox:
         self._max_age_s = max_age_s
         self._memory_bytes = min(memory_bytes, max_bytes)
         self._retry_disk_s = retry_disk_s
+        self._seal = seal
         self._clock = clock or SystemClock()
         # taken in this order where both are
         self._store_lock = threading.Lock()  # the store and all that is not named below
@@ -65,6 +69,8 @@ class Outbox:
         self._stored_seq = 0
         self._first_seq = 1
         self._store: MessageStore | None = None
+        self._lanes: dict[Lane, int] = {}
+        self._places: dict[tuple[str, str], int] = {}  # by destination and stream; of the queue's lock
         self._expire_at_s = self._opened_monotonic_s = self._opened_wall_s = 0.0
         self._dropped: dict[Priority, int] = dict.fromkeys(DROP_ORDER, 0)
         self._overfull = False
@@ -82,12 +88,15 @@ class Outbox:
                 memory_bytes=self._memory_bytes,
                 retry_disk_s=self._retry_disk_s,
                 clock=self._clock,
+                seal=self._seal,
             )
             last_seq = store.open()
             self._opened_monotonic_s = self._expire_at_s = self._clock.monotonic_s()
             self._opened_wall_s = self._clock.wall_s()
             self._queued_seq = self._stored_seq = last_seq
             self._first_seq = last_seq + 1
+            self._lanes = store.lanes()
+            self._places.clear()
             self._store = store
 
     def close(self) -> None:
@@ -122,14 +131,16 @@ class Outbox:
             return []
         with self._queue_lock:
             wall_s, monotonic_s = self._clock.wall_s(), self._clock.monotonic_s()
+            places: dict[tuple[str, str], int] = {}
             messages = [
-                self._numbered(draft, seq, wall_s, monotonic_s)
+                self._numbered(draft, seq, self._place(draft, places), wall_s, monotonic_s)
                 for seq, draft in enumerate(drafts, self._queued_seq + 1)
             ]
             if self._store is None:
                 raise OutboxError(f"outbox {self.path} is not open", next_step="use it inside `with`")
             self._queue += messages
             self._queued_seq = last_seq = messages[-1].seq
+            self._places.update(places)
         with self._store_lock:
             if self._stored_seq < last_seq:  # else the thread before has stored ours too
                 if self._store is None:
@@ -137,13 +148,22 @@ class Outbox:
                 self._store_queue(self._store)
         return [message.seq for message in messages]
 
-    def peek(self, n: int, *, after: int = 0) -> list[Message]:
-        """The first `n` messages with numbers above `after`, in order; they stay."""
+    def peek(self, n: int, *, after: int = 0, lane: Lane | None = None) -> list[Message]:
+        """The first `n` messages, of one lane or of all, with numbers above `after`, in order; they stay."""
         with self._store_lock:
             if self._store is None:
                 return []
             self._expire(self._store)
-            return self._store.peek(n, after=after)
+            rewinds = self._store.rewinds
+            found = self._store.peek(n, after=after, lane=lane)
+            if self._store.rewinds != rewinds:
+                self._look_at_lanes(self._store)
+            return found
+
+    @property
+    def lanes(self) -> Mapping[Lane, int]:
+        """The newest number stored in each lane; what it names may be gone by now. Another object after each change."""
+        return self._lanes
 
     def ack(self, seqs: Iterable[int]) -> int:
         """Delete delivered messages; how many of them were there. A power cut may bring them back, hence the ids in
@@ -153,6 +173,16 @@ class Outbox:
         with self._store_lock:
             return self._store.delete(wanted) if self._store is not None and wanted else 0
 
+    def discard(self, destination: str) -> int:
+        """Drop everything on its way to a destination, counted as dropped; how many there were."""
+        with self._store_lock:
+            if self._store is None:
+                return 0
+            ranks = self._store.discard([lane for lane in self._lanes if lane.destination == destination])
+            self._lanes = {lane: seq for lane, seq in self._lanes.items() if lane.destination != destination}
+            self._count(ranks)
+            return len(ranks)
+
     @property
     def pending(self) -> int:
         """Messages that wait, on the disk and in memory."""
@@ -160,9 +190,53 @@ class Outbox:
             return self._store.count if self._store is not None else 0
 
     @property
+    def pending_by_destination(self) -> dict[str, int]:
+        """Messages that wait, by destination; only those for which some do."""
+        with self._store_lock:
+            return self._store.count_by_destination() if self._store is not None else {}
+
+    @property
     def pending_bytes(self) -> int:
         with self._store_lock:
             return self._store.bytes if self._store is not None else 0
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the oldest message waits, in seconds; 0 where none waits. On the monotonic clock for what this
+        process put, else on the wall clock, as far as that can be believed.
+        """
+        with self._store_lock:
+            oldest = self._store.oldest() if self._store is not None else None
+        if oldest is None:
+            return 0.0
+        up_s = self._clock.monotonic_s() - self._opened_monotonic_s
+        if oldest.seq >= self._first_seq:
+            return max(0.0, self._clock.monotonic_s() - oldest.monotonic_s)
+        return (
+            max(up_s, self._opened_wall_s + up_s - oldest.wall_s) if oldest.wall_s >= _SANE_WALL_S else up_s
+        )
+
+    def take_incidents(self) -> list[Incident]:
+        """What happened to the file since the last call: degraded, recovered, set aside."""
+        with self._store_lock:
+            if self._store is None:
+                return []
+            taken = list(self._store.incidents)
+            self._store.incidents.clear()
+            return taken
+
+    @property
+    def untold(self) -> dict[Priority, int]:
+        """Messages dropped and not yet reported, by class; those of earlier runs are remembered in the file."""
+        with self._store_lock:
+            counts = self._store.untold() if self._store is not None else {}
+        return {DROP_ORDER[rank]: count for rank, count in sorted(counts.items())}
+
+    def set_told(self, counts: Mapping[Priority, int]) -> None:
+        """Take what a stored report tells off `untold`."""
+        with self._store_lock:
+            if self._store is not None and counts:
+                self._store.set_told({RANK[priority]: count for priority, count in counts.items()})
 
     @property
     def newest_seq(self) -> int:
@@ -186,11 +260,19 @@ class Outbox:
         store = self._store
         return store.rewinds if store is not None else 0
 
-    def _numbered(self, draft: Draft, seq: int, wall_s: float, monotonic_s: float) -> Message:
-        body = draft.body if isinstance(draft.body, bytes) else draft.body(seq)
+    def _place(self, draft: Draft, taken: dict[tuple[str, str], int]) -> int:
+        if draft.latest or isinstance(draft.body, bytes):
+            return 0
+        key = (draft.destination, draft.stream)
+        taken[key] = place = taken.get(key, self._places.get(key, 0)) + 1
+        return place
+
+    def _numbered(self, draft: Draft, seq: int, place: int, wall_s: float, monotonic_s: float) -> Message:
+        body = draft.body if isinstance(draft.body, bytes) else draft.body(seq, place)
         message = Message(
-            seq, draft.topic, body, draft.qos, draft.retain, draft.priority, draft.stream, wall_s, monotonic_s
-        )
+            seq, draft.topic, body, draft.qos, draft.retain, draft.priority, draft.stream, wall_s, monotonic_s,
+            draft.latest, draft.destination,
+        )  # fmt: skip
         if size_of(message) > self._memory_bytes:
             raise OutboxError(
                 f"a message on {draft.topic} has {size_of(message)} bytes, the outbox holds {self._memory_bytes}",
@@ -205,6 +287,7 @@ class Outbox:
             return
         try:
             self._expire(store)
+            rewinds = store.rewinds
             dropped = store.insert(batch)
         except BaseException:
             # Ctrl-C in the thread that happened to commit must not lose what other threads wait for
@@ -212,9 +295,19 @@ class Outbox:
             with self._queue_lock:
                 self._queue[:0] = [message for message in batch if message.seq not in stored]
             raise
+        lanes = {message.lane: message.seq for message in batch}
+        self._lanes = self._lanes | lanes  # a new one: readers have no lock
         self._stored_seq = batch[-1].seq
+        if store.rewinds != rewinds:
+            self._look_at_lanes(store)
         self._count(dropped)
         self._tell_fullness(store, bool(dropped))
+
+    def _look_at_lanes(self, store: MessageStore) -> None:
+        """A disk that is back may hold lanes of an earlier run."""
+        self._lanes = self._lanes | {
+            lane: max(seq, self._lanes.get(lane, 0)) for lane, seq in store.lanes().items()
+        }
 
     def _expire(self, store: MessageStore) -> None:
         now_s = self._clock.monotonic_s()

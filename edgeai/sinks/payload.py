@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Final
 
 from edgeai.clock import clock_synced
 from edgeai.errors import SinkError
 from edgeai.sinks.message import Draft
-from edgeai.sinks.topics import ROUTES, TopicTree
-from edgeai.types import Event, JsonValue, new_event_id
+from edgeai.sinks.thumbnail import shrink
+from edgeai.sinks.topics import ROUTES, TopicTree, thumbnail_stream
+from edgeai.types import DEVICE_STREAM, Event, JsonValue, new_event_id
 
 SCHEMA: Final = 1
 MAX_PAYLOAD_BYTES: Final = 256 << 10
+# types of events about the device itself that have a topic of their own, retained
+_OF_DEVICE: Final = ("health", "info")
 
 _FIELDS: Final[dict[str, tuple[type, ...]]] = {
     "schema": (int,),
@@ -63,9 +66,10 @@ class Envelope:
     boot_id: str
     synced: Callable[[], bool | None] = clock_synced
 
-    def encode(self, event: Event, seq: int) -> bytes:
+    def encode(self, event: Event, seq: int, place: int = 0) -> bytes:
         """The event as UTF-8 JSON. wall_time and monotonic_s are the event's own, never those of sending.
 
+        place: its number in its stream since the start, where missing ones are to be noticed; 0 where not.
         Raises PayloadError where `data` holds what JSON cannot (NaN, arrays, bytes) or the result exceeds 256 KiB.
         """
         try:
@@ -77,6 +81,7 @@ class Envelope:
                     "device": self.device,
                     "stream": event.stream,
                     "seq": seq,
+                    **({"stream_seq": place} if place else {}),
                     "boot_id": self.boot_id,
                     "priority": event.priority,
                     "time_s": round(event.time_s, 6),
@@ -126,9 +131,14 @@ def decode(payload: bytes) -> dict[str, JsonValue]:
     return value
 
 
-def compose_native(topics: TopicTree, envelope: Envelope) -> Callable[[Event], list[Draft]]:
-    """What turns an event into its message on the native topic tree. The result raises TopicError for the stream's
-    name when called, PayloadError when the outbox asks for the body.
+def compose_native(
+    topics: TopicTree, envelope: Envelope, *, thumbnail_px: int | None = None
+) -> Callable[[Event], list[Draft]]:
+    """What turns an event into its message on the native topic tree: its envelope, or its picture as it is. Of
+    telemetry, health and info only the newest waits. thumbnail_px: a small copy of a picture, so wide, goes before it.
+
+    The result raises TopicError for the stream's name and PayloadError for too large a picture when called,
+    PayloadError when the outbox asks for the body.
     """
 
     def compose(event: Event) -> list[Draft]:
@@ -137,17 +147,28 @@ def compose_native(topics: TopicTree, envelope: Envelope) -> Callable[[Event], l
             raise PayloadError(
                 f"event {event.type!r} has priority {event.priority!r}, known are {sorted(ROUTES)}"
             )
-        topic = topics.routed(event.priority, event.stream)
-        return [
-            Draft(
-                topic,
-                lambda seq: envelope.encode(event, seq),
-                qos=route.qos,
-                retain=route.retain,
-                priority=event.priority,
-                stream=event.stream,
+        qos, retain, topic = route.qos, route.retain, topics.routed(event.priority, event.stream)
+        if event.stream == DEVICE_STREAM and event.type in _OF_DEVICE:
+            qos, retain, topic = 1, True, f"{topics.root}/{event.type}"
+        if len(event.picture) > MAX_PAYLOAD_BYTES:
+            raise PayloadError(
+                f"a picture of stream {event.stream!r} has {len(event.picture)} bytes of at most {MAX_PAYLOAD_BYTES}",
+                next_step="make it smaller",
             )
-        ]
+        draft = Draft(
+            topic,
+            event.picture or (lambda seq, place: envelope.encode(event, seq, place)),
+            qos=qos,
+            retain=retain,
+            priority=event.priority,
+            stream=event.stream,
+            latest=event.priority == "telemetry",
+        )
+        small = shrink(event.picture, thumbnail_px) if event.picture and thumbnail_px else b""
+        if not small:
+            return [draft]
+        stream = thumbnail_stream(event.stream)
+        return [replace(draft, topic=topics.thumbnail(event.stream), body=small, stream=stream), draft]
 
     return compose
 

@@ -50,6 +50,10 @@ class TlsSettings(Settings):
         return self
 
 
+def _usual_port(settings: dict[str, Any]) -> int:
+    return PORTS[settings.get("transport", "tcp"), settings.get("tls") is not None]
+
+
 class MqttSettings(Settings):
     """One broker and this device's place in its topic tree.
 
@@ -63,7 +67,6 @@ class MqttSettings(Settings):
     """
 
     host: Annotated[str, Field(min_length=1, max_length=253)]
-    port: Annotated[int, Field(ge=1, le=65535)] = 1883
     transport: Literal["tcp", "websockets"] = "tcp"
     ws_path: Annotated[str, Field(max_length=1024)] = "/mqtt"
     tenant: str = "default"
@@ -73,20 +76,14 @@ class MqttSettings(Settings):
     username: Annotated[str, Field(min_length=1)] | None = None
     password_file: Path | None = None
     tls: TlsSettings | None = None
+    # behind what its default depends on; no validator "before" the model: it would make of JSON's lists no tuples
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default_factory=_usual_port)
     keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
     connect_timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 5.0
     session_expiry_s: Annotated[int, Field(ge=0, le=2**32 - 1)] = 86400
     message_expiry_s: Annotated[int, Field(ge=1, le=2**32 - 1)] | None = None
     in_flight: Annotated[int, Field(ge=1, le=1000)] = 200
     ack_barrier: bool = True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usual_port(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "port" not in values:
-            port = PORTS.get((str(values.get("transport", "tcp")), values.get("tls") is not None))
-            return {**values, "port": port} if port else values
-        return values
 
     @field_validator("ws_path")
     @classmethod

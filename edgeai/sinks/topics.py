@@ -17,6 +17,18 @@ MAX_LEVEL_BYTES: Final = 128
 _FORBIDDEN = re.compile(r"[/+#\x00-\x1f\x7f-\x9f]")
 
 
+_THUMBNAIL: Final = "/thumbnail"
+
+
+def thumbnail_stream(stream: str) -> str:
+    """The stream of a camera's thumbnails, in the outbox; no other can have this name."""
+    return stream + _THUMBNAIL
+
+
+def is_thumbnail(stream: str) -> bool:
+    return stream.endswith(_THUMBNAIL)
+
+
 class TopicError(SinkError, ValueError):
     """A tenant, site, device, stream or other name that cannot be one level of a topic."""
 
@@ -110,6 +122,14 @@ class TopicTree:
 
     def image(self, stream: str) -> str:
         return self._leaf("image", stream, "stream")
+
+    def thumbnail(self, stream: str) -> str:
+        """Small pictures that go before the whole ones."""
+        return f"{self.image(stream)}/thumbnail"
+
+    def batch(self, stream: str, encoding: str) -> str:
+        """Several envelopes as lines, compressed; the topic's last level is how: gzip or zstd."""
+        return f"{self._leaf('batch', stream, 'stream')}/{encoding}"
 
     def routed(self, priority: Priority, stream: str) -> str:
         """The topic for an event of this class from this stream."""

@@ -11,7 +11,12 @@ from edgeai.sinks.message import Message
 
 
 class TransportError(SinkError):
-    """The destination cannot be reached, or was lost. Its text is told once, until it changes."""
+    """The destination cannot be reached, or was lost. Its text is told once, until it changes.
+
+    blames_message: whether the message at hand may be why, as where a broker hangs up at what it will not take.
+    """
+
+    blames_message = True
 
 
 class TransportRefusedError(TransportError):
@@ -23,6 +28,12 @@ class TransportRefusedError(TransportError):
     def __init__(self, message: str, *, next_step: str = "", lasting: bool = True) -> None:
         self.lasting = lasting
         super().__init__(message, next_step=next_step)
+
+
+class TransportBusyError(TransportError):
+    """The destination is there and can take nothing now, whatever is sent."""
+
+    blames_message = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,9 @@ class Transport(ABC):
 
     window: int
     """How many messages may be open at once on this connection, from 1 up; known after connecting."""
+
+    ready: bool = True
+    """False while the other end is there and wants nothing yet; messages then wait in the outbox."""
 
     @abstractmethod
     def connect(self) -> None:

@@ -1,19 +1,24 @@
 """What every sink keeps to, whatever it writes to."""
 
+import contextlib
 import io
 import math
 import threading
 
 import pytest
 from fake_transport import FakeTransport
+from webhook_server import Receiver
 
 from edgeai.errors import SinkError
+from edgeai.sinks.file_transport import FileTransport, StdoutTransport
 from edgeai.sinks.jsonl import JsonlSink, StdoutSink
+from edgeai.sinks.other_settings import WebhookSettings
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.payload import Envelope, compose_native, decode
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sinks.topics import TopicTree
+from edgeai.sinks.webhook import WebhookTransport
 from edgeai.types import Event
 
 ENVELOPE = Envelope("cam-001", "boot-1", synced=lambda: None)
@@ -67,12 +72,62 @@ def forwarding_sink(folder):
     return sink, arrived
 
 
-SINKS = {"list": list_sink, "jsonl": jsonl_sink, "stdout": stdout_sink, "store and forward": forwarding_sink}
+def through_outbox(folder, transport, lines):
+    """The sink, and what asks for the lines that its destination has."""
+    compose = compose_native(TopicTree("t", "s", "cam-001"), ENVELOPE)
+    sink = StoreAndForward(transport, Outbox(folder / "outbox.db"), compose=compose)
+
+    def arrived():
+        assert sink.flush(20)
+        return lines()
+
+    return sink, arrived
+
+
+def file_transport(folder):
+    path = folder / "events.jsonl"
+    return through_outbox(folder, FileTransport(path), lambda: path.read_bytes().splitlines())
+
+
+def stdout_transport(folder):
+    out = io.BytesIO()
+    return through_outbox(folder, StdoutTransport(out=out), lambda: out.getvalue().splitlines())
+
+
+def webhook_transport(folder, **changes):
+    receiver = Receiver()
+    settings = WebhookSettings(name="hook", kind="webhook", url=receiver.url, **changes)
+    sink, arrived = through_outbox(
+        folder,
+        WebhookTransport(settings),
+        lambda: [line for request in receiver.requests for line in request.body.splitlines()],
+    )
+    return sink, arrived, receiver
+
+
+def webhook_batches(folder):
+    return webhook_transport(folder, batch=20)
+
+
+SINKS = {
+    "list": list_sink,
+    "jsonl": jsonl_sink,
+    "stdout": stdout_sink,
+    "store and forward": forwarding_sink,
+    "file transport": file_transport,
+    "stdout transport": stdout_transport,
+    "webhook": webhook_transport,
+    "webhook batches": webhook_batches,
+}
 
 
 @pytest.fixture(params=SINKS.values(), ids=SINKS.keys())
 def made(request, tmp_path):
-    return request.param(tmp_path)
+    sink, arrived, *servers = request.param(tmp_path)
+    with contextlib.ExitStack() as stack:
+        for server in servers:
+            stack.enter_context(server)
+        yield sink, arrived
 
 
 def event(number=0, **changes):

@@ -183,10 +183,9 @@ def test_the_last_will_tells_of_a_kill_and_a_restart_is_another_boot(tmp_path, m
 def test_mosquitto_speaks_5_and_amqtt_the_older_version(tmp_path, mosquitto):
     with reporting(mosquitto, tmp_path / "m") as sink:
         wait_until(lambda: sink.counters.connected)
-        assert sink._transport.protocol == "5"
-        assert (
-            sink._transport.window == 40
-        )  # twice mosquitto's Receive Maximum: half of them behind the barrier
+        assert sink._destinations[0].transport.protocol == "5"
+        # twice mosquitto's Receive Maximum: half of them behind the barrier
+        assert sink._destinations[0].transport.window == 40
     sent = events(40)
     with (
         amqtt_broker() as port,
@@ -195,7 +194,7 @@ def test_mosquitto_speaks_5_and_amqtt_the_older_version(tmp_path, mosquitto):
     ):
         sink.send_many(sent)
         assert sink.flush(20)
-        assert sink._transport.protocol == "3.1.1"
+        assert sink._destinations[0].transport.protocol == "3.1.1"
         assert_all_arrived(subscriber, sent)
 
 
@@ -236,7 +235,7 @@ def test_a_wrong_password_tells_so_and_the_right_one_mends_it_while_running(tmp_
         wait_until(lambda: "mqtt.password_file" in caplog.text, what="the log line")  # of another thread
         file.write_text("right-secret\n")
         assert sink.flush(20)
-        shown = f"{sink!r}{sink.counters!r}{sink._transport._settings!r}{vars(sink._transport)!r}"
+        shown = f"{sink!r}{sink.counters!r}{sink._destinations[0].transport._settings!r}{vars(sink._destinations[0].transport)!r}"
     assert "-secret" not in (caplog.text + shown).replace("wrong-secret.txt", "")
 
 
@@ -332,7 +331,7 @@ def test_mutual_tls_carries_everything(tmp_path, certificates, tls_mosquitto):
     with reporting(tls_mosquitto, tmp_path, tls=mutual(certificates)) as sink:
         sink.send_many([Event("tick", "gate", float(n), {"x": "x" * 20_000}) for n in range(60)])
         assert sink.flush(20)
-        assert sink._transport.name.startswith("mqtts://")
+        assert sink._destinations[0].transport.name.startswith("mqtts://")
         assert sink.counters.connections == 1
 
 

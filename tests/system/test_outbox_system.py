@@ -21,7 +21,7 @@ from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.message import Draft
 with Outbox(sys.argv[1]) as outbox:
     while True:
-        seqs = outbox.put_many([Draft("t", lambda seq: b"%d" % seq) for _ in range(3)])
+        seqs = outbox.put_many([Draft("t", lambda seq, place: b"%d" % seq) for _ in range(3)])
         print(seqs[-1], flush=True)
 """
 

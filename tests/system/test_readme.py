@@ -50,12 +50,25 @@ def test_readme_make_targets_exist() -> None:
 def test_readme_example_configuration_is_valid(tmp_path: Path) -> None:
     from edgeai.config import load_config
 
-    example, engines, _ = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    example, engines, reporting, link = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)[:4]
     path = tmp_path / "device.toml"
     path.write_text(example + engines)
     config = load_config(path)
     assert config.cameras[0].rules
     assert (config.engines.verify, config.engines.dla) == (True, 0)
+    # the second [mqtt] goes on where the first left off
+    broker, rest = example.split("\n[[cameras]]", 1)
+    beside = reporting.split("\n", 1)[1]
+    path.write_text(f"{broker}\n{beside}\n[[cameras]]{rest}")
+    config = load_config(path)
+    assert config.mqtt is not None
+    assert all((config.mqtt.frigate, config.mqtt.hermes, config.mqtt.home_assistant, config.mqtt.sparkplug))
+    assert [sink.name for sink in config.sinks] == ["log", "office"]
+    path.write_text(f"{broker}\n{link}\n[[cameras]]{rest}")
+    config = load_config(path)
+    assert config.mqtt is not None
+    assert config.mqtt.link is not None
+    assert config.mqtt.link.daily_bytes.image == 1_000_000
 
 
 @pytest.mark.compress

@@ -114,7 +114,7 @@ def test_1000_events_across_a_kill_amid_them(tmp_path, reader):
             putting = threading.Thread(target=put)
             putting.start()
             few = random.randrange(100, 900)
-            wait_until(lambda: reporter.sink._drain.published >= few)
+            wait_until(lambda: reporter.sink.counters.sent >= few)
             broker.kill()
             broker.start()
             putting.join()

@@ -223,8 +223,12 @@ def test_every_help_shows_an_example(edgeai, path):
     assert f"Example: edgeai {' '.join(path)}".strip() in " ".join(out.split())
 
 
+GROUPS = ((), ("bench",), ("bundle",), ("engine",), ("mqtt",), ("outbox",), ("schema",))
+
+
 @pytest.mark.parametrize(
-    "path", [path for path in commands() if path not in ((), ("bench",), ("bundle",), ("engine",))]
+    "path",
+    [path for path in commands() if path not in GROUPS],
 )
 def test_every_command_has_json(edgeai, path):
     assert "--json" in edgeai(*path, "--help")[1]

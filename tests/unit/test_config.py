@@ -125,7 +125,7 @@ def test_windows_line_ends_and_mark(load):
     ("old", "new", "says"),
     [
         ("threads", "treads", "device.toml:2: unknown key 'treads'; did you mean 'threads'?"),
-        ("threads", "zzz", "unknown key 'zzz'; known are device, state_dir, threads, mqtt, outbox, engines, cameras, microphones"),
+        ("threads", "zzz", "unknown key 'zzz'; known are device, state_dir, threads, mqtt, sinks, outbox, engines, commands, health, cameras, microphones"),
         ("host =", "hots =", "device.toml:5: unknown key 'mqtt.hots'; did you mean 'host'?"),
         ('password_file = "secret/password"', 'password = "x"', "device.toml:7: unknown key 'mqtt.password'; did you mean 'password_file'?"),
         ("ca =", "cafile =", "device.toml:10: unknown key 'mqtt.tls.cafile'; known are ca, certificate, key"),
@@ -221,3 +221,75 @@ def test_frozen():
     config = Config(microphones=({"name": "a", "model": "m"},))
     with pytest.raises(ValueError, match="frozen"):
         config.threads = 2
+
+
+def test_all_that_a_device_may_report_to_is_read_from_its_file(tmp_path):
+    file = tmp_path / "device.toml"
+    file.write_text("""\
+[mqtt]
+host = "broker"
+tls = { ca = "ca.pem", pin_sha256 = ["0000000000000000000000000000000000000000000000000000000000000000"] }
+[mqtt.frigate]
+detect_size = [640, 360]
+password_file = "frigate-password"
+username = "f"
+[mqtt.hermes]
+wakewords = ["go"]
+[mqtt.sparkplug]
+group_id = "plant"
+tls = { ca = "plant.pem" }
+[mqtt.link]
+windows = ["05:30-06:30"]
+window_classes = ["image", "telemetry"]
+daily_bytes = { image = 1000 }
+[outbox]
+key_file = "key"
+[[sinks]]
+kind = "file"
+name = "log"
+path = "log.jsonl"
+classes = ["alarm"]
+[[sinks]]
+kind = "webhook"
+name = "hook"
+url = "https://example.com/in"
+secret_file = "hook-secret"
+[[cameras]]
+name = "gate"
+source = "gate.mp4"
+model = "person-detector"
+""")
+    config = load_config(file)
+    mqtt = config.mqtt
+    assert (mqtt.port, mqtt.tls.ca) == (8883, tmp_path / "ca.pem")
+    assert (mqtt.frigate.detect_size, mqtt.frigate.password_file) == (
+        (640, 360),
+        tmp_path / "frigate-password",
+    )
+    assert mqtt.hermes.wakewords == ("go",)
+    assert mqtt.sparkplug.tls.ca == tmp_path / "plant.pem"
+    assert mqtt.link.window_classes == ("image", "telemetry")
+    assert config.outbox.key_file == tmp_path / "key"
+    assert [sink.name for sink in config.sinks] == ["log", "hook"]
+    assert (config.sinks[0].path, config.sinks[1].secret_file) == (
+        tmp_path / "log.jsonl",
+        tmp_path / "hook-secret",
+    )
+
+
+def test_two_sinks_of_one_name_are_told(tmp_path):
+    file = tmp_path / "device.toml"
+    sink = '[[sinks]]\nkind = "stdout"\nname = "a"\n'
+    file.write_text(sink + sink + '[[cameras]]\nname = "g"\nsource = "g.mp4"\nmodel = "person-detector"\n')
+    with pytest.raises(ConfigError, match=r"device.toml:6: sinks.1.name: 'a' is given twice"):
+        load_config(file)
+
+
+def test_packed_events_and_home_assistant_do_not_go_together(tmp_path):
+    file = tmp_path / "device.toml"
+    file.write_text(
+        '[mqtt]\nhost = "b"\n[mqtt.home_assistant]\n[mqtt.link]\ncompress = "gzip"\n'
+        '[[cameras]]\nname = "g"\nsource = "g.mp4"\nmodel = "person-detector"\n'
+    )
+    with pytest.raises(ConfigError, match=r"home_assistant cannot read events that link.compress packs"):
+        load_config(file)

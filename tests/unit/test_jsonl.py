@@ -79,8 +79,8 @@ def test_a_full_disk_is_told_and_leaves_whole_lines_only(tmp_path):
 
     with JsonlSink(tmp_path / "e.jsonl", ENVELOPE) as sink:
         sink.send(event(1))
-        sink._out.close()
-        sink._out = disk = Half(tmp_path / "e.jsonl", "a+")
+        sink._lines.close()
+        sink._lines._out = disk = Half(tmp_path / "e.jsonl", "a+")
         with pytest.raises(SinkError, match="cannot be written"):
             sink.send(event(2))
         disk.full = False

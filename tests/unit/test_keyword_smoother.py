@@ -215,3 +215,15 @@ def test_events_are_apart_and_re_armed(scores: list[tuple[float, float]], refrac
         for before, after in itertools.pairwise([e for e in events if e.label == label]):
             between = means[round(before.time_s / STEP_S) : round(after.time_s / STEP_S)]
             assert min(mean[k] for mean in between) < 0.3, "fired twice without being re-armed"
+
+
+def test_another_threshold_takes_effect_and_forgets_nothing() -> None:
+    smoother = KeywordSmoother(settings(threshold=0.9), LABELS)
+    assert run(smoother, [0.7, 0.7]) == []
+    smoother.set_thresholds(settings(threshold=0.6))
+    fired = smoother.update(np.array([0.7, 0, 0, 0.3]), 0.2)
+    assert fired is not None
+    # it has fired: the same word is no second one, and a louder threshold changes nothing of that
+    smoother.set_thresholds(settings(threshold=0.65))
+    assert [smoother.update(np.array([0.7, 0, 0, 0.3]), 0.3 + i * STEP_S) for i in range(10)] == [None] * 10
+    assert smoother.update(np.array([0, 0, 0.95, 0.05]), 2.0) is None  # what is ignored stays so

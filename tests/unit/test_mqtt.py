@@ -244,7 +244,8 @@ def test_the_settings_name_the_device_else_the_caller_else_the_host(tmp_path):
     def topic(settings_, **given_):
         return (
             open_reporting(settings_, tmp_path / "o.db", **given_)
-            ._transport._session.will()
+            ._destinations[0]
+            .transport._session.will()
             .topic.split("/")[-2]
         )
 

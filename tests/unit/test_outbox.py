@@ -63,12 +63,14 @@ def test_what_was_put_is_there_after_opening_again_and_numbers_go_on(path):
 def test_a_body_learns_its_number(path):
     with Outbox(path) as outbox:
         outbox.put(draft())
-        outbox.put_many([Draft("t", lambda seq: b"%d" % seq), Draft("t", lambda seq: b"%d" % seq)])
+        outbox.put_many(
+            [Draft("t", lambda seq, place: b"%d" % seq), Draft("t", lambda seq, place: b"%d" % seq)]
+        )
         assert [message.payload for message in outbox.peek(9, after=1)] == [b"2", b"3"]
 
 
 def test_a_body_that_fails_stores_nothing_of_its_batch_and_uses_no_number(path):
-    def fail(seq):
+    def fail(seq, place):
         raise ValueError("no")
 
     with Outbox(path) as outbox:
@@ -220,8 +222,8 @@ def test_a_newer_schema_is_left_alone(path):
     with Outbox(path) as outbox:
         outbox.put(draft())
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 2")
-    with pytest.raises(OutboxError, match="schema 2, known is 1"):
+        db.execute("PRAGMA user_version = 3")
+    with pytest.raises(OutboxError, match="schema 3, known is 2"):
         Outbox(path).open()
 
 

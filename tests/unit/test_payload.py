@@ -88,7 +88,7 @@ def test_boot_ids_differ():
 def test_composing_gives_one_draft_on_the_right_topic():
     (draft,) = compose_native(TopicTree("t", "s", "d"), ENVELOPE)(event(priority="telemetry"))
     assert (draft.topic, draft.qos, draft.retain) == ("edge/v1/t/s/d/telemetry/gate", 0, True)
-    assert decode(draft.body(9))["seq"] == 9
+    assert decode(draft.body(9, 1))["seq"] == 9
 
 
 def test_an_unknown_priority_is_told():

@@ -99,6 +99,49 @@ def test_the_threshold_is_ours_where_given(blob):
             assert len(pipeline.detect(dim)) == expected
 
 
+def test_the_threshold_changes_on_the_way(blob):
+    dim = Frame(picture(8) // 2, 0, 0.0, "gate")  # score 0.5
+    with CameraPipeline(blob) as pipeline:
+        found = []
+        for value in (None, 0.6, 0.45, 0.6, None):
+            pipeline.set_score_threshold(value)
+            found.append(len(pipeline.detect(dim)))
+        assert found == [1, 0, 1, 0, 1]
+        with pytest.raises(StageError, match="score_threshold"):
+            pipeline.set_score_threshold(1.5)
+        assert len(pipeline.detect(dim)) == 1
+
+
+def test_a_rule_that_is_disabled_counts_nothing_that_moves_meanwhile(blob):
+    """The square is left of the line, then right of it while the line is disabled: that is no crossing."""
+    line = LineSettings(name="middle", a=(0.5, 0), b=(0.5, 1), forward="left", backward="right")
+    with CameraPipeline(blob, rules=[line, TrackSettings()]) as pipeline:
+        said = []
+        for index, x in enumerate([*range(4, 45, 2), *range(44, 3, -2)]):
+            if index == 5:
+                said += pipeline.set_rule_enabled("middle", False)
+                said += pipeline.set_rule_enabled("middle", False)
+            if index == 21:
+                said += pipeline.set_rule_enabled("middle", True)
+            said += pipeline.process(Frame(picture(x), index, index / 10, "gate")).events
+        said += pipeline.flush()
+        kinds = [(event.type, event.data.get("direction")) for event in said]
+        assert kinds == [("track_started", None), ("line_crossed", "left"), ("track_ended", None)]
+        with pytest.raises(StageError, match=r"there is no rule 'midle'; did you mean 'middle'\?"):
+            pipeline.set_rule_enabled("midle", True)
+
+
+def test_a_rule_that_is_disabled_is_told_that_its_tracks_end(blob):
+    with CameraPipeline(blob, rules=[TrackSettings()]) as pipeline:
+        for index in range(4):
+            pipeline.process(Frame(picture(24), index, index / 10, "gate"))
+        (ended,) = pipeline.set_rule_enabled("tracks", False)
+        assert (ended.type, ended.data["track_id"], ended.time_s) == ("track_ended", 1, 0.3)
+        assert pipeline.process(Frame(picture(24), 4, 0.4, "gate")).events == ()
+        assert pipeline.flush() == ()
+        assert pipeline.rules[0].totals()["now"] == 0
+
+
 def test_sizes_may_change_on_the_way(blob):
     with CameraPipeline(blob, rules=RULES) as pipeline:
         for index, side in enumerate((64, 128, 31, 1)):

@@ -365,3 +365,32 @@ def test_a_reader_that_went_away_ends_the_run(scripted):
             report = finished(runtime)["gate"]
     assert runtime.reader_gone
     assert (report.events, report.refused, report.failed) == (0, 0, "")
+
+
+def test_a_chore_that_fails_is_told_once_and_stops_nothing(scripted, caplog):
+    done = []
+
+    def chore():
+        done.append(1)
+        raise RuntimeError("a bug")
+
+    begun = threading.Event()
+    runtime, _ = scripted(gate=Script(endless(begun)))
+    runtime.add_chore(chore)
+    thread, reports = in_background(runtime)
+    assert begun.wait(WAIT_S)
+    while len(done) < 3:
+        thread.join(0.05)
+        assert thread.is_alive()
+    runtime.stop()
+    thread.join(WAIT_S)
+    assert reports["gate"].failed == ""
+    assert caplog.text.count("said once") == 1
+
+
+def test_chores_are_done_once_more_at_the_end(scripted):
+    frames = []
+    runtime, _ = scripted(gate=Script([frame(0), frame(1)]))
+    runtime.add_chore(lambda: frames.append(runtime.streams[0].report.frames))
+    finished(runtime)
+    assert frames[-1] == 2

@@ -1,17 +1,23 @@
+import json
 import logging
 import random
 import threading
 
 import pytest
+from broker import wait_until
 from fake_transport import FakeTransport
 
 from edgeai.clock import FakeClock
 from edgeai.errors import SinkError
 from edgeai.sinks import drain as drain_module
+from edgeai.sinks.carry import leave_acknowledgement
 from edgeai.sinks.drain import ACK_TIMEOUT_S, RETRY_REFUSED_S, Backoff, Drain
+from edgeai.sinks.flight import Pace
 from edgeai.sinks.message import Draft
 from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.sinks.payload import Envelope, compose_native
+from edgeai.sinks.store_and_forward import Destination, StoreAndForward
+from edgeai.sinks.topics import TopicTree
 from edgeai.sinks.transport import TransportError, TransportRefusedError
 from edgeai.types import Event
 
@@ -334,3 +340,185 @@ def test_a_closed_sink_says_so(transport, tmp_path):
 def test_an_outbox_that_cannot_be_used_is_told_at_opening(transport, tmp_path):
     with pytest.raises(SinkError, match="is a folder"):
         StoreAndForward(transport, Outbox(tmp_path), compose=compose).open()
+
+
+# ---- several destinations, and reports of itself ----
+
+
+def both(transport, other, outbox, clock, **more):
+    def compose_other(one):
+        return [Draft("o/" + one.stream, b"o" + one.id.encode(), stream=one.stream)]
+
+    also = Destination(other, more.pop("compose_other", compose_other), name="other")
+    return StoreAndForward(transport, outbox, compose=compose, also=[also], clock=clock, **more)
+
+
+def test_an_event_goes_to_every_destination_each_at_its_own_pace(transport, tmp_path, clock):
+    other = FakeTransport()
+    other.deaf = True
+    with both(transport, other, Outbox(tmp_path / "o.db"), clock) as sink:
+        sent = [event(number) for number in range(10)]
+        sink.send_many(sent)
+        wait_until(lambda: sink.counters.acked == 10)
+        assert sink.counters.pending == 10
+        other.deaf = False
+        assert sink.flush(10)
+        each = sink.counters.destinations
+    assert (each[""].acked, each["other"].acked) == (10, 10)
+    assert [m.payload.decode() for m in transport.received] == [one.id for one in sent]
+    assert list(dict.fromkeys(m.payload.decode() for m in other.received)) == ["o" + one.id for one in sent]
+
+
+def test_a_further_destination_that_fails_to_compose_costs_no_event(transport, tmp_path, clock, caplog):
+    def fail(one):
+        raise ZeroDivisionError("of ours")
+
+    with both(transport, FakeTransport(), Outbox(tmp_path / "o.db"), clock, compose_other=fail) as sink:
+        for number in range(3):
+            sink.send(event(number))
+        assert sink.flush(10)
+    assert len(transport.received) == 3
+    assert caplog.text.count("other: an event 'tick' cannot be sent there") == 1
+
+
+def test_what_waits_for_a_destination_that_is_gone_is_dropped_and_told(transport, tmp_path, clock, caplog):
+    away = FakeTransport()
+    away.up = False
+    with both(transport, away, Outbox(tmp_path / "o.db"), clock) as sink:
+        sink.send_many([event(number) for number in range(4)])
+        wait_until(lambda: sink.counters.acked == 4)
+    with StoreAndForward(transport, Outbox(tmp_path / "o.db"), compose=compose, clock=clock) as sink:
+        wait_until(lambda: len(transport.received) == 5)
+        assert sink.flush(10)
+    assert "4 messages for 'other' are dropped" in caplog.text
+
+
+def told(transport, type_):
+    return [
+        json.loads(m.payload)["data"] for m in transport.received if json.loads(m.payload)["type"] == type_
+    ]
+
+
+def native(transport, outbox, clock):
+    envelope = Envelope("cam", "boot", synced=lambda: None)
+    return StoreAndForward(
+        transport, outbox, compose=compose_native(TopicTree("t", "s", "cam"), envelope), clock=clock
+    )
+
+
+def test_drops_are_reported_with_their_counts(transport, tmp_path, clock):
+    transport.up = False
+    outbox = Outbox(tmp_path / "o.db", max_bytes=20_000)
+    with native(transport, outbox, clock) as sink:
+        for number in range(100):
+            sink.send(event(number, data={"x": "x" * 500}))
+        dropped = sink.counters.dropped
+        assert dropped["event"] > 50
+        transport.up = True
+        clock.advance(120)
+        assert sink.flush(20)
+        clock.advance(120)
+        sink.send(event())
+        assert sink.flush(20)
+        wait_until(lambda: not outbox.untold)
+        assert sink.flush(20)
+        dropped = sink.counters.dropped
+    reports = told(transport, "messages_dropped")
+    assert sum(report["dropped"]["event"] for report in reports) == sum(dropped.values()) >= 50
+    assert all(m.priority == "alarm" for m in transport.received if b"messages_dropped" in m.payload)
+    assert {m.topic for m in transport.received if b"messages_dropped" in m.payload} == {
+        "edge/v1/t/s/cam/event/_device"
+    }
+
+
+def test_drops_that_a_crash_kept_from_being_told_are_told_by_the_next_run(transport, tmp_path, clock):
+    with Outbox(tmp_path / "o.db", max_bytes=2000) as outbox:
+        outbox.put_many([Draft("t", b"x" * 400, priority="image") for _ in range(10)])
+        assert outbox.untold == {"image": outbox.dropped["image"]}
+        count = outbox.dropped["image"]
+    with native(transport, Outbox(tmp_path / "o.db"), clock) as sink:
+        wait_until(lambda: any(b"messages_dropped" in m.payload for m in transport.received))
+        assert sink.flush(10)
+    with Outbox(tmp_path / "o.db") as outbox:
+        assert outbox.untold == {}
+    payloads = [m.payload for m in transport.received if b"messages_dropped" in m.payload]
+    assert [json.loads(payload)["data"] for payload in payloads] == [{"dropped": {"image": count}}]
+
+
+def test_a_file_that_was_set_aside_is_reported(transport, tmp_path, clock):
+    (tmp_path / "o.db").write_bytes(b"this is no database, " * 100)
+    with native(transport, Outbox(tmp_path / "o.db"), clock) as sink:
+        wait_until(lambda: told(transport, "outbox_set_aside"))
+        assert sink.flush(10)
+    (facts,) = told(transport, "outbox_set_aside")
+    assert (facts["file"], facts["saved"]) == ("o.db.corrupt-1", 0)
+
+
+def test_carried_messages_leave_a_running_outbox(transport, tmp_path, clock):
+    transport.up = False
+    outbox = Outbox(tmp_path / "o.db")
+    with native(transport, outbox, clock) as sink:
+        sink.send_many([event(number) for number in range(5)])
+        leave_acknowledgement(outbox.path, "ab" * 32, [1, 2, 3])
+        wait_until(lambda: outbox.pending == 2)
+        assert [message.seq for message in outbox.peek(9)] == [4, 5]
+
+
+# ---- only the newest ----
+
+
+def latest(number, topic="t"):
+    return Draft(topic, b"%d" % number, latest=True, priority="telemetry", stream="gate")
+
+
+def test_the_newest_takes_the_place_of_one_that_waits(outbox):
+    outbox.put_many([latest(1), latest(1, "u"), Draft("t", b"event")])
+    outbox.put_many([latest(2), latest(3)])
+    assert [(m.topic, m.payload) for m in outbox.peek(9)] == [("u", b"1"), ("t", b"event"), ("t", b"3")]
+    assert outbox.pending == 3
+    assert sum(outbox.dropped.values()) == 0
+
+
+def test_the_backlog_is_paced_and_what_is_new_is_not(drain, transport, outbox, clock):
+    drain._pace = Pace(10.0)
+    put(outbox, 50)
+
+    def step(times, seconds=0.0):
+        for _ in range(times):
+            clock.advance(seconds)
+            transport.wake()  # no waiting in the test
+            drain.step()
+
+    step(30)
+    assert len(transport.received) == 1
+    outbox.put(Draft("t", b"live", stream="elsewhere"))
+    step(5)
+    assert transport.received[-1].payload == b"live"
+    step(60, 0.05)
+    assert 25 < len(transport.received) < 40
+    step(60, 0.05)
+    assert outbox.pending == 0
+
+
+def test_a_thin_link_lets_alarms_past_its_queue(drain, transport, outbox):
+    transport.window = 1000
+    outbox.put_many([Draft("t", b"x" * 1000, stream="busy") for _ in range(100)])
+    transport.deaf = True
+    drain.step()
+    drain.step()
+    waiting = len(transport.received)
+    assert waiting < 20
+    outbox.put(Draft("t", b"fire", priority="alarm", stream="busy"))
+    drain.step()
+    assert [m.payload for m in transport.received[waiting:]] == [b"fire"]
+
+
+def test_where_the_other_end_is_not_ready_everything_waits(drain, transport, outbox):
+    transport.ready = False
+    put(outbox, 3)
+    for _ in range(5):
+        drain.step()
+    assert transport.received == []
+    transport.ready = True
+    drain.step()
+    assert len(transport.received) == 3

@@ -219,6 +219,7 @@ def test_a_close_frame_ends_it_after_what_came_before():
         from_server(b"x", 9, first=0),
         from_server(b"", 11),
     ],
+    ids=["masked", "reserved bits", "text", "long ping", "ping in parts", "unknown"],
 )
 def test_what_the_standard_forbids_ends_it(raw):
     ws, theirs, _ = opened()

@@ -96,13 +96,16 @@ class KeywordSmoother:
                     f"the model has no keyword {name!r}",
                     next_step=f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(self.labels)}",
                 )
-        self._thresholds = np.array(
-            [settings.thresholds.get(label, settings.threshold) for label in self.labels], np.float64
-        )
-        # an ignored label gets a threshold that no mean of probabilities reaches
-        self._thresholds[[label in settings.ignore for label in self.labels]] = np.inf
-        self._rearm = self._thresholds * settings.rearm
+        self.set_thresholds(settings)
         self.reset()
+
+    def set_thresholds(self, settings: SmootherSettings) -> None:
+        """Fire and re-arm as `settings` say from the next score on; what else they say, and what is held, stays."""
+        thresholds = [settings.thresholds.get(label, settings.threshold) for label in self.labels]
+        self._thresholds = np.array(thresholds, np.float64)
+        # an ignored label gets a threshold that no mean of probabilities reaches
+        self._thresholds[[label in self.settings.ignore for label in self.labels]] = np.inf
+        self._rearm = self._thresholds * settings.rearm
 
     def reset(self) -> None:
         """Forget the stream: every keyword idle, no scores held."""
