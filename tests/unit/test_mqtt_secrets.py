@@ -73,7 +73,7 @@ def test_a_good_configuration_shows_none_either(tmp_path):
     (tmp_path / "p").write_text(SECRET)
     settings = MqttSettings(host="h", username="u", password_file=tmp_path / "p")
     sink = open_reporting(settings, tmp_path / "outbox.db", device="d")
-    transport = sink._transport
+    transport = sink._destinations[0].transport
     assert (
         SECRET
         not in f"{settings!r}{settings}{settings.model_dump()}{sink!r}{vars(transport)}{transport.name}"
