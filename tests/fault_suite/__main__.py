@@ -16,7 +16,6 @@ from edgeai.console import print_json, print_note, print_table, progress_bar
 from edgeai.hardware import device_facts, library_versions
 from edgeai.report.tables import Table
 from edgeai.whole_file import write_whole
-
 from fault_suite.row import HEADINGS, LEGEND, Row
 from fault_suite.stand import Plan, Stand, StandError
 from fault_suite.table import FAULTS, SHORT_SKIPS, Fault

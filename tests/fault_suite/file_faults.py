@@ -14,7 +14,6 @@ from pathlib import Path
 from edgeai.errors import OutboxError
 from edgeai.sinks.message import Message
 from edgeai.sinks.outbox import Outbox
-
 from fault_suite.link import Link
 from fault_suite.row import Row, judged
 from fault_suite.stand import Child, Stand, StandError, Watcher
