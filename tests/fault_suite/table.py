@@ -55,7 +55,7 @@ FAULTS: Final = (
     Fault("clock jumps -1 day", lambda stand: clock_faults.jump(stand, -1)),
     Fault("impersonation matrix", hostile.impersonation),
     Fault("malformed commands", hostile.malformed_commands),
-    Fault("alarm on a thin link", thin_link.alarm_in_a_backlog, alone=True),
+    Fault("alarm on a thin link", thin_link.alarm_in_a_backlog),
     Fault("frame loop, link down", frame_loop.loop, alone=True),
 )
 
