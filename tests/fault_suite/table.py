@@ -47,6 +47,7 @@ FAULTS: Final = (
     Fault("read-only disk at start", disk_faults.read_only),
     Fault("I/O errors", disk_faults.failing_card),
     Fault("corrupt file, stopped", file_faults.corrupt_stopped),
+    Fault("corrupt file header", file_faults.corrupt_header),
     Fault("corrupt WAL, stopped", file_faults.corrupt_wal_stopped),
     Fault("corrupt file, running", file_faults.corrupt_running),
     Fault("corrupt WAL, running", file_faults.corrupt_wal_running),
