@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeai.errors import OutboxError
-from edgeai.sinks.message import Message
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import Message
 from fault_suite.link import Link
 from fault_suite.row import Row, judged
 from fault_suite.stand import Child, Stand, StandError, Watcher

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from edgeai.sinks.message import Message
-from edgeai.sinks.mqtt import MqttTransport
-from edgeai.sinks.mqtt_link import Link
-from edgeai.sinks.settings import MqttSettings
+from edgeai.sinks.mqtt.link import Link
+from edgeai.sinks.mqtt.settings import MqttSettings
+from edgeai.sinks.mqtt.transport import MqttTransport
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.sparkplug.namespace import NAMESPACE
 from edgeai.sinks.sparkplug.session import SparkplugSession
 from edgeai.sinks.transport import NOTHING, Progress, TransportError
