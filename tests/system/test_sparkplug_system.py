@@ -254,7 +254,7 @@ def test_what_an_earlier_process_left_arrives_as_history(tmp_path, mosquitto):
 
 def test_a_frozen_broker_loses_no_point(tmp_path, mosquitto, monkeypatch):
     """At QoS 0 what was written is not what was read: only fences tell."""
-    monkeypatch.setattr("edgeai.sinks.drain.ACK_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("edgeai.sinks.delivery.drain.ACK_TIMEOUT_S", 0.5)
     with (
         HostApplication(mosquitto.port, "plant", "cam-001") as host,
         reporting(mosquitto.port, tmp_path) as sink,

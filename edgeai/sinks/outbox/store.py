@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from typing import IO, Final, TypeAlias
 
 from edgeai.clock import Clock
 from edgeai.errors import OutboxError
+from edgeai.sinks.outbox.files import locked, means_corrupt, set_aside
 from edgeai.sinks.outbox.message import Lane, Message
 from edgeai.sinks.outbox.seal import Seal, SealError
 from edgeai.sinks.outbox.table import ForeignFileError, MessageTable, salvage
@@ -24,7 +23,6 @@ _log = logging.getLogger(__name__)
 _ALL: Final = 1 << 60
 # numbers given while the file has never been read lie above all that it can hold
 _UNSEEN_BASE: Final = 1 << 41
-_MAX_SET_ASIDE: Final = 5
 _MAX_INCIDENTS: Final = 100
 
 Incident: TypeAlias = tuple[str, dict[str, JsonValue]]
@@ -254,7 +252,7 @@ class MessageStore:
         """Raises OutboxError for what a person must mend, OSError and sqlite3.Error for a disk that fails."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._lock_file is None:
-            self._lock_file = _locked(self.path)
+            self._lock_file = locked(self.path)
         try:
             disk = MessageTable(self.path, seal=self._seal)
         except SealError as error:
@@ -264,7 +262,7 @@ class MessageStore:
                 f"outbox {self.path} cannot be used: {error}", next_step="name another file for the outbox"
             ) from error
         except sqlite3.DatabaseError as error:
-            if not _means_corrupt(error):
+            if not means_corrupt(error):
                 raise
             disk = self._begin_anew(str(error))
         self._disk = disk
@@ -278,7 +276,7 @@ class MessageStore:
 
     def _disk_failed(self, error: Exception) -> None:
         """Begin a new file where this one is corrupt; else go on in memory, said once."""
-        if _means_corrupt(error) and self._disk is not None:
+        if means_corrupt(error) and self._disk is not None:
             self._disk.close()
             self._disk = None
             try:
@@ -356,16 +354,7 @@ class MessageStore:
 
     def _begin_anew(self, reason: str, *, salvaging: bool = True) -> MessageTable:
         """Set the file aside and save into a new one what can be read of it."""
-        number = next(
-            (n for n in range(1, _MAX_SET_ASIDE) if not _aside(self.path, n).exists()),
-            _MAX_SET_ASIDE,  # the last name is used again: a dying card must not be filled with corpses
-        )
-        target = _aside(self.path, number)
-        self.path.replace(target)
-        for suffix in ("-wal", "-shm"):
-            companion = self.path.with_name(self.path.name + suffix)
-            if companion.exists():
-                companion.replace(target.with_name(target.name + suffix))
+        target = set_aside(self.path)
         saved = (
             [message for message in salvage(target, self._seal) if message.seq not in self._owed]
             if salvaging
@@ -397,34 +386,3 @@ class MessageStore:
 
 def _peek(table: MessageTable, n: int, after: int, lane: Lane | None) -> list[Message]:
     return table.peek(n, after=after) if lane is None else table.peek_lane(lane, n, after=after)
-
-
-def _means_corrupt(error: Exception) -> bool:
-    # SQLITE_CORRUPT and SQLITE_NOTADB give the class itself, a failing disk its child OperationalError
-    return type(error) is sqlite3.DatabaseError
-
-
-def _aside(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.corrupt-{number}")
-
-
-def _locked(path: Path) -> IO[str]:
-    """Hold <path>.lock, so that two processes never number and delete in one file. The kernel lets go on kill -9."""
-    file = path.with_name(path.name + ".lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read(32).strip() or "unknown"
-        file.close()
-        raise OutboxError(
-            f"outbox {path} is in use by process {holder}",
-            next_step="stop it, or name another file for the outbox",
-        ) from None
-    except OSError:
-        file.close()
-        raise
-    return file
