@@ -90,7 +90,8 @@ class Ours:
     """As `edgeai run` reports."""
 
     def __init__(self, spec: DeviceSpec) -> None:
-        from edgeai.sinks import MqttSettings, Outbox, drain, open_reporting
+        from edgeai.sinks import MqttSettings, Outbox, open_reporting
+        from edgeai.sinks.delivery import drain
         from edgeai.types import Event
 
         if spec.ack_timeout_s is not None:
