@@ -14,10 +14,10 @@ from edgeai.bundle.manifest import Settings
 from edgeai.errors import ConfigError
 from edgeai.faults import shown
 from edgeai.settings_file import load_settings, parse_settings
-from edgeai.sinks.command_table import CommandSettings
+from edgeai.sinks.commands.table import CommandSettings
+from edgeai.sinks.mqtt.settings import TlsSettings
 from edgeai.sinks.other_settings import AnySinkSettings, FileSinkSettings, WebhookSettings
 from edgeai.sinks.reporting_settings import ReportingSettings
-from edgeai.sinks.settings import TlsSettings
 from edgeai.sources.audio import is_microphone
 from edgeai.stages.rules import AnyRuleSettings
 from edgeai.stages.tracker import TrackerSettings

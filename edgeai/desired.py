@@ -19,8 +19,8 @@ from pydantic import Field
 from edgeai.config import CameraSettings, Config, MicrophoneSettings, load_config, parse_config
 from edgeai.errors import ConfigError, EdgeError, first_line
 from edgeai.settings_file import parse_settings
-from edgeai.sinks.command_table import DesiredArguments
-from edgeai.sinks.commands import ConfigInForce
+from edgeai.sinks.commands.gate import ConfigInForce
+from edgeai.sinks.commands.table import DesiredArguments
 from edgeai.whole_file import whole_file
 
 log = logging.getLogger("edgeai")

@@ -25,7 +25,8 @@ from edgeai.desired import (
 )
 from edgeai.errors import ConfigError, EdgeError, UsageError
 from edgeai.runtime import Change, Runtime
-from edgeai.sinks.command_table import (
+from edgeai.sinks.commands.gate import CommandGate, ConfigInForce
+from edgeai.sinks.commands.table import (
     CameraArguments,
     Command,
     DesiredArguments,
@@ -34,7 +35,6 @@ from edgeai.sinks.command_table import (
     StreamArguments,
     ThresholdArguments,
 )
-from edgeai.sinks.commands import CommandGate, ConfigInForce
 from edgeai.stream import CameraStream
 from edgeai.types import Event, Frame, JsonValue
 

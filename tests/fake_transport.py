@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from edgeai.sinks.message import Message
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.transport import Progress, Transport, TransportError
 
 

@@ -25,12 +25,12 @@ from edgeai.clock import FakeClock
 from edgeai.desired import config_in_force
 from edgeai.executor import CommandExecutor
 from edgeai.runtime import Runtime
-from edgeai.sinks.command_journal import CommandJournal
-from edgeai.sinks.command_table import COMMAND_NAMES, Command
-from edgeai.sinks.commands import CommandGate
-from edgeai.sinks.message import Draft
+from edgeai.sinks.commands.gate import CommandGate
+from edgeai.sinks.commands.journal import CommandJournal
+from edgeai.sinks.commands.table import COMMAND_NAMES, Command
+from edgeai.sinks.mqtt.session import Inbound
+from edgeai.sinks.outbox.message import Draft
 from edgeai.sinks.payload import iso_utc
-from edgeai.sinks.session import Inbound
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.topics import TopicTree
 

@@ -26,7 +26,7 @@ from edgeai.types import Event
 
 SITE = "edge/v1/acme/s1"
 REPORTS = (
-    "state", "info", "health", "event/gate", "telemetry/gate", "image/gate", "ack/17", "cfg/reported", "ota/status",
+    "state", "info", "health", "event/gate", "telemetry/gate", "image/gate", "image/gate/thumbnail", "batch/gate/gzip", "ack/17", "cfg/reported", "ota/status",
 )  # fmt: skip
 ORDERS = ("cmd/restart", "cfg/desired", "ota/job")
 VICTIMS = ("gate-1", "gate-2")
@@ -44,7 +44,19 @@ ATTACKERS = (
 )
 """gate-9 is a device of another site, whose settings say so, with a certificate of the same authority."""
 
-_READS = tuple(f"{SITE}/+/{one}" for one in ("state", "info", "health", "event/+", "telemetry/+", "image/+"))
+_READS = tuple(
+    f"{SITE}/+/{one}"
+    for one in (
+        "state",
+        "info",
+        "health",
+        "event/+",
+        "telemetry/+",
+        "image/+",
+        "image/+/thumbnail",
+        "batch/+/+",
+    )
+)
 _RIGHTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # who: what it may rightly publish, what it may rightly hear, beside a device's own branch
     "operator": (tuple(f"{SITE}/+/{one}" for one in ("cmd/+", "cfg/desired", "ota/job")), (f"{SITE}/#", "$SYS/broker/#")),

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeai.sinks import MqttSettings, Outbox, StoreAndForward
-from edgeai.sinks.mqtt import MqttTransport
-from edgeai.sinks.native_session import NativeSession
+from edgeai.sinks.mqtt.native_session import NativeSession
+from edgeai.sinks.mqtt.session import Announcement, Inbound, Session, Subscription
+from edgeai.sinks.mqtt.transport import MqttTransport
 from edgeai.sinks.payload import Envelope, compose_native, new_boot_id
-from edgeai.sinks.session import Announcement, Inbound, Session, Subscription
 from edgeai.sinks.topics import TopicTree
 
 

@@ -34,7 +34,7 @@ class SessionClient:
         self._ready.set()
 
     def _message(self, client, data, message):
-        from edgeai.sinks.session import Inbound
+        from edgeai.sinks.mqtt.session import Inbound
 
         for subscription in self._session.subscriptions:
             if paho.topic_matches_sub(subscription.topic_filter, message.topic):

@@ -9,8 +9,8 @@ from sparkplug_host import Node
 
 from edgeai.clock import FakeClock
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
-from edgeai.sinks.message import Message
-from edgeai.sinks.session import Inbound
+from edgeai.sinks.mqtt.session import Inbound
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.sparkplug import SparkplugSettings
 from edgeai.sinks.sparkplug.composer import SparkplugComposer
 from edgeai.sinks.sparkplug.session import SparkplugSession

@@ -17,7 +17,7 @@ from edgeai.console import print_note, progress_bar
 from edgeai.errors import BundleMissingError
 from edgeai.pipeline import CameraPipeline, VoicePipeline, padded
 from edgeai.sinks import open_reporting
-from edgeai.sinks.settings import MqttSettings
+from edgeai.sinks.mqtt.settings import MqttSettings
 from edgeai.sources.audio_file import AudioFile
 from edgeai.sources.video_file import VideoFile
 from edgeai.stages.rules import LineSettings, TrackSettings

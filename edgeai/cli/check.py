@@ -11,8 +11,8 @@ from edgeai.cli.host import this_host
 from edgeai.config import CameraSettings, Config, MicrophoneSettings, load_config
 from edgeai.console import print_json, print_note, print_table
 from edgeai.pipeline import check_camera, check_voice
+from edgeai.sinks.outbox.seal import load_seal
 from edgeai.sinks.reporting import check_reports
-from edgeai.sinks.seal import load_seal
 from edgeai.sources import open_camera
 from edgeai.sources.audio import is_microphone, open_audio
 from edgeai.stream import CameraStream, MicrophoneStream, Stream, naming

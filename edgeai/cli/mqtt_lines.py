@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from edgeai.console import print_note, print_table
 from edgeai.metrics import summarize
-from edgeai.sinks.watch import Sighting
-from edgeai.sinks.watch_counts import Counts, Row
+from edgeai.sinks.watch.counts import Counts, Row
+from edgeai.sinks.watch.messages import Sighting
 from edgeai.types import JsonValue
 
 if TYPE_CHECKING:

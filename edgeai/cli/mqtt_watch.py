@@ -13,10 +13,10 @@ from edgeai.cli.mqtt_lines import Lines, summary_json, tell_summary
 from edgeai.console import print_json, print_note
 from edgeai.errors import ConfigError, EdgeError, UsageError
 from edgeai.faults import describe_fault, nearest_hint
-from edgeai.sinks.settings import MqttSettings
+from edgeai.sinks.mqtt.settings import MqttSettings
 from edgeai.sinks.topics import TopicError, check_level
-from edgeai.sinks.watch import CLASSES, Sighting, WatchClass, Watcher, WatchFilter
-from edgeai.sinks.watch_client import WatchClient
+from edgeai.sinks.watch.client import WatchClient
+from edgeai.sinks.watch.messages import CLASSES, Sighting, WatchClass, Watcher, WatchFilter
 from edgeai.whole_file import write_whole
 
 _INTERRUPTED: Final = 130

@@ -12,7 +12,9 @@ from edgeai.cli.reports import OUTBOX_FILE, device_name, open_outbox
 from edgeai.config import load_config
 from edgeai.console import print_json, print_note, print_table, progress_bar
 from edgeai.errors import OutboxError, SinkError, UsageError
-from edgeai.sinks.carry import (
+from edgeai.sinks.mqtt.settings import MqttSettings
+from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.carry import (
     export_messages,
     leave_acknowledgement,
     read_carry,
@@ -20,12 +22,10 @@ from edgeai.sinks.carry import (
     receipt_export,
     write_receipt,
 )
-from edgeai.sinks.message import DROP_ORDER, Draft
-from edgeai.sinks.message_table import read_summary, reading
-from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import DROP_ORDER, Draft
+from edgeai.sinks.outbox.seal import Seal, load_seal
+from edgeai.sinks.outbox.table import read_summary, reading
 from edgeai.sinks.reporting import LINK_FILE, open_carrier
-from edgeai.sinks.seal import Seal, load_seal
-from edgeai.sinks.settings import MqttSettings
 
 
 def show_status(path: Path, *, json_output: bool) -> int:

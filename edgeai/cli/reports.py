@@ -11,11 +11,11 @@ from edgeai.bundle import load_bundle
 from edgeai.config import CameraSettings, Config, MicrophoneSettings
 from edgeai.errors import EdgeError
 from edgeai.hardware import read_hardware
-from edgeai.sinks.drain import DrainSettings
+from edgeai.sinks.delivery.drain import DrainSettings
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.seal import load_seal
 from edgeai.sinks.reporting import Listening, Reports, open_reports
-from edgeai.sinks.seal import load_seal
 from edgeai.sinks.sink import Sink
 from edgeai.stages.rules import AnyRuleSettings, LineSettings
 

@@ -23,10 +23,10 @@ from edgeai.errors import EdgeError
 from edgeai.executor import EXIT_RESTART, CommandExecutor
 from edgeai.health import Health
 from edgeai.runtime import Runtime
-from edgeai.sinks.command_journal import CommandJournal
-from edgeai.sinks.command_table import Command
-from edgeai.sinks.commands import CommandGate, ConfigInForce
-from edgeai.sinks.message import Draft
+from edgeai.sinks.commands.gate import CommandGate, ConfigInForce
+from edgeai.sinks.commands.journal import CommandJournal
+from edgeai.sinks.commands.table import Command
+from edgeai.sinks.outbox.message import Draft
 from edgeai.sinks.payload import new_boot_id
 from edgeai.sinks.reporting import Listening
 from edgeai.sinks.sink import Sink

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edgeai.sinks.mqtt.session import Subscription
+from edgeai.sinks.mqtt.settings import MqttSettings, TlsSettings
 from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.session import Subscription
-from edgeai.sinks.settings import MqttSettings, TlsSettings
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import Counters, StoreAndForward
 from edgeai.sinks.topics import TopicTree
@@ -29,9 +29,9 @@ def open_reporting(
     the host's name where both are silent. listen: given the topics and the boot id, what to subscribe to. Raises ConfigError where a password or TLS file cannot be read, TopicError
     for a device name that cannot be part of a topic.
     """
-    from edgeai.sinks.credentials import check_files
-    from edgeai.sinks.mqtt import MqttTransport
-    from edgeai.sinks.native_session import NativeSession
+    from edgeai.sinks.mqtt.credentials import check_files
+    from edgeai.sinks.mqtt.native_session import NativeSession
+    from edgeai.sinks.mqtt.transport import MqttTransport
     from edgeai.sinks.payload import Envelope, compose_native, new_boot_id
 
     check_files(settings)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from edgeai.sinks.file_lines import FileLines
-from edgeai.sinks.message import Message
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.transport import (
     NOTHING,
     Progress,

@@ -12,8 +12,8 @@ from typing import Final
 from edgeai.errors import SinkError
 from edgeai.metrics import Measurement
 from edgeai.sinks import MqttSettings, open_reporting
-from edgeai.sinks.message import Draft
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import Draft
 from edgeai.types import Event
 
 BODY_BYTES: Final = 400  # an event of a tracked object, in its envelope

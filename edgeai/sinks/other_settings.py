@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from edgeai.errors import ConfigError
-from edgeai.sinks.settings import Settings, TlsSettings
+from edgeai.sinks.mqtt.settings import Settings, TlsSettings
 from edgeai.sinks.transport import Transport
 from edgeai.types import Priority
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from edgeai.clock import clock_synced
 from edgeai.errors import SinkError
-from edgeai.sinks.message import Draft
-from edgeai.sinks.thumbnail import shrink
+from edgeai.sinks.link.thumbnail import shrink
+from edgeai.sinks.outbox.message import Draft
 from edgeai.sinks.topics import ROUTES, TopicTree, thumbnail_stream
 from edgeai.types import DEVICE_STREAM, Event, JsonValue, new_event_id
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Final
 
 from edgeai.errors import EdgeError, UsageError
-from edgeai.sinks.credentials import check_files
+from edgeai.sinks.delivery.drain import DrainSettings
 from edgeai.sinks.dialects.home_assistant import HomeAssistant, withdraw_home_assistant
-from edgeai.sinks.drain import DrainSettings
 from edgeai.sinks.inventory import DeviceFacts
-from edgeai.sinks.message import Draft
-from edgeai.sinks.mqtt import MqttTransport
-from edgeai.sinks.native_session import NativeSession
+from edgeai.sinks.mqtt.credentials import check_files
+from edgeai.sinks.mqtt.native_session import NativeSession
+from edgeai.sinks.mqtt.session import Announcement, Inbound, Session, Subscription
+from edgeai.sinks.mqtt.settings import MqttSettings
+from edgeai.sinks.mqtt.transport import MqttTransport
 from edgeai.sinks.other_settings import AnySinkSettings, check_sink_files, open_transport
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import Draft
 from edgeai.sinks.payload import Envelope, compose_native, new_boot_id
 from edgeai.sinks.reporting_settings import ReportingSettings
-from edgeai.sinks.session import Announcement, Inbound, Session, Subscription
-from edgeai.sinks.settings import MqttSettings
 from edgeai.sinks.store_and_forward import Compose, Destination, StoreAndForward
 from edgeai.sinks.topics import TopicTree
 from edgeai.sinks.transport import Transport
@@ -74,7 +74,7 @@ def check_reports(mqtt: ReportingSettings | None, sinks: Sequence[AnySinkSetting
             payload_class()
             check_files(mqtt.sparkplug.broker(mqtt, edge_node_id="device"))
         if mqtt.link is not None and mqtt.link.compress is not None:
-            from edgeai.sinks.link_transport import open_compressor
+            from edgeai.sinks.link.transport import open_compressor
 
             open_compressor(mqtt.link.compress)
     for sink in sinks:
@@ -179,8 +179,8 @@ def _native(
         drain = replace(drain, is_stale=is_stale_intent)
     gate = None
     if mqtt.link is not None:
-        from edgeai.sinks.link_gate import LinkGate, Meter
-        from edgeai.sinks.link_transport import LinkTransport
+        from edgeai.sinks.link.gate import LinkGate, Meter
+        from edgeai.sinks.link.transport import LinkTransport
 
         gate = LinkGate(mqtt.link, Meter(reports.state_dir / LINK_FILE))
         transport = LinkTransport(transport, encoding=mqtt.link.compress, topics=topics, gate=gate)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from edgeai.sinks.dialects.settings import FrigateSettings, HermesSettings, HomeAssistantSettings
-from edgeai.sinks.link_settings import LinkSettings
-from edgeai.sinks.settings import MqttSettings
+from edgeai.sinks.link.settings import LinkSettings
+from edgeai.sinks.mqtt.settings import MqttSettings
 from edgeai.sinks.sparkplug.settings import SparkplugSettings
 
 

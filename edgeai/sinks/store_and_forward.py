@@ -11,11 +11,11 @@ from typing import Final, TypeAlias
 
 from edgeai.clock import Clock, SystemClock
 from edgeai.errors import SinkError
-from edgeai.sinks.carry import take_acknowledgements
-from edgeai.sinks.drain import Backoff, Drain, DrainSettings
-from edgeai.sinks.lanes import Gate
-from edgeai.sinks.message import Draft
+from edgeai.sinks.delivery.drain import Backoff, Drain, DrainSettings
+from edgeai.sinks.delivery.lanes import Gate
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.carry import take_acknowledgements
+from edgeai.sinks.outbox.message import Draft
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.transport import Transport
 from edgeai.types import DEVICE_STREAM, Event, JsonValue, Priority

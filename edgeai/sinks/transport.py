@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgeai.errors import SinkError
-from edgeai.sinks.message import Message
+from edgeai.sinks.outbox.message import Message
 
 
 class TransportError(SinkError):

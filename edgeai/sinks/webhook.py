@@ -20,10 +20,10 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from edgeai.clock import Clock, SystemClock
-from edgeai.sinks.credentials import read_password, tls_context
-from edgeai.sinks.message import Message
+from edgeai.sinks.mqtt.credentials import read_password, tls_context
+from edgeai.sinks.mqtt.settings import TlsSettings
 from edgeai.sinks.other_settings import WebhookSettings
-from edgeai.sinks.settings import TlsSettings
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.transport import (
     NOTHING,
     Progress,

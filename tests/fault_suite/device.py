@@ -235,11 +235,9 @@ def main() -> None:
     spec = DeviceSpec(**raw)
     limit(spec.limit_bytes)
     voice = Voice()
-    publisher: Publisher
-    if spec.publisher == "edgeai":
-        publisher = Ours(spec)
-    else:
-        publisher = Paho(spec, qos=int(spec.publisher[-1]))
+    publisher: Publisher = (
+        Ours(spec) if spec.publisher == "edgeai" else Paho(spec, qos=int(spec.publisher[-1]))
+    )
     voice.say("open")
 
     def aside(work: Callable[..., None], *arguments: Any) -> None:

@@ -67,10 +67,16 @@ class Scene:
         flushed = child.ask("flush 20", "flushed") == "1"
         own = self.watcher.own_types(_DEVICE)
         put_ms = _by_phase(json.loads(told), (break_s, mend_s))
+        count = tally_of(child, self.watcher)
         return judged(
             fault,
-            tally_of(child, self.watcher),
+            count,
+            complete=False,
             demands=[
+                (
+                    count.lost == 0 or "outbox_set_aside" in own,
+                    f"{count.lost} of {count.put} lost without a word",
+                ),
                 (flushed, "the outbox is not empty at the end"),
                 (not degraded["on_disk"], "the fault was not noticed: on_disk stayed true"),
                 (after["on_disk"], "not back on the disk after it was mended"),

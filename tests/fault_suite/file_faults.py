@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeai.errors import OutboxError
-from edgeai.sinks.message import Message
 from edgeai.sinks.outbox import Outbox
-
+from edgeai.sinks.outbox.message import Message
 from fault_suite.link import Link
 from fault_suite.row import Row, judged
 from fault_suite.stand import Child, Stand, StandError, Watcher
@@ -28,9 +27,10 @@ def wal_of(database: Path) -> Path:
     return database.with_name(database.name + "-wal")
 
 
-def damage(path: Path, rng: random.Random) -> None:
-    """Random bytes over one to four runs of one to 64 bytes, in place."""
+def damage(path: Path, rng: random.Random, *, within: int | None = None) -> None:
+    """Random bytes over one to four runs of one to 64 bytes, in place; `within` the first so many bytes."""
     size = path.stat().st_size if path.exists() else 0
+    size = min(size, within or size)
     if size == 0:
         return
     with path.open("r+b", buffering=0) as file:
@@ -53,13 +53,13 @@ class Victim:
         return self.stand.child(self.link.port, self.name, outbox=str(self.database), retry_disk_s=0.2)
 
 
-def _stopped(victim: Victim, path: Path, *, clean: bool) -> list[Put]:
+def _stopped(victim: Victim, path: Path, *, clean: bool, within: int | None = None) -> list[Put]:
     """Damage between two lives; `clean` for an orderly end, else kill -9 leaves a WAL."""
     first = victim.start()
     first.feed(BEFORE)
     first.wait_said("fed")
     first.close() if clean else first.kill()
-    damage(path, victim.stand.rng)
+    damage(path, victim.stand.rng, within=within)
     second = victim.start()
     second.feed(AFTER, first=BEFORE)
     second.wait_said("fed")
@@ -132,6 +132,15 @@ def _corrupt(stand: Stand, fault: str, act: Callable[[Victim], list[Put]]) -> It
 def corrupt_stopped(stand: Stand) -> Iterator[Row]:
     yield from _corrupt(
         stand, "corrupt file, stopped", lambda victim: _stopped(victim, victim.database, clean=True)
+    )
+
+
+def corrupt_header(stand: Stand) -> Iterator[Row]:
+    """The first 100 bytes, by which SQLite and we know whose file it is."""
+    yield from _corrupt(
+        stand,
+        "corrupt file header",
+        lambda victim: _stopped(victim, victim.database, clean=True, within=100),
     )
 
 

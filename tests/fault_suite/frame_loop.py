@@ -23,7 +23,7 @@ def loop(stand: Stand) -> Iterator[Row]:
     """By turns in one run, so that whatever else the machine does weighs on all three alike; an event each frame."""
     plan = stand.plan
     fault = "frame loop, link down"
-    turn_s, turns = (1.0, 1) if plan.short else (4.0, 4)
+    turn_s, turns = (1.0, 2) if plan.short else (4.0, 4)
     publishers = [("edgeai", "cam-001"), *([("paho QoS1", "paho-1")] if plan.with_baseline else [])]
     broker = stand.broker()
     watcher = stand.watcher(broker.port)
@@ -44,11 +44,13 @@ def loop(stand: Stand) -> Iterator[Row]:
             if mode == "black hole":
                 link.set("cut")  # a connection in the hole would stay there; the next turn begins afresh
         link.set("pass")
-        yield _row(child, watcher, fault, spans)
+        yield _row(child, watcher, fault, spans, short=plan.short)
         child.close()
 
 
-def _row(child: Child, watcher: Watcher, fault: str, spans: list[tuple[str, float, float]]) -> Row:
+def _row(
+    child: Child, watcher: Watcher, fault: str, spans: list[tuple[str, float, float]], *, short: bool
+) -> Row:
     told = json.loads(child.wait_said("framed", timeout_s=120))
     loops_ms: dict[str, list[float]] = {state: [] for state, _ in _STATES}
     sends_ms: dict[str, list[float]] = {state: [] for state, _ in _STATES}
@@ -58,17 +60,20 @@ def _row(child: Child, watcher: Watcher, fault: str, spans: list[tuple[str, floa
                 loops_ms[state].append(loop_ms)
                 sends_ms[state].append(send_ms)
     figures: dict[str, float] = {}
-    for state in loops_ms:
-        p50, p99 = np.percentile(loops_ms[state], (50, 99))
+    for state, samples_ms in loops_ms.items():
+        p50, p99 = np.percentile(samples_ms, (50, 99))
         figures |= {
             f"loop p50 {state} ms": float(p50),
             f"loop p99 {state} ms": float(p99),
             f"put p99 {state} ms": float(np.percentile(sends_ms[state], 99)),
         }
     ratios = {
-        state: figures[f"loop p99 {state} ms"] / figures["loop p99 up ms"] for state in ("down", "black hole")
+        (state, percentile): figures[f"loop {percentile} {state} ms"] / figures[f"loop {percentile} up ms"]
+        for state in ("down", "black hole")
+        for percentile in ("p50", "p99")
     }
-    figures |= {f"p99 {state} / up": ratio for state, ratio in ratios.items()}
+    figures |= {f"{percentile} {state} / up": ratio for (state, percentile), ratio in ratios.items()}
+    judged_by = "p50" if short else "p99"  # of a hundred frames p99 is one frame
     if child.spec.publisher != "edgeai":
         return baseline(fault, child.spec.publisher, figures=figures)
     watcher.wait_for_all(child.spec.device, lambda: child.puts, 30)
@@ -76,8 +81,12 @@ def _row(child: Child, watcher: Watcher, fault: str, spans: list[tuple[str, floa
         fault,
         tally_of(child, watcher),
         demands=[
-            (ratio <= TOLERATED, f"p99 of the loop is {ratio:.2f} times as long with the link {state}")
-            for state, ratio in ratios.items()
+            (
+                ratio <= TOLERATED,
+                f"{percentile} of the loop is {ratio:.2f} times as long with the link {state}",
+            )
+            for (state, percentile), ratio in ratios.items()
+            if percentile == judged_by
         ],
         figures=figures,
         note=f"{len(told)} frames",

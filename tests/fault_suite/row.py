@@ -56,7 +56,10 @@ class Row:
     def lines(self) -> list[str]:
         """What does not fit into the table."""
         said = [*self.broken, *([self.note] if self.note else [])]
-        said += [f"{name} {value:.4g}" for name, value in self.figures.items()]
+        said += [
+            f"{name} {value:.4g}" if np.isfinite(value) else f"{name} never while the run lasted"
+            for name, value in self.figures.items()
+        ]
         who = f"{self.fault}, {self.publisher}" if self.publisher else self.fault
         return [f"{who}: {'; '.join(said)}"] if said else []
 

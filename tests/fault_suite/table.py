@@ -47,6 +47,7 @@ FAULTS: Final = (
     Fault("read-only disk at start", disk_faults.read_only),
     Fault("I/O errors", disk_faults.failing_card),
     Fault("corrupt file, stopped", file_faults.corrupt_stopped),
+    Fault("corrupt file header", file_faults.corrupt_header),
     Fault("corrupt WAL, stopped", file_faults.corrupt_wal_stopped),
     Fault("corrupt file, running", file_faults.corrupt_running),
     Fault("corrupt WAL, running", file_faults.corrupt_wal_running),
@@ -55,7 +56,7 @@ FAULTS: Final = (
     Fault("clock jumps -1 day", lambda stand: clock_faults.jump(stand, -1)),
     Fault("impersonation matrix", hostile.impersonation),
     Fault("malformed commands", hostile.malformed_commands),
-    Fault("alarm on a thin link", thin_link.alarm_in_a_backlog, alone=True),
+    Fault("alarm on a thin link", thin_link.alarm_in_a_backlog),
     Fault("frame loop, link down", frame_loop.loop, alone=True),
 )
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edgeai.clock import FakeClock
-from edgeai.sinks.drain import Drain
-from edgeai.sinks.message import DROP_ORDER, RANK, Draft
-from edgeai.sinks.message_table import ROW_OVERHEAD_BYTES
+from edgeai.sinks.delivery.drain import Drain
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import DROP_ORDER, RANK, Draft
+from edgeai.sinks.outbox.table import ROW_OVERHEAD_BYTES
 
 PRIORITIES = st.sampled_from(DROP_ORDER)
 SIZES = st.integers(1, 400)

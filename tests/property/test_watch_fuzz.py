@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeai.cli.mqtt_lines import _parts, json_line, summary_json
-from edgeai.sinks.session import Inbound
-from edgeai.sinks.watch import Watcher, WatchFilter
+from edgeai.sinks.mqtt.session import Inbound
+from edgeai.sinks.watch.messages import Watcher, WatchFilter
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeai.sinks.watch_sequence import MAX_NUMBER, SequenceTracker
+from edgeai.sinks.watch.sequence import MAX_NUMBER, SequenceTracker
 
 NUMBERS = st.lists(st.integers(0, 60) | st.integers(0, MAX_NUMBER), max_size=120)
 

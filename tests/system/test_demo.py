@@ -19,7 +19,7 @@ def test_embedded_broker_keeps_the_subscriber_over_an_outage(
     pytest.importorskip("amqtt")
     from compress.demo.broker import DemoBroker, Subscriber
     from edgeai.sinks import open_reporting
-    from edgeai.sinks.settings import MqttSettings
+    from edgeai.sinks.mqtt.settings import MqttSettings
     from edgeai.types import Event
 
     monkeypatch.setattr("compress.demo.broker.shutil.which", lambda *_, **__: None)

@@ -17,7 +17,7 @@ from edgeai.sinks.dialects.frigate_session import FrigateSession
 from edgeai.sinks.dialects.hermes import compose_hermes
 from edgeai.sinks.dialects.home_assistant import HomeAssistant, withdraw_home_assistant
 from edgeai.sinks.dialects.settings import FrigateSettings, HermesSettings, HomeAssistantSettings
-from edgeai.sinks.session import Session
+from edgeai.sinks.mqtt.session import Session
 from edgeai.sinks.topics import TopicTree
 from edgeai.types import Event
 

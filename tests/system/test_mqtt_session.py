@@ -11,8 +11,8 @@ from paho.mqtt.properties import Properties
 from reporter import Reporter
 
 from edgeai.sinks import MqttSettings
-from edgeai.sinks.mqtt_inbox import MAX_INBOUND_BYTES
-from edgeai.sinks.session import Announcement, Session
+from edgeai.sinks.mqtt.inbox import MAX_INBOUND_BYTES
+from edgeai.sinks.mqtt.session import Announcement, Session
 from edgeai.types import Event
 
 pytestmark = pytest.mark.system

@@ -11,8 +11,8 @@ from certificates import Authority, pin_by_openssl
 from reporter import Reporter
 
 from edgeai.sinks import MqttSettings
-from edgeai.sinks.credentials import tls_context
-from edgeai.sinks.settings import TlsSettings
+from edgeai.sinks.mqtt.credentials import tls_context
+from edgeai.sinks.mqtt.settings import TlsSettings
 from edgeai.sinks.transport import TransportError, TransportRefusedError
 from edgeai.types import Event
 

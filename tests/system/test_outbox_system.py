@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PUTTER = """
 import sys
 from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.message import Draft
+from edgeai.sinks.outbox.message import Draft
 with Outbox(sys.argv[1]) as outbox:
     while True:
         seqs = outbox.put_many([Draft("t", lambda seq, place: b"%d" % seq) for _ in range(3)])
@@ -60,7 +60,7 @@ FULL_DISK = """
 import resource, sys
 from edgeai.clock import FakeClock
 from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.message import Draft
+from edgeai.sinks.outbox.message import Draft
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 clock = FakeClock()
 with Outbox(sys.argv[1], clock=clock, retry_disk_s=5) as outbox:

@@ -39,7 +39,7 @@ def test_what_is_to_change_is_what_the_files_say():
     places = [line for line in active if "/" in line]
     assert all(CONFIG in line or DATA in line for line in places), places
     lines = [line for line in acl.splitlines() if re.match(r"(topic|pattern) write edge/", line)]
-    assert len(lines) == 12
+    assert len(lines) == 14
     assert all(line.split(" ")[2].startswith("edge/v1/acme/s1/") for line in lines), (
         "tenant and site are pinned"
     )

@@ -16,8 +16,8 @@ from sparkplug_host import HostApplication, command
 
 from edgeai.sinks import MqttSettings
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
-from edgeai.sinks.mqtt import MqttTransport
-from edgeai.sinks.native_session import NativeSession
+from edgeai.sinks.mqtt.native_session import NativeSession
+from edgeai.sinks.mqtt.transport import MqttTransport
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.payload import Envelope, compose_native
 from edgeai.sinks.sparkplug import SparkplugComposer, SparkplugSession, SparkplugSettings, SparkplugTransport

@@ -4,7 +4,7 @@ import pytest
 from broker import free_port, wait_until
 from webhook_server import Receiver, verified
 
-from edgeai.sinks.drain import Backoff
+from edgeai.sinks.delivery.drain import Backoff
 from edgeai.sinks.other_settings import FileSinkSettings, WebhookSettings, open_transport
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.payload import Envelope, compose_native, decode

@@ -8,10 +8,9 @@ import random
 import pytest
 
 from edgeai.errors import DataError, OutboxError
-from edgeai.sinks import carry
-from edgeai.sinks.message import Draft
-from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.seal import Seal
+from edgeai.sinks.outbox import Outbox, carry
+from edgeai.sinks.outbox.message import Draft
+from edgeai.sinks.outbox.seal import Seal
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from edgeai.desired import DesiredStore, config_in_force, config_to_start
 from edgeai.errors import SourceError, SourceMissingError
 from edgeai.executor import CommandExecutor
 from edgeai.runtime import Runtime
-from edgeai.sinks.command_table import Command, DesiredArguments, parse_arguments
+from edgeai.sinks.commands.table import Command, DesiredArguments, parse_arguments
 from edgeai.sinks.sink import Sink
 from edgeai.sources.source import Source
 from edgeai.types import Frame

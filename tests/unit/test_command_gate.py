@@ -8,8 +8,9 @@ import pytest
 
 from edgeai.clock import FakeClock
 from edgeai.errors import SinkError
-from edgeai.sinks.command_journal import CommandJournal, JournalError
-from edgeai.sinks.command_table import (
+from edgeai.sinks.commands.gate import CommandGate, ConfigInForce
+from edgeai.sinks.commands.journal import CommandJournal, JournalError
+from edgeai.sinks.commands.table import (
     CameraArguments,
     CommandSettings,
     DesiredArguments,
@@ -17,10 +18,9 @@ from edgeai.sinks.command_table import (
     Outcome,
     PartArguments,
 )
-from edgeai.sinks.commands import CommandGate, ConfigInForce
+from edgeai.sinks.mqtt.session import Inbound
 from edgeai.sinks.payload import iso_utc
 from edgeai.sinks.schemas.exchange import EXCHANGES
-from edgeai.sinks.session import Inbound
 from edgeai.sinks.topics import TopicTree
 
 TREE = TopicTree("t", "s", "cam")

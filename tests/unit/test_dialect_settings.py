@@ -7,7 +7,7 @@ import pytest
 from edgeai.errors import ConfigError
 from edgeai.settings_file import parse_settings
 from edgeai.sinks.dialects.settings import FrigateSettings, HermesSettings, HomeAssistantSettings
-from edgeai.sinks.settings import MqttSettings, TlsSettings
+from edgeai.sinks.mqtt.settings import MqttSettings, TlsSettings
 
 MODELS = (FrigateSettings, HermesSettings, HomeAssistantSettings)
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgeai.sinks.file_lines import FileLines
 from edgeai.sinks.file_transport import FileTransport, StdoutTransport, line_of
-from edgeai.sinks.message import Message
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.transport import Progress, TransportBusyError, TransportError, TransportRefusedError
 
 

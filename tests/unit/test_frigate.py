@@ -15,7 +15,7 @@ from edgeai.sinks.dialects.frigate import FrigateComposer
 from edgeai.sinks.dialects.frigate_objects import MAX_OBJECTS
 from edgeai.sinks.dialects.frigate_session import FrigateSession
 from edgeai.sinks.dialects.settings import FrigateSettings
-from edgeai.sinks.session import Inbound
+from edgeai.sinks.mqtt.session import Inbound
 from edgeai.types import Event
 
 

@@ -11,8 +11,8 @@ from edgeai.sinks.dialects.home_assistant import STATE_FILE, HomeAssistant, with
 from edgeai.sinks.dialects.settings import HomeAssistantSettings
 from edgeai.sinks.dialects.words import jinja_text, plain_id, topic_level
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
+from edgeai.sinks.mqtt.session import Inbound
 from edgeai.sinks.payload import Envelope
-from edgeai.sinks.session import Inbound
 from edgeai.sinks.topics import TopicTree, check_level
 from edgeai.types import DEVICE_STREAM, Event
 

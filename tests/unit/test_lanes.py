@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from edgeai.sinks.lanes import Lanes
-from edgeai.sinks.message import Draft
+from edgeai.sinks.delivery.lanes import Lanes
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import Draft
 from edgeai.sinks.topics import thumbnail_stream
 
 

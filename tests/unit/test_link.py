@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from edgeai.clock import FakeClock
 from edgeai.errors import ConfigError
 from edgeai.settings_file import parse_settings
-from edgeai.sinks.link_gate import HEADERS_BYTES, LinkGate, Meter
-from edgeai.sinks.link_settings import LinkSettings, window_wait_s
-from edgeai.sinks.link_transport import MAX_BATCH, LinkTransport
-from edgeai.sinks.message import Message
+from edgeai.sinks.link.gate import HEADERS_BYTES, LinkGate, Meter
+from edgeai.sinks.link.settings import LinkSettings, window_wait_s
+from edgeai.sinks.link.thumbnail import shrink
+from edgeai.sinks.link.transport import MAX_BATCH, LinkTransport
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.payload import Envelope, compose_native, decode
-from edgeai.sinks.thumbnail import shrink
 from edgeai.sinks.topics import TopicTree
 from edgeai.types import Event
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from paho.mqtt.client import MQTTMessage
 
 from edgeai.sinks import MqttSettings
-from edgeai.sinks.mqtt import MqttTransport
-from edgeai.sinks.mqtt_inbox import MAX_INBOUND_BYTES, Inbox
-from edgeai.sinks.session import Announcement, Session, Subscription
+from edgeai.sinks.mqtt.inbox import MAX_INBOUND_BYTES, Inbox
+from edgeai.sinks.mqtt.session import Announcement, Session, Subscription
+from edgeai.sinks.mqtt.transport import MqttTransport
 
 
 def message(topic, payload=b"", retain=False):

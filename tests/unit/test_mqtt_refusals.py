@@ -4,9 +4,9 @@ import pytest
 from fake_mqtt_server import connack, server
 
 from edgeai.sinks import MqttSettings
-from edgeai.sinks.mqtt import MqttTransport
-from edgeai.sinks.mqtt_refusals import REFUSALS, UNSUPPORTED_PROTOCOL
-from edgeai.sinks.native_session import NativeSession
+from edgeai.sinks.mqtt.native_session import NativeSession
+from edgeai.sinks.mqtt.refusals import REFUSALS, UNSUPPORTED_PROTOCOL
+from edgeai.sinks.mqtt.transport import MqttTransport
 from edgeai.sinks.topics import TopicTree
 from edgeai.sinks.transport import TransportError, TransportRefusedError
 

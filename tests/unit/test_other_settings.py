@@ -4,6 +4,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgeai.errors import ConfigError
 from edgeai.settings_file import parse_settings
 from edgeai.sinks.file_transport import FileTransport, StdoutTransport
+from edgeai.sinks.mqtt.settings import Settings
 from edgeai.sinks.other_settings import (
     TRANSPORTS,
     AnySinkSettings,
@@ -11,7 +12,6 @@ from edgeai.sinks.other_settings import (
     check_sink_files,
     open_transport,
 )
-from edgeai.sinks.settings import Settings
 
 ADAPTER = TypeAdapter(AnySinkSettings)
 

@@ -10,9 +10,9 @@ import pytest
 
 from edgeai.clock import FakeClock
 from edgeai.errors import OutboxError
-from edgeai.sinks.message import Draft
-from edgeai.sinks.message_table import ROW_OVERHEAD_BYTES
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import Draft
+from edgeai.sinks.outbox.table import ROW_OVERHEAD_BYTES
 
 SIZE = 100  # bytes that one draft of `draft` counts for
 

@@ -10,8 +10,8 @@ from certificates import Authority, openssl, pin_by_openssl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeai.sinks.pinning import normal_pin, public_key_pin
-from edgeai.sinks.settings import TlsSettings
+from edgeai.sinks.mqtt.pinning import normal_pin, public_key_pin
+from edgeai.sinks.mqtt.settings import TlsSettings
 
 
 @pytest.fixture(scope="module")

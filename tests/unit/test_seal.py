@@ -8,9 +8,9 @@ import sqlite3
 import pytest
 
 from edgeai.errors import ConfigError
-from edgeai.sinks.message import Draft
 from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.seal import Seal, SealError, load_seal
+from edgeai.sinks.outbox.message import Draft
+from edgeai.sinks.outbox.seal import Seal, SealError, load_seal
 
 pytest.importorskip("cryptography")
 SECRET = b"number plate AB-123"

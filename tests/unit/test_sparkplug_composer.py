@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts, StreamFacts
-from edgeai.sinks.settings import MqttSettings, TlsSettings
+from edgeai.sinks.mqtt.settings import MqttSettings, TlsSettings
 from edgeai.sinks.sparkplug import SparkplugSettings, catalogue
 from edgeai.sinks.sparkplug.catalogue import Catalogue
 from edgeai.sinks.sparkplug.composer import SparkplugComposer

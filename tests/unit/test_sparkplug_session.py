@@ -10,7 +10,7 @@ import sparkplug_host as host
 from sparkplug_edge import DCMD, NCMD, REBIRTH, STATE, Edge
 
 from edgeai.sinks import sparkplug
-from edgeai.sinks.message import Message
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.sparkplug import wire
 from edgeai.sinks.sparkplug.birth_counter import BirthCounter
 from edgeai.sinks.sparkplug.datatypes import SparkplugError
@@ -284,7 +284,7 @@ def test_without_protobuf_it_is_said_before_anything_is_connected(tmp_path, monk
 
 
 def test_the_settings_alone_are_light():
-    code = "import sys, edgeai.sinks.sparkplug; sys.exit('edgeai.sinks.mqtt' in sys.modules)"
+    code = "import sys, edgeai.sinks.sparkplug; sys.exit('edgeai.sinks.mqtt.transport' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'SparkplugHost'"):
         sparkplug.SparkplugHost  # noqa: B018

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 from sparkplug_edge import Edge
 
-from edgeai.sinks.message import Message
-from edgeai.sinks.mqtt import MqttTransport
-from edgeai.sinks.settings import MqttSettings
+from edgeai.sinks.mqtt.settings import MqttSettings
+from edgeai.sinks.mqtt.transport import MqttTransport
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.sparkplug.transport import FENCE, SparkplugTransport
 from edgeai.sinks.transport import NOTHING, Progress, TransportError
 

@@ -9,12 +9,12 @@ from fake_transport import FakeTransport
 
 from edgeai.clock import FakeClock
 from edgeai.errors import SinkError
-from edgeai.sinks import drain as drain_module
-from edgeai.sinks.carry import leave_acknowledgement
-from edgeai.sinks.drain import ACK_TIMEOUT_S, RETRY_REFUSED_S, Backoff, Drain
-from edgeai.sinks.flight import Pace
-from edgeai.sinks.message import Draft
+from edgeai.sinks.delivery import drain as drain_module
+from edgeai.sinks.delivery.drain import ACK_TIMEOUT_S, RETRY_REFUSED_S, Backoff, Drain
+from edgeai.sinks.delivery.flight import Pace
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.carry import leave_acknowledgement
+from edgeai.sinks.outbox.message import Draft
 from edgeai.sinks.payload import Envelope, compose_native
 from edgeai.sinks.store_and_forward import Destination, StoreAndForward
 from edgeai.sinks.topics import TopicTree

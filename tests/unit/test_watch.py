@@ -5,15 +5,15 @@ import pytest
 from fake_transport import FakeTransport
 
 from edgeai.cli.mqtt_lines import _cut, _parts, json_line, summary_json, tell_summary, telling, visible
-from edgeai.sinks import watch as watch_module
+from edgeai.sinks.mqtt.session import Inbound
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.payload import Envelope, PayloadError, compose_native
-from edgeai.sinks.session import Inbound
 from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sinks.topics import TopicTree
-from edgeai.sinks.watch import Watcher, WatchFilter
-from edgeai.sinks.watch_batch import MAX_UNPACKED_BYTES, unpack
-from edgeai.sinks.watch_counts import MAX_ROWS, MAX_TRACKERS
+from edgeai.sinks.watch import messages as watch_module
+from edgeai.sinks.watch.batch import MAX_UNPACKED_BYTES, unpack
+from edgeai.sinks.watch.counts import MAX_ROWS, MAX_TRACKERS
+from edgeai.sinks.watch.messages import Watcher, WatchFilter
 from edgeai.types import Event
 
 ROOT = "edge/v1/t/s/gate-1/"

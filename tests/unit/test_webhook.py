@@ -13,10 +13,10 @@ from webhook_server import Receiver, verified
 from edgeai.clock import FakeClock
 from edgeai.errors import ConfigError
 from edgeai.sinks import webhook
-from edgeai.sinks.drain import Backoff
-from edgeai.sinks.message import Message
+from edgeai.sinks.delivery.drain import Backoff
 from edgeai.sinks.other_settings import WebhookSettings, check_sink_files, open_transport
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.payload import Envelope, compose_native
 from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sinks.topics import TopicTree

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeai.sinks.mqtt.websocket import WebSocket, WebSocketProtocolError, _frame
 from edgeai.sinks.transport import TransportError, TransportRefusedError
-from edgeai.sinks.websocket import WebSocket, WebSocketProtocolError, _frame
 
 
 def answer_to(request, *, accept=None, protocol="mqtt", status="101 Switching Protocols"):

@@ -18,7 +18,7 @@ from edgeai.sinks.dialects.frigate_objects import MAX_OBJECTS, FrigateObject, be
 from edgeai.sinks.dialects.settings import FrigateSettings
 from edgeai.sinks.dialects.words import numeral, topic_level
 from edgeai.sinks.inventory import DeviceFacts, RuleFacts
-from edgeai.sinks.message import Draft
+from edgeai.sinks.outbox.message import Draft
 from edgeai.types import DEVICE_STREAM, Event, JsonValue, Priority
 
 _SIGHTS: Final = frozenset({"track_started", "zone_entered", "line_crossed"})

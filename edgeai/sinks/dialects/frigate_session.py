@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from edgeai.errors import EdgeError
 from edgeai.sinks.dialects.settings import FrigateSettings
 from edgeai.sinks.inventory import DeviceFacts
-from edgeai.sinks.session import Announcement, Inbound, Session, Subscription
+from edgeai.sinks.mqtt.session import Announcement, Inbound, Session, Subscription
 from edgeai.types import JsonValue
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Final
 
 from edgeai.sinks.dialects.settings import HermesSettings
 from edgeai.sinks.dialects.words import numeral, topic_level
-from edgeai.sinks.message import Draft, Message
+from edgeai.sinks.outbox.message import Draft, Message
 from edgeai.sinks.store_and_forward import Compose
 from edgeai.types import Event, JsonValue
 

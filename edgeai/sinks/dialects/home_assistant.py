@@ -18,7 +18,7 @@ from edgeai.sinks.dialects.home_assistant_entities import PLATFORMS, components
 from edgeai.sinks.dialects.settings import HomeAssistantSettings
 from edgeai.sinks.dialects.words import plain_id
 from edgeai.sinks.inventory import DeviceFacts
-from edgeai.sinks.session import Announcement, Inbound, Subscription
+from edgeai.sinks.mqtt.session import Announcement, Inbound, Subscription
 from edgeai.sinks.topics import TopicTree
 from edgeai.types import JsonValue
 from edgeai.whole_file import write_whole

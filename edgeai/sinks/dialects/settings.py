@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from edgeai.sinks.settings import MqttSettings, Settings, TlsSettings
+from edgeai.sinks.mqtt.settings import MqttSettings, Settings, TlsSettings
 from edgeai.sinks.topics import check_level
 
 

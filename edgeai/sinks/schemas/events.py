@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgeai.sinks.message import DROP_ORDER
+from edgeai.sinks.outbox.message import DROP_ORDER
 from edgeai.sinks.payload import SCHEMA
 from edgeai.sinks.schemas.fields import (
     Field,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from edgeai.sinks.inventory import DeviceFacts
-from edgeai.sinks.message import Draft
+from edgeai.sinks.outbox.message import Draft
 from edgeai.sinks.sparkplug.catalogue import (
     FPS,
     HEALTH,

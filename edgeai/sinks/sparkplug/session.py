@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeai.clock import Clock, SystemClock
-from edgeai.sinks.message import Message
-from edgeai.sinks.session import Announcement, Inbound, Session, Subscription
+from edgeai.sinks.mqtt.session import Announcement, Inbound, Session, Subscription
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.sparkplug.birth_counter import BirthCounter
 from edgeai.sinks.sparkplug.catalogue import BD_SEQ, REBIRTH
 from edgeai.sinks.sparkplug.composer import SparkplugComposer

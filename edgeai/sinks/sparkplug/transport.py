@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from edgeai.sinks.message import Message
-from edgeai.sinks.mqtt import MqttTransport
-from edgeai.sinks.mqtt_link import Link
-from edgeai.sinks.settings import MqttSettings
+from edgeai.sinks.mqtt.link import Link
+from edgeai.sinks.mqtt.settings import MqttSettings
+from edgeai.sinks.mqtt.transport import MqttTransport
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.sparkplug.namespace import NAMESPACE
 from edgeai.sinks.sparkplug.session import SparkplugSession
 from edgeai.sinks.transport import NOTHING, Progress, TransportError
@@ -33,6 +33,7 @@ class SparkplugTransport(MqttTransport):
         self._fenced: list[int] = []
         self._fence: int | None = None  # its packet id
         self._past: list[int] = []  # behind an answered fence
+        self._answered: Any = None
         self._written: set[int] = set()  # of all these, those of which paho has not yet said so
         super().__init__(settings, client_id=client_id, session=session)
 
@@ -43,7 +44,9 @@ class SparkplugTransport(MqttTransport):
 
     def connect(self) -> None:
         super().connect()
-        self._linked().client.on_unsubscribe = self._on_unsubscribe
+        client = self._linked().client
+        self._answered = client.on_unsubscribe  # the link's own barrier, at QoS 1
+        client.on_unsubscribe = self._on_unsubscribe
 
     def publish(self, message: Message) -> None:
         if not self._node.ready:
@@ -93,7 +96,10 @@ class SparkplugTransport(MqttTransport):
         super()._settle(link, done, what)
 
     def _on_unsubscribe(self, client: Any, data: Any, mid: int, reasons: Any, properties: Any) -> None:
-        if mid == self._fence:
+        if mid != self._fence:
+            if self._answered is not None:
+                self._answered(client, data, mid, reasons, properties)
+        else:
             self._fence = None
             self._past += self._fenced
             self._fenced = []

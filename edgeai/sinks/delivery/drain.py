@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgeai.clock import Clock
-from edgeai.sinks.flight import FlightWindow, Pace
-from edgeai.sinks.lanes import Gate, Lanes
-from edgeai.sinks.message import Message
-from edgeai.sinks.message_table import size_of
+from edgeai.sinks.delivery.flight import FlightWindow, Pace
+from edgeai.sinks.delivery.lanes import Gate, Lanes
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import Message
+from edgeai.sinks.outbox.table import size_of
 from edgeai.sinks.transport import Transport, TransportError, TransportRefusedError
 from edgeai.types import JsonValue
 
@@ -89,7 +89,7 @@ class Drain:
     """The loop's body, without the thread: `step` again and again, from one thread.
 
     Order is kept within a lane: one class of one stream. Alarms go before all else and may exceed the flight window,
-    which keeps a thin link free of queues; the others share it fairly (edgeai.sinks.lanes, edgeai.sinks.flight).
+    which keeps a thin link free of queues; the others share it fairly (edgeai.sinks.delivery.lanes, edgeai.sinks.delivery.flight).
 
     A message that the destination refuses (no permission, too large), or loses the connection over again and again,
     stays in the outbox, is told, and is offered again a minute later: so it neither blocks the others for ever nor is

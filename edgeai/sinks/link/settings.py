@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
-from edgeai.sinks.settings import Settings
+from edgeai.sinks.mqtt.settings import Settings
 from edgeai.types import Priority
 
 Encoding: TypeAlias = Literal["gzip", "zstd"]

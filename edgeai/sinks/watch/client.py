@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeai.sinks.drain import Backoff
-from edgeai.sinks.mqtt_client import new_client
-from edgeai.sinks.mqtt_refusals import OlderProtocolError, refusal
-from edgeai.sinks.session import Inbound
-from edgeai.sinks.settings import MqttSettings
+from edgeai.sinks.delivery.drain import Backoff
+from edgeai.sinks.mqtt.client import new_client
+from edgeai.sinks.mqtt.refusals import OlderProtocolError, refusal
+from edgeai.sinks.mqtt.session import Inbound
+from edgeai.sinks.mqtt.settings import MqttSettings
 from edgeai.sinks.transport import TransportError, TransportRefusedError
-from edgeai.sinks.watch import MAX_MESSAGE_BYTES
+from edgeai.sinks.watch.messages import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client

@@ -12,10 +12,10 @@ from typing import Final
 
 from edgeai.clock import Clock, SystemClock
 from edgeai.errors import OutboxError
-from edgeai.sinks.message import DROP_ORDER, RANK, Draft, Lane, Message
-from edgeai.sinks.message_store import Incident, MessageStore
-from edgeai.sinks.message_table import size_of
-from edgeai.sinks.seal import Seal
+from edgeai.sinks.outbox.message import DROP_ORDER, RANK, Draft, Lane, Message
+from edgeai.sinks.outbox.seal import Seal
+from edgeai.sinks.outbox.store import Incident, MessageStore
+from edgeai.sinks.outbox.table import size_of
 from edgeai.types import Priority
 
 _log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from edgeai.errors import OutboxError
-from edgeai.sinks.message import DROP_ORDER, RANK, Lane, Message
-from edgeai.sinks.seal import OVERHEAD_BYTES, Seal, SealError
+from edgeai.sinks.outbox.message import DROP_ORDER, RANK, Lane, Message
+from edgeai.sinks.outbox.seal import OVERHEAD_BYTES, Seal, SealError
 
 SCHEMA: Final = 2
 APPLICATION_ID: Final = 0x45644F42  # "EdOB": tells our file from another program's database

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from edgeai.errors import ConfigError
-from edgeai.sinks.pinning import pin
-from edgeai.sinks.settings import MqttSettings, TlsSettings
+from edgeai.sinks.mqtt.pinning import pin
+from edgeai.sinks.mqtt.settings import MqttSettings, TlsSettings
 from edgeai.sinks.transport import TransportError, TransportRefusedError
 
 MAX_PASSWORD_BYTES: Final = 4096

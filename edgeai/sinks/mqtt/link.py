@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeai.sinks.mqtt_inbox import Inbox
-from edgeai.sinks.mqtt_refusals import disconnection
-from edgeai.sinks.session import Announcement, Subscription
+from edgeai.sinks.mqtt.inbox import Inbox
+from edgeai.sinks.mqtt.refusals import disconnection
+from edgeai.sinks.mqtt.session import Announcement, Subscription
 from edgeai.sinks.transport import TransportError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import Final, cast
 
 from edgeai.clock import Clock, SystemClock
 from edgeai.errors import DataError
-from edgeai.sinks.link_settings import LinkSettings, limit_of, window_wait_s
-from edgeai.sinks.message import DROP_ORDER, Message
+from edgeai.sinks.link.settings import LinkSettings, limit_of, window_wait_s
+from edgeai.sinks.outbox.message import DROP_ORDER, Message
 from edgeai.types import JsonValue, Priority
 from edgeai.whole_file import write_whole
 

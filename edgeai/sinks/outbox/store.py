@@ -14,9 +14,9 @@ from typing import IO, Final, TypeAlias
 
 from edgeai.clock import Clock
 from edgeai.errors import OutboxError
-from edgeai.sinks.message import Lane, Message
-from edgeai.sinks.message_table import ForeignFileError, MessageTable, salvage
-from edgeai.sinks.seal import Seal, SealError
+from edgeai.sinks.outbox.message import Lane, Message
+from edgeai.sinks.outbox.seal import Seal, SealError
+from edgeai.sinks.outbox.table import ForeignFileError, MessageTable, salvage
 from edgeai.types import JsonValue
 
 _log = logging.getLogger(__name__)

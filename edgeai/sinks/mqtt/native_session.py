@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from edgeai.sinks.session import Announcement, Session, Subscription
+from edgeai.sinks.mqtt.session import Announcement, Session, Subscription
 from edgeai.sinks.topics import TopicTree
 
 

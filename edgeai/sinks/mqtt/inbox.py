@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from edgeai.sinks.session import Announcement, Inbound, Subscription
+from edgeai.sinks.mqtt.session import Announcement, Inbound, Subscription
 
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage

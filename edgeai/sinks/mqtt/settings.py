@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from edgeai.sinks.pinning import normal_pin
+from edgeai.sinks.mqtt.pinning import normal_pin
 from edgeai.sinks.topics import check_level
 
 PORTS: Final[dict[tuple[str, bool], int]] = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from edgeai.sinks.message import Message
+from edgeai.sinks.outbox.message import Message
 
 
 @dataclass(frozen=True, slots=True)

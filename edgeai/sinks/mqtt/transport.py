@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
-from edgeai.sinks.message import Message
-from edgeai.sinks.mqtt_client import new_client
-from edgeai.sinks.mqtt_inbox import MAX_PACKET_BYTES, Inbox
-from edgeai.sinks.mqtt_link import Link
-from edgeai.sinks.mqtt_refusals import OlderProtocolError, refusal
-from edgeai.sinks.session import Announcement, Session
-from edgeai.sinks.settings import MqttSettings
+from edgeai.sinks.mqtt.client import new_client
+from edgeai.sinks.mqtt.inbox import MAX_PACKET_BYTES, Inbox
+from edgeai.sinks.mqtt.link import Link
+from edgeai.sinks.mqtt.refusals import OlderProtocolError, refusal
+from edgeai.sinks.mqtt.session import Announcement, Session
+from edgeai.sinks.mqtt.settings import MqttSettings
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.transport import NOTHING, Progress, Transport, TransportError, TransportRefusedError
 
 if TYPE_CHECKING:

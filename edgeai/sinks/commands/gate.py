@@ -17,9 +17,9 @@ from typing import Final
 from edgeai.clock import Clock, clock_synced
 from edgeai.errors import EdgeError, SinkError
 from edgeai.faults import nearest_hint, shown
-from edgeai.sinks.command_journal import CommandJournal
-from edgeai.sinks.command_limits import REFUSAL_BURST, REFUSALS_PER_S, Allowance, CommandCounters
-from edgeai.sinks.command_table import (
+from edgeai.sinks.commands.journal import CommandJournal
+from edgeai.sinks.commands.limits import REFUSAL_BURST, REFUSALS_PER_S, Allowance, CommandCounters
+from edgeai.sinks.commands.table import (
     COMMAND_NAMES,
     MAX_COMMAND_BYTES,
     MAX_DESIRED_BYTES,
@@ -36,9 +36,9 @@ from edgeai.sinks.command_table import (
     parse_message,
     parse_object,
 )
-from edgeai.sinks.message import Draft
+from edgeai.sinks.mqtt.session import Announcement, Inbound, Subscription
+from edgeai.sinks.outbox.message import Draft
 from edgeai.sinks.payload import iso_utc
-from edgeai.sinks.session import Announcement, Inbound, Subscription
 from edgeai.sinks.topics import TopicTree
 from edgeai.types import DEVICE_STREAM, JsonValue
 

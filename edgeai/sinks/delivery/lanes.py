@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from edgeai.sinks.message import RANK, Lane, Message
-from edgeai.sinks.message_table import size_of
 from edgeai.sinks.outbox import Outbox
+from edgeai.sinks.outbox.message import RANK, Lane, Message
+from edgeai.sinks.outbox.table import size_of
 from edgeai.sinks.topics import is_thumbnail
 from edgeai.types import JsonValue
 

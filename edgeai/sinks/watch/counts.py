@@ -13,10 +13,10 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from edgeai.sinks.watch_sequence import MAX_NUMBER, SequenceTracker
+from edgeai.sinks.watch.sequence import MAX_NUMBER, SequenceTracker
 
 if TYPE_CHECKING:
-    from edgeai.sinks.watch import Sighting
+    from edgeai.sinks.watch.messages import Sighting
 
 MAX_ROWS: Final = 512
 MAX_TRACKERS: Final = 2048

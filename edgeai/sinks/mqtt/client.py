@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgeai.sinks.credentials import read_password, tls_context
-from edgeai.sinks.session import Announcement
-from edgeai.sinks.settings import MqttSettings
-from edgeai.sinks.websocket import WebSocket
+from edgeai.sinks.mqtt.credentials import read_password, tls_context
+from edgeai.sinks.mqtt.session import Announcement
+from edgeai.sinks.mqtt.settings import MqttSettings
+from edgeai.sinks.mqtt.websocket import WebSocket
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client

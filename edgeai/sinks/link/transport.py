@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Final
 
 from edgeai.errors import ConfigError
-from edgeai.sinks.link_gate import HEADERS_BYTES, LinkGate
-from edgeai.sinks.link_settings import Encoding
-from edgeai.sinks.message import Message
+from edgeai.sinks.link.gate import HEADERS_BYTES, LinkGate
+from edgeai.sinks.link.settings import Encoding
+from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.topics import TopicTree
 from edgeai.sinks.transport import Progress, Transport
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeai.errors import OutboxError
-from edgeai.sinks.message import RANK, Message
-from edgeai.sinks.message_table import read_messages, reading
+from edgeai.sinks.outbox.message import RANK, Message
+from edgeai.sinks.outbox.seal import Seal, SealError
+from edgeai.sinks.outbox.table import read_messages, reading
 from edgeai.sinks.payload import MAX_PAYLOAD_BYTES
-from edgeai.sinks.seal import Seal, SealError
 from edgeai.whole_file import whole_file, write_whole
 
 SCHEMA: Final = 1

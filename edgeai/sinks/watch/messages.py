@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal, TypeAlias, get_args
 
+from edgeai.sinks.mqtt.session import Inbound
 from edgeai.sinks.payload import PayloadError, decode
-from edgeai.sinks.session import Inbound
 from edgeai.sinks.topics import ROOT
-from edgeai.sinks.watch_batch import unpack
-from edgeai.sinks.watch_counts import Counts
+from edgeai.sinks.watch.batch import unpack
+from edgeai.sinks.watch.counts import Counts
 from edgeai.types import JsonValue
 
 WatchClass: TypeAlias = Literal[

@@ -1,0 +1,1 @@
+"""What a device can be told over MQTT: who may, what, until when, and once only."""

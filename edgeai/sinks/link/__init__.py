@@ -1,0 +1,1 @@
+"""A metered or thin link: budgets, hours, packed events, small pictures first."""
