@@ -15,7 +15,8 @@ import pytest
 from broker import Mosquitto, Subscriber, amqtt_broker, free_port, wait_until
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgeai.sinks import MqttSettings, drain, open_reporting
+from edgeai.sinks import MqttSettings, open_reporting
+from edgeai.sinks.delivery import drain
 from edgeai.types import Event
 
 pytestmark = pytest.mark.system

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeai.errors import ConfigError, EdgeError
-from edgeai.sinks import MqttSettings, mqtt_link, open_reporting
+from edgeai.sinks import MqttSettings, open_reporting
+from edgeai.sinks.mqtt import link as mqtt_link
 from edgeai.sinks.mqtt.credentials import read_password, tls_context
 from edgeai.sinks.mqtt.native_session import NativeSession
 from edgeai.sinks.mqtt.settings import TlsSettings
