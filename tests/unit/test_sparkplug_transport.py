@@ -18,7 +18,7 @@ class Wire:
     def __init__(self, monkeypatch):
         self.sent = []
         self.link = SimpleNamespace(
-            refused=[], max_qos=2, client=SimpleNamespace(unsubscribe=self.unsubscribe)
+            refused=[], max_qos=2, client=SimpleNamespace(unsubscribe=self.unsubscribe, on_unsubscribe=None)
         )
         self.progress = []
         self.closed = 0
