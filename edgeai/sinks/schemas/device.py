@@ -36,7 +36,7 @@ _STREAM: Final = record(
         "fps": number("Frames or chunks a second, lately.", null=True, minimum=0),
         "latency_ms": {
             **record(
-                "From capture to event, in milliseconds, by percentile; null where there was nothing to measure.",
+                "Of processing one frame or chunk, in milliseconds, by percentile; null where there was nothing to measure.",
                 {
                     name: number(f"Percentile {name[1:]}, in milliseconds.", minimum=0)
                     for name in ("p50", "p90", "p99")
