@@ -5,7 +5,8 @@ from collections import deque
 
 import pytest
 
-from edgeai.sinks.delivery.flight import QUEUE_TARGET_S, FlightWindow, Pace
+from edgeai.sinks.delivery.flight import QUEUE_TARGET_S, FlightWindow
+from edgeai.sinks.pace import Pace
 
 
 def send_over(rate_bytes_s, delay_s, *, seconds, size=500):

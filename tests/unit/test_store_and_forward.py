@@ -11,10 +11,10 @@ from edgeai.clock import FakeClock
 from edgeai.errors import SinkError
 from edgeai.sinks.delivery import drain as drain_module
 from edgeai.sinks.delivery.drain import ACK_TIMEOUT_S, RETRY_REFUSED_S, Backoff, Drain
-from edgeai.sinks.delivery.flight import Pace
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.outbox.carry import leave_acknowledgement
 from edgeai.sinks.outbox.message import Draft
+from edgeai.sinks.pace import Pace
 from edgeai.sinks.payload import Envelope, compose_native
 from edgeai.sinks.store_and_forward import Destination, StoreAndForward
 from edgeai.sinks.topics import TopicTree

@@ -18,7 +18,7 @@ from edgeai.clock import Clock, clock_synced
 from edgeai.errors import EdgeError, SinkError
 from edgeai.faults import nearest_hint, shown
 from edgeai.sinks.commands.journal import CommandJournal
-from edgeai.sinks.commands.limits import REFUSAL_BURST, REFUSALS_PER_S, Allowance, CommandCounters
+from edgeai.sinks.commands.limits import REFUSAL_BURST, REFUSALS_PER_S, CommandCounters
 from edgeai.sinks.commands.table import (
     COMMAND_NAMES,
     MAX_COMMAND_BYTES,
@@ -38,6 +38,7 @@ from edgeai.sinks.commands.table import (
 )
 from edgeai.sinks.mqtt.session import Announcement, Inbound, Subscription
 from edgeai.sinks.outbox.message import Draft
+from edgeai.sinks.pace import Pace
 from edgeai.sinks.payload import iso_utc
 from edgeai.sinks.topics import TopicTree
 from edgeai.types import DEVICE_STREAM, JsonValue
@@ -98,7 +99,7 @@ class CommandGate:
         self._in_force: ConfigInForce | None = None
         self._refused_early: JsonValue = None  # before it was known what is in force
         self._told: set[str] = set()
-        self._allowance = Allowance(REFUSALS_PER_S, REFUSAL_BURST, clock=clock)
+        self._allowance = Pace(REFUSALS_PER_S, burst=REFUSAL_BURST)
 
     def open(self) -> None:
         """Before the connection: open the journal. What an earlier start left unanswered was interrupted, which
@@ -322,7 +323,7 @@ class CommandGate:
 
     def _may_answer(self) -> bool:
         with self._lock:
-            if self._allowance.take():
+            if self._allowance.take_one(self._clock.monotonic_s()):
                 return True
             self.counters.unanswered += 1
             return False

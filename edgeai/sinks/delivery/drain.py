@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgeai.clock import Clock
-from edgeai.sinks.delivery.flight import FlightWindow, Pace
+from edgeai.sinks.delivery.flight import FlightWindow
 from edgeai.sinks.delivery.lanes import Gate, Lanes
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.outbox.table import size_of
+from edgeai.sinks.pace import Pace
 from edgeai.sinks.transport import Transport, TransportError, TransportRefusedError
 from edgeai.types import JsonValue
 

@@ -49,27 +49,3 @@ class FlightWindow:
             self._shrunk_s = now_s
             share = (self._base_s + QUEUE_TARGET_S) / round_s
             self.limit_bytes = max(self.limit_bytes * max(0.5, share), _LEAST_BYTES)
-
-
-class Pace:
-    """At most `per_s` a second, in bursts of a tenth of a second at most; None for no limit."""
-
-    def __init__(self, per_s: float | None) -> None:
-        self._per_s = per_s
-        self._burst = 1.0 if per_s is None else max(1.0, per_s / 10)
-        self._left = self._burst
-        self._at_s = -math.inf
-
-    def wait_s(self, now_s: float) -> float:
-        """Seconds until one more may go; 0 for now."""
-        if self._per_s is None:
-            return 0.0
-        if self._at_s == -math.inf:
-            self._at_s = now_s
-        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
-        self._at_s = now_s
-        return 0.0 if self._left >= 1.0 - 1e-9 else (1.0 - self._left) / self._per_s
-
-    def take(self) -> None:
-        """One goes."""
-        self._left -= 1.0

@@ -15,6 +15,7 @@ from typing import Any, Final
 from edgeai.clock import Clock, SystemClock
 from edgeai.sinks.mqtt.session import Announcement, Inbound, Session, Subscription
 from edgeai.sinks.outbox.message import Message
+from edgeai.sinks.pace import Pace
 from edgeai.sinks.sparkplug.birth_counter import BirthCounter
 from edgeai.sinks.sparkplug.catalogue import BD_SEQ, REBIRTH
 from edgeai.sinks.sparkplug.composer import SparkplugComposer
@@ -31,24 +32,6 @@ MAX_STATE_BYTES: Final = 4096
 REBIRTHS: Final = 10
 """So many births at once may be asked for, and then one a second: a birth is large, and its request is not."""
 _WARNINGS: Final = 10
-
-
-class Allowance:
-    """`burst` at once, then one a second."""
-
-    def __init__(self, burst: int, clock: Clock) -> None:
-        self._clock = clock
-        self._burst = self._left = float(burst)
-        self._at_s = clock.monotonic_s()
-
-    def take(self) -> bool:
-        now_s = self._clock.monotonic_s()
-        self._left = min(self._burst, self._left + now_s - self._at_s)
-        self._at_s = now_s
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
 
 
 class SparkplugSession(Session):
@@ -80,8 +63,8 @@ class SparkplugSession(Session):
         self._host = composer.settings.primary_host
         self._host_online = False
         self._host_ms = -1
-        self._rebirths = Allowance(REBIRTHS, self._clock)
-        self._warnings = Allowance(_WARNINGS, self._clock)
+        self._rebirths = Pace(1.0, burst=REBIRTHS)
+        self._warnings = Pace(1.0, burst=_WARNINGS)
         listened = [
             Subscription(topics.command(), self._on_node_command),
             Subscription(topics.device_commands, self._on_device_command),
@@ -189,7 +172,7 @@ class SparkplugSession(Session):
                 self._ignore("NCMD", f"metric {metric.name or metric.alias!r} takes no command")
             elif metric.value is not True:
                 self._ignore("NCMD", f"{REBIRTH} has the value {metric.value!r}, not true")
-            elif self.ready and not answer and self._rebirths.take():
+            elif self.ready and not answer and self._rebirths.take_one(self._clock.monotonic_s()):
                 _log.info("Sparkplug: births again, as a host asked")
                 answer = self._born()
         return answer
@@ -238,7 +221,7 @@ class SparkplugSession(Session):
         return self.farewell()
 
     def _ignore(self, what: str, why: str) -> None:
-        if self._warnings.take():  # a flood of them does not flood the log
+        if self._warnings.take_one(self._clock.monotonic_s()):  # a flood of them does not flood the log
             _log.warning("Sparkplug: ignored %.200r: %.200s", what, why)
 
     def _bd_seq(self, now_ms: int) -> Metric:
