@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from broker import Mosquitto, Subscriber, wait_until
+from fault_suite.link import Link
 
 from edgeai.sinks.inventory import DeviceFacts
 from edgeai.sinks.outbox import Outbox
@@ -116,3 +117,22 @@ def test_watch_reads_batches(tmp_path):
         assert watch.returncode == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
     assert sum("line_crossed" in json.dumps(line) for line in lines) >= 20
+
+
+def test_an_alarm_waits_behind_no_more_than_the_picture_that_is_on_its_way(tmp_path):
+    with Mosquitto(tmp_path / "broker") as broker, Subscriber(broker.port) as subscriber:
+        with Link(broker.port) as link, reporting(link, tmp_path) as sink:
+            wait_until(lambda: sink.counters.connected)
+            link.rate_bytes_s = 100_000.0
+            picture = bytes(60_000)
+            sink.send_many(
+                [Event("snapshot", "gate", float(n), priority="image", picture=picture) for n in range(20)]
+            )
+            assert subscriber.wait_for(lambda messages: any("/image/" in topic for topic, _, _ in messages))
+            sink.send(crossing(1, priority="alarm"))
+            assert sink.flush(60)
+        assert subscriber.wait_for(lambda messages: sum("/image/" in topic for topic, _, _ in messages) == 20)
+        topics = [topic for topic, _, _ in subscriber.messages]
+    alarm = next(place for place, topic in enumerate(topics) if "/event/" in topic)
+    before = sum("/image/" in topic for topic in topics[:alarm])
+    assert before <= 3, topics

@@ -25,6 +25,7 @@ USER_TIMEOUT_MS: Final = (
     15_000  # how long sent bytes may stay without the peer's TCP acknowledgement (RFC 5482)
 )
 AROUND_BYTES: Final = 16  # fixed header, packet id and message expiry around topic and payload, at most
+UNSENT_BYTES: Final = 16 << 10
 BARRIER_TIMEOUT_S: Final = 5.0
 _BARRIER_FILTER: Final = "edgeai/barrier"  # nobody subscribes to it
 _FILTERS_A_PACKET: Final = 8  # some brokers take no more in one SUBSCRIBE
@@ -307,6 +308,9 @@ def _set_options(client: Client, data: Any, sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    # nobody acknowledges a picture at QoS 0: without it the kernel takes megabytes at once, and an alarm waits behind them
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def _acknowledge_now(sock: Any) -> None:
