@@ -11,7 +11,7 @@ import pytest
 from edgeai.clock import FakeClock
 from edgeai.errors import OutboxError
 from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.outbox.message import Draft
+from edgeai.sinks.outbox.message import Draft, Lane
 from edgeai.sinks.outbox.table import ROW_OVERHEAD_BYTES
 
 SIZE = 100  # bytes that one draft of `draft` counts for
@@ -429,3 +429,81 @@ def test_ctrl_c_in_the_committing_thread_keeps_what_others_wait_for(path, monkey
             outbox.put(draft(body=b"one"))
         outbox.put(draft(body=b"two"))
         assert [message.payload for message in outbox.peek(9)] == [b"one", b"two"]
+
+
+OLD_SCHEMA = """
+CREATE TABLE message (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
+  retain INTEGER NOT NULL, rank INTEGER NOT NULL, stream TEXT NOT NULL, wall_s REAL NOT NULL,
+  monotonic_s REAL NOT NULL, size INTEGER NOT NULL);
+CREATE INDEX message_by_rank ON message (rank, seq);
+PRAGMA application_id = 1164201794;
+PRAGMA user_version = 1;
+"""
+
+
+def write_old(path, n=3):
+    """An outbox as version 0.1.0 of its schema had it."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("PRAGMA journal_mode=WAL;" + OLD_SCHEMA)
+        for number in range(1, n + 1):
+            row = ("t", b"old %d" % number, 1, 0, 2, "gate", 1_700_000_000.0, 5.0, 70)
+            db.execute(
+                "INSERT INTO message (topic, payload, qos, retain, rank, stream, wall_s, monotonic_s, size) "
+                "VALUES (?,?,?,?,?,?,?,?,?)",
+                row,
+            )
+        db.commit()
+
+
+def test_an_outbox_of_an_earlier_version_is_taken_over(path):
+    write_old(path)
+    with Outbox(path, max_age_s=math.inf) as outbox:
+        assert [message.payload for message in outbox.peek(9)] == [b"old 1", b"old 2", b"old 3"]
+        assert [message.lane for message in outbox.peek(1)] == [Lane("", 2, "gate")]
+        assert outbox.put(draft()) == 4
+        assert outbox.pending_by_destination == {"": 4}
+    with Outbox(path, max_age_s=math.inf) as outbox:
+        assert seqs(outbox) == [1, 2, 3, 4]
+
+
+def test_a_corrupt_outbox_of_an_earlier_version_is_saved_too(path):
+    write_old(path, n=400)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray(path.read_bytes())
+    content[5 * 4096 : 6 * 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+    with Outbox(path, max_age_s=math.inf) as outbox:
+        ((type_, facts),) = outbox.take_incidents()
+        assert (type_, facts["saved"]) == ("outbox_set_aside", outbox.pending)
+        assert 200 < outbox.pending < 400
+
+
+def test_the_oldest_tells_how_long_it_waits(path, clock):
+    with Outbox(path, clock=clock) as outbox:
+        assert outbox.oldest_s == 0.0
+        outbox.put(draft())
+        clock.advance(10)
+        outbox.put(draft())
+        clock.jump_wall(86400)
+        assert outbox.oldest_s == 10.0
+    with Outbox(path, clock=clock) as outbox:
+        assert outbox.oldest_s == 86410.0
+
+
+def test_numbers_in_a_stream_count_events_only_and_none_that_was_not_stored(path):
+    def told(seq, place):
+        return b"%d/%d" % (seq, place)
+
+    def fail(seq, place):
+        raise ValueError("no")
+
+    with Outbox(path) as outbox:
+        outbox.put_many([Draft("t", told, stream="a"), Draft("t", told, stream="b")])
+        outbox.put(Draft("t", told, stream="a", latest=True))
+        outbox.put(Draft("t", b"picture", stream="a"))
+        with pytest.raises(ValueError, match="no"):
+            outbox.put_many([Draft("t", told, stream="a"), Draft("t", fail, stream="a")])
+        outbox.put(Draft("t", told, stream="a"))
+        assert [m.payload for m in outbox.peek(9)] == [b"1/1", b"2/1", b"3/0", b"picture", b"5/2"]
