@@ -57,3 +57,33 @@ def write_walk(path: Path, *, frames: int = 40, fps: float = 20.0) -> Path:
         writer.write(picture(round(index * (SIDE_PX - SQUARE_PX) / max(1, frames - 1))))
     writer.release()
     return path
+
+
+def write_blob_config(folder: Path, port: int, *, realtime: bool, more: str = "") -> Path:
+    """device.toml: a broker on this machine, camera "gate" on video.avi with the bundle in ./blob, every track told, and
+    the line "middle". more: what follows [mqtt]'s host and port.
+    """
+    path = folder / "device.toml"
+    path.write_text(f"""\
+device = "cam"
+[mqtt]
+host = "127.0.0.1"
+port = {port}
+{more}
+[[cameras]]
+name = "gate"
+source = "video.avi"
+model = "./blob"
+realtime = {str(realtime).lower()}
+tracker = {{ lost_s = 0.05, confirm_hits = 1 }}
+[[cameras.rules]]
+kind = "track"
+[[cameras.rules]]
+kind = "line"
+name = "middle"
+a = [0.5, 0.0]
+b = [0.5, 1.0]
+forward = "left"
+backward = "right"
+""")
+    return path

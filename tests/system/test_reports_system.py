@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from blob_bundle import write_blob_bundle, write_walk
+from blob_bundle import write_blob_bundle, write_blob_config, write_walk
 from broker import Mosquitto, Subscriber, free_port
 
 pytestmark = pytest.mark.system
@@ -36,31 +36,7 @@ def place(tmp_path):
 
 
 def write_config(place: Path, port: int, more: str = "") -> Path:
-    path = place / "device.toml"
-    path.write_text(f"""\
-device = "cam"
-[mqtt]
-host = "127.0.0.1"
-port = {port}
-connect_timeout_s = 1.0
-{more}
-[[cameras]]
-name = "gate"
-source = "video.avi"
-model = "./blob"
-realtime = false
-tracker = {{ lost_s = 0.05, confirm_hits = 1 }}
-[[cameras.rules]]
-kind = "track"
-[[cameras.rules]]
-kind = "line"
-name = "middle"
-a = [0.5, 0.0]
-b = [0.5, 1.0]
-forward = "left"
-backward = "right"
-""")
-    return path
+    return write_blob_config(place, port, realtime=False, more=f"connect_timeout_s = 1.0\n{more}")
 
 
 EVERYTHING = """

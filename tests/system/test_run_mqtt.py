@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from blob_bundle import SIDE_PX, picture, write_blob_bundle, write_walk
+from blob_bundle import SIDE_PX, picture, write_blob_bundle, write_blob_config, write_walk
 from broker import Mosquitto, Subscriber, free_port, wait_until
 
 pytestmark = pytest.mark.system
@@ -22,32 +22,6 @@ LIMIT_S = 90
 def place(tmp_path):
     write_blob_bundle(tmp_path / "blob")
     return tmp_path
-
-
-def write_config(folder: Path, port: int, *, realtime: bool) -> Path:
-    path = folder / "device.toml"
-    path.write_text(f"""\
-device = "cam"
-[mqtt]
-host = "127.0.0.1"
-port = {port}
-[[cameras]]
-name = "gate"
-source = "video.avi"
-model = "./blob"
-realtime = {str(realtime).lower()}
-tracker = {{ lost_s = 0.05, confirm_hits = 1 }}
-[[cameras.rules]]
-kind = "track"
-[[cameras.rules]]
-kind = "line"
-name = "middle"
-a = [0.5, 0.0]
-b = [0.5, 1.0]
-forward = "left"
-backward = "right"
-""")
-    return path
 
 
 def write_blinks(path: Path, *, blinks: int, fps: float) -> None:
@@ -84,7 +58,7 @@ def events(messages) -> list[dict]:
 def test_events_arrive(place):
     write_walk(place / "video.avi")
     with Mosquitto(place / "broker") as broker, Subscriber(broker.port) as subscriber:
-        report, err = finish(start(write_config(place, broker.port, realtime=False)))
+        report, err = finish(start(write_blob_config(place, broker.port, realtime=False)))
         assert subscriber.wait_for(lambda messages: len(events(messages)) == 3)
         got = events(subscriber.messages)
     (stream,) = report["streams"]
@@ -99,7 +73,7 @@ def test_events_arrive(place):
 def test_a_broker_that_is_down_is_a_warning_and_events_arrive_at_the_next_run(place):
     write_walk(place / "video.avi")
     port = free_port()
-    path = write_config(place, port, realtime=False)
+    path = write_blob_config(place, port, realtime=False)
     report, err = finish(start(path))
     assert report["streams"][0]["events"] == 3
     # and the newest of info, health, counts and the configuration in force
@@ -123,7 +97,7 @@ def test_a_broker_that_goes_and_comes_back_loses_nothing(place):
     blinks = 60
     write_blinks(place / "video.avi", blinks=blinks, fps=80.0)
     with Mosquitto(place / "broker", durable=True) as broker, Subscriber(broker.port) as subscriber:
-        with start(write_config(place, broker.port, realtime=True)) as process:
+        with start(write_blob_config(place, broker.port, realtime=True)) as process:
             assert subscriber.wait_for(lambda messages: len(events(messages)) >= 4)
             broker.stop()
             at_stop = len(events(subscriber.messages))
