@@ -123,7 +123,7 @@ def forged(stick, lines):
 
     text = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     end = {"end": len(lines) - 1, "sha256": hashlib.sha256(text).hexdigest()}
-    stick.write_bytes(gzip.compress(text + json.dumps(end).encode() + b"\n"))
+    stick.write_bytes(gzip.compress(text + json.dumps(end).encode() + b"\n", mtime=0))
 
 
 GOOD = {
@@ -161,7 +161,8 @@ def test_what_no_outbox_exports_is_not_imported(stick, change):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x1f\x8b", gzip.compress(b"{}\n"), gzip.compress(b"[" * 100_000), b"text"]
+    "content",
+    [b"", b"\x1f\x8b", gzip.compress(b"{}\n", mtime=0), gzip.compress(b"[" * 100_000, mtime=0), b"text"],
 )
 def test_a_file_that_is_no_carry_file(stick, content):
     stick.write_bytes(content)
@@ -170,7 +171,7 @@ def test_a_file_that_is_no_carry_file(stick, content):
 
 
 def test_a_bomb_is_not_unpacked(stick):
-    stick.write_bytes(gzip.compress(b"\0" * (64 << 20)))
+    stick.write_bytes(gzip.compress(b"\0" * (64 << 20), mtime=0))
     with pytest.raises(OutboxError):
         carry.read_carry(stick)
 
