@@ -11,12 +11,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 # the attackers and the fuzzer have tests of their own
 ELSEWHERE = {"impersonation matrix", "malformed commands"}
 FAULTS = [fault for fault in chosen("", short=True) if fault.name not in ELSEWHERE]
-KNOWN: dict[str, str] = {
-    "I/O errors": "a commit that failed is in the file all the same: UNIQUE fails at each return to the disk",
-    "corrupt file, stopped": "SQLite has no checksum of a row: a changed payload is sent as it is",
-    "corrupt WAL, stopped": "SQLite ends a WAL at the first damaged frame without a word",
-}
-"""Faults of which something does not hold yet, and what."""
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +26,6 @@ def test_what_must_hold_holds(rows, name):
     for row in rows[name]:
         if row.verdict == "absent":
             pytest.skip(row.note)
-        if row.verdict == "FAILS" and name in KNOWN:
-            pytest.xfail(f"{KNOWN[name]}: {'; '.join(row.broken)}")
         assert row.broken == ()
         assert row.verdict == "holds"
 

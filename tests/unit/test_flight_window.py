@@ -42,17 +42,18 @@ def test_the_link_is_used_and_its_queue_stays_short(rate_bytes_s, delay_s):
 
 def test_a_fast_link_opens_the_window_within_some_rounds():
     window = FlightWindow()
-    for round_ in range(10):
+    for round_ in range(13):
         window.acked(int(window.limit_bytes), 0.001, 0.001 * round_)
     assert window.limit_bytes > 4 << 20
 
 
 def test_it_shrinks_once_a_round_and_never_to_nothing():
     window = FlightWindow()
-    window.acked(100, 0.1, 0.1)
+    window.acked(100_000, 0.1, 0.1)
+    before = window.limit_bytes
     for n in range(100):
         window.acked(100, 5.0, 0.2 + n * 1e-3)
-    assert window.limit_bytes > 6000
+    assert window.limit_bytes >= before / 2
     for n in range(100):
         window.acked(100, 5.0, 10.0 + 6 * n)
     assert window.limit_bytes >= 1024

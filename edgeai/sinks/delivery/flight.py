@@ -7,7 +7,7 @@ from typing import Final
 
 QUEUE_TARGET_S: Final = 0.2
 _LEAST_BYTES: Final = 1024
-_FIRST_BYTES: Final = 16 << 10
+_FIRST_BYTES: Final = 2 << 10
 _MOST_BYTES: Final = 16 << 20
 _BASE_WINDOW_S: Final = 60.0  # how long the shortest time of a round is believed
 

@@ -198,7 +198,7 @@ class Outbox:
     @property
     def pending_bytes(self) -> int:
         with self._store_lock:
-            return self._store.bytes if self._store is not None else 0
+            return self._store.size_bytes if self._store is not None else 0
 
     @property
     def oldest_s(self) -> float:
@@ -340,6 +340,6 @@ class Outbox:
             _log.warning(
                 "outbox %s: full (%d bytes), dropping images first, alarms last", self.path, store.limit_bytes
             )
-        elif self._overfull and not dropping and store.bytes < 0.9 * store.limit_bytes:
+        elif self._overfull and not dropping and store.size_bytes < 0.9 * store.limit_bytes:
             self._overfull = False
             _log.warning("outbox %s: has room again; dropped so far: %s", self.path, self._dropped)

@@ -12,10 +12,11 @@ from typing import IO, Final, TypeAlias
 
 from edgeai.clock import Clock
 from edgeai.errors import OutboxError
+from edgeai.sinks.outbox.damage import check_header, frames_beyond, read_log, salvage, salvage_log
 from edgeai.sinks.outbox.files import locked, means_corrupt, set_aside
 from edgeai.sinks.outbox.message import Lane, Message
 from edgeai.sinks.outbox.seal import Seal, SealError
-from edgeai.sinks.outbox.table import ForeignFileError, MessageTable, salvage
+from edgeai.sinks.outbox.table import ForeignFileError, MessageTable
 from edgeai.types import JsonValue
 
 _log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class MessageStore:
         return max(0, on_disk - len(self._owed)) + self._memory.total_count
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         return (self._disk.total_bytes if self._disk is not None else 0) + self._memory.total_bytes
 
     @property
@@ -254,7 +255,10 @@ class MessageStore:
         if self._lock_file is None:
             self._lock_file = locked(self.path)
         try:
+            check_header(self.path)
+            log = read_log(self.path)
             disk = MessageTable(self.path, seal=self._seal)
+            self._save_beyond(disk, log)
         except SealError as error:
             disk = self._begin_anew(str(error), salvaging=False)
         except ForeignFileError as error:
@@ -269,6 +273,22 @@ class MessageStore:
         self._identify()
         self._unseen_count = 0
         return disk
+
+    def _save_beyond(self, disk: MessageTable, log: bytes) -> None:
+        """SQLite takes over the log as far as it is whole; behind a damaged place there may be more."""
+        beyond = frames_beyond(log, disk.log_frames()) if log else 0
+        if not beyond:
+            return
+        found = salvage_log(self.path, log, self._seal)
+        there = disk.ranks_of([message.seq for message in found])
+        saved = [message for message in found if message.seq not in there]
+        disk.write(saved, max_bytes=max(self._max_bytes, disk.total_bytes))
+        self.incidents.append(("outbox_log_damaged", {"pages": beyond, "saved": len(saved)}))
+        _log.warning(
+            "outbox %s: its log breaks off, by a power cut or damage; %d messages beyond that place could be read",
+            self.path,
+            len(saved),
+        )
 
     def _identify(self) -> None:
         stat = self.path.stat()
@@ -307,8 +327,10 @@ class MessageStore:
         try:
             disk = self._disk or self._open_disk()
             waiting = self._memory.peek(_ALL)
+            # a commit that ended in an I/O error may have reached the file all the same
+            there = disk.ranks_of([message.seq for message in waiting])
             disk.write(
-                waiting,
+                [message for message in waiting if message.seq not in there],
                 sorted(self._owed),
                 max_bytes=max(self._max_bytes, disk.total_bytes + self._memory_bytes),
                 untold=(untold := self._memory.untold()),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,9 @@ from edgeai.sinks.outbox.message import DROP_ORDER, RANK, Lane, Message
 from edgeai.sinks.outbox.seal import OVERHEAD_BYTES, Seal, SealError
 
 SCHEMA: Final = 2
+_MOST_SCHEMAS: Final = 50  # beyond it a number is no schema's, but damage
 APPLICATION_ID: Final = 0x45644F42  # "EdOB": tells our file from another program's database
+_NO_CRC: Final = -1  # of a row that an earlier schema wrote
 ROW_OVERHEAD_BYTES: Final = (
     64  # row and index beside topic and payload, measured on 100,000 rows of 400 bytes
 )
@@ -38,6 +41,7 @@ _UPGRADES: Final[dict[int, str]] = {
 ALTER TABLE message ADD COLUMN destination TEXT NOT NULL DEFAULT '';
 ALTER TABLE message ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE message ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE message ADD COLUMN crc INTEGER NOT NULL DEFAULT -1;
 CREATE INDEX message_by_lane ON message (destination, rank, stream, seq);
 CREATE INDEX message_latest ON message (destination, topic) WHERE latest = 1;
 CREATE TABLE untold (rank INTEGER PRIMARY KEY, count INTEGER NOT NULL);
@@ -45,17 +49,17 @@ CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """,
 }
 _COLUMNS: Final = (
-    "seq, topic, payload, qos, retain, rank, stream, wall_s, monotonic_s, latest, destination, sealed"
+    "seq, topic, payload, qos, retain, rank, stream, wall_s, monotonic_s, latest, destination, sealed, crc"
 )
 # all of these statements are made of constants: values are always bound
-_INSERT: Final = f"INSERT INTO message ({_COLUMNS}, size) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+_INSERT: Final = f"INSERT INTO message ({_COLUMNS}, size) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 _PEEK: Final = f"SELECT {_COLUMNS} FROM message WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 _PEEK_LANE: Final = (
     f"SELECT {_COLUMNS} FROM message WHERE destination = ? AND rank = ? AND stream = ? AND seq > ? "  # noqa: S608
     "ORDER BY seq LIMIT ?"
 )
 _FORWARDS: Final = f"SELECT {_COLUMNS} FROM message ORDER BY seq"  # noqa: S608
-_FORWARDS_1: Final = _FORWARDS.replace("latest, destination, sealed", "0, '', 0")
+_FORWARDS_1: Final = _FORWARDS.replace("latest, destination, sealed, crc", "0, '', 0, -1")
 _FIND: Final = "SELECT seq, rank, size FROM message WHERE seq IN "
 _OLDER_LATEST: Final = (
     "SELECT seq FROM message WHERE latest = 1 AND destination = ? AND topic = ? AND seq < ?"
@@ -94,11 +98,14 @@ class MessageTable:
     def _prepare(self, *, in_memory: bool) -> None:
         # the file is asked whose it is before anything changes it: journal_mode already would
         tables = self._scalar("SELECT COUNT(*) FROM sqlite_master")
-        if tables and self._scalar("PRAGMA application_id") != APPLICATION_ID:
-            raise ForeignFileError("it is another program's database")
+        ours = self._scalar("PRAGMA application_id") == APPLICATION_ID
         version = self._scalar("PRAGMA user_version") if tables else 1
-        if not 1 <= version <= SCHEMA:
-            raise ForeignFileError(f"it has schema {version}, known is {SCHEMA}")
+        if tables and not (ours and 1 <= version <= SCHEMA):
+            if self._looks_like_ours() and not (ours and SCHEMA < version <= _MOST_SCHEMAS):
+                raise sqlite3.DatabaseError("its header is damaged")
+            raise ForeignFileError(
+                f"it has schema {version}, known is {SCHEMA}" if ours else "it is another program's database"
+            )
         if not in_memory:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA journal_size_limit=4194304")
@@ -107,7 +114,8 @@ class MessageTable:
         changes = ("" if tables else _CREATE) + "".join(_UPGRADES[old] for old in range(version, SCHEMA))
         if changes:
             self._db.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        # not quick_check: messages are found by way of the indexes, and one that has lost a row keeps it for ever
+        verdict = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
             raise sqlite3.DatabaseError(str(verdict).splitlines()[-1])
         self._check_seal()
@@ -118,6 +126,14 @@ class MessageTable:
         ):
             self.count[rank] = count
             self.bytes[rank] = size
+
+    def _looks_like_ours(self) -> bool:
+        columns = {row[1] for row in self._db.execute("PRAGMA table_info(message)")}
+        return {"seq", "topic", "payload", "qos", "rank", "monotonic_s", "size"} <= columns
+
+    def log_frames(self) -> int:
+        """How many frames of the write-ahead log SQLite has taken over."""
+        return int(self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
 
     def _check_seal(self) -> None:
         row = self._db.execute("SELECT value FROM fact WHERE name = 'seal'").fetchone()
@@ -238,8 +254,10 @@ class MessageTable:
             count[rank] += 1
             size[rank] += bytes_
             head = (message.seq, message.topic, payload, message.qos, int(message.retain), rank)
-            rest = (int(message.latest), message.destination, int(self._seal is not None), bytes_)
-            rows.append((*head, message.stream, message.wall_s, message.monotonic_s, *rest))
+            times = (message.wall_s, message.monotonic_s)
+            rest = (int(message.latest), message.destination, int(self._seal is not None))
+            row = (*head, message.stream, *times, *rest)
+            rows.append((*row, _crc(row), bytes_))
         self._db.executemany(_INSERT, rows)
         for message in messages:
             if message.latest:
@@ -324,21 +342,24 @@ def read_summary(db: sqlite3.Connection) -> list[tuple[Lane, int, int, float]]:
     return [(Lane(*row[:3]), row[3], row[4], row[5]) for row in rows]
 
 
-def salvage(path: Path, seal: Seal | None = None) -> list[Message]:
-    """What can still be read of a corrupt file, in order: from its beginning, and from its end, to the damage."""
-    saved: dict[int, Message] = {}
-    with contextlib.suppress(sqlite3.Error):
-        db = sqlite3.connect(path)
-        try:
-            columns = {row[1] for row in db.execute("PRAGMA table_info(message)")}
-            forwards = _FORWARDS if "sealed" in columns else _FORWARDS_1
-            for statement in (forwards, f"{forwards} DESC"):
-                with contextlib.suppress(sqlite3.Error):
-                    for row in db.execute(statement):
-                        saved[row[0]] = _message(row, seal)
-        finally:
-            db.close()
-    return [saved[seq] for seq in sorted(saved)]
+def parse_rows(
+    db: sqlite3.Connection, columns: Set[str], seal: Seal | None, *, backwards: bool = False
+) -> Iterator[Message]:
+    """Messages of a file that may be damaged, but for rows that are. columns: those its table has, of any schema.
+
+    Raises sqlite3.Error where it cannot be read further.
+    """
+    statement = _FORWARDS if "crc" in columns else _FORWARDS_1
+    for row in db.execute(f"{statement} DESC" if backwards else statement):
+        with contextlib.suppress(sqlite3.DatabaseError):
+            yield _message(row, seal)
+
+
+def _crc(row: tuple[object, ...]) -> int:
+    """Of a row's columns up to `sealed`: SQLite has no checksums of its own, and would hand out a flipped bit."""
+    payload = row[2]
+    rest = repr((*row[:2], *row[3:])).encode("utf-8", "surrogatepass")
+    return zlib.crc32(payload if isinstance(payload, bytes) else b"", zlib.crc32(rest))
 
 
 def _context(seq: int, topic: str) -> bytes:
@@ -351,8 +372,8 @@ def _message(row: tuple[object, ...], seal: Seal | None) -> Message:
     match row:
         case (
             int(seq), str(topic), bytes(payload), 0 | 1 | 2 as qos, int(retain), 0 | 1 | 2 | 3 as rank,
-            str(stream), float(wall_s), float(monotonic_s), int(latest), str(destination), int(sealed),
-        ):  # fmt: skip
+            str(stream), float(wall_s), float(monotonic_s), int(latest), str(destination), int(sealed), int(crc),
+        ) if crc in (_NO_CRC, _crc(row[:-1])):  # fmt: skip
             if sealed:
                 try:
                     if seal is None:
