@@ -70,7 +70,9 @@ def kill_and_restart(stand: Stand) -> Iterator[Row]:
         time.sleep(stand.rng.uniform(0.5, 1.0))
         stand.tell(f"{fault}: {turn + 1} of {kills}")
         if turn % 2:
-            _wait_for_next(watcher, children[0].spec.device)  # it is passing on, acknowledging and writing right now
+            _wait_for_next(
+                watcher, children[0].spec.device
+            )  # it is passing on, acknowledging and writing right now
         broker.kill()
         put_before = {child.spec.device: child.put_count for child in children}
         time.sleep(away_s)

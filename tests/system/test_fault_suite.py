@@ -14,6 +14,10 @@ FAULTS = [fault for fault in chosen("", short=True) if fault.name not in ELSEWHE
 KNOWN: dict[str, str] = {
     "I/O errors": "a commit that failed is in the file all the same: UNIQUE fails at each return to the disk",
     "corrupt file, stopped": "SQLite has no checksum of a row: a changed payload is sent as it is",
+    "corrupt file header": "another program's database, or of another schema, to one changed byte: it does not start",
+    "broker kill -9, restart": "mosquitto acknowledges before it writes: who is away loses what it had not written",
+    "corrupt file, running": "a topic that is no UTF-8 any more stops its lane for good",
+    "corrupt WAL, running": "as with the file",
     "corrupt WAL, stopped": "SQLite ends a WAL at the first damaged frame without a word",
 }
 """Faults of which something does not hold yet, and what."""
