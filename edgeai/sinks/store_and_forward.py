@@ -286,6 +286,7 @@ class StoreAndForward(Sink):
                 with self._drained:
                     self._drained.notify_all()
             if drain is self._drains[0]:
+                self._outbox.retry_disk()
                 self._report()
         drain.close()
 

@@ -44,7 +44,7 @@ def open_broker(stand: Stand) -> tuple[Mosquitto, str]:
 
 
 def kill_and_restart(stand: Stand) -> Iterator[Row]:
-    """kill -9 at random moments of the traffic, again and again, and a restart each time.
+    """kill -9 at random moments of the traffic and in the middle of a message, again and again, and a restart each time.
 
     Counted twice: at a subscriber that listens all the time, and at one that sleeps through the whole run and is given
     by the broker what it kept.
@@ -69,6 +69,10 @@ def kill_and_restart(stand: Stand) -> Iterator[Row]:
     for turn in range(kills):
         time.sleep(stand.rng.uniform(0.5, 1.0))
         stand.tell(f"{fault}: {turn + 1} of {kills}")
+        if turn % 2:
+            _wait_for_next(
+                watcher, children[0].spec.device
+            )  # it is passing on, acknowledging and writing right now
         broker.kill()
         put_before = {child.spec.device: child.put_count for child in children}
         time.sleep(away_s)
@@ -104,6 +108,11 @@ def kill_and_restart(stand: Stand) -> Iterator[Row]:
         demands=[(union.lost == 0, f"{union.lost} lost to both subscribers")],
         note="a subscriber that was away during all of it",
     )
+
+
+def _wait_for_next(watcher: Watcher, device: str) -> None:
+    before = len(watcher.of(device))
+    watcher.wait(lambda: len(watcher.of(device)) > before, 2)
 
 
 def _rows(

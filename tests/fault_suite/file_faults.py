@@ -20,6 +20,7 @@ from fault_suite.stand import Child, Stand, StandError, Watcher
 from fault_suite.tally import Put, Tally, read_arrival, tally
 
 BEFORE, AFTER = 150, 60  # events put before and after the damage
+MANY = 6000  # more than SQLite keeps in its page cache: what is damaged is read again
 _WAL_HEADER, _FRAME_HEADER = 32, 24  # bytes, https://sqlite.org/fileformat2.html#the_write_ahead_log
 
 
@@ -66,13 +67,18 @@ def _stopped(victim: Victim, path: Path, *, clean: bool, within: int | None = No
     return _drained(victim, second, first.puts)
 
 
+def _many(stand: Stand) -> int:
+    return BEFORE if stand.plan.short else MANY
+
+
 def _running(victim: Victim, path: Path) -> list[Put]:
     """Damage under the hands of the process."""
+    many = _many(victim.stand)
     child = victim.start()
-    child.feed(BEFORE)
+    child.feed(many)
     child.wait_said("fed")
     damage(path, victim.stand.rng)
-    child.feed(AFTER, first=BEFORE)
+    child.feed(AFTER, first=many)
     child.wait_said("fed", times=2)
     return _drained(victim, child, [])
 
@@ -80,7 +86,7 @@ def _running(victim: Victim, path: Path) -> list[Put]:
 def _drained(victim: Victim, child: Child, earlier: list[Put]) -> list[Put]:
     """All puts, when what can arrive has arrived: from this life, and from one more that opens the file afresh."""
     victim.link.set("pass")
-    child.ask("flush 5", "flushed")
+    child.ask("flush 15", "flushed")
     puts = earlier + child.puts
     child.close()
     last = victim.start()
@@ -90,7 +96,9 @@ def _drained(victim: Victim, child: Child, earlier: list[Put]) -> list[Put]:
     return puts
 
 
-def _corrupt(stand: Stand, fault: str, act: Callable[[Victim], list[Put]]) -> Iterator[Row]:
+def _corrupt(
+    stand: Stand, fault: str, act: Callable[[Victim], list[Put]], *, late_from: int = BEFORE
+) -> Iterator[Row]:
     """Round after round on a new file. What was put after the damage is lost never; what was before only where it is said."""
     plan = stand.plan
     rounds = 2 if plan.short else min(20, plan.rounds)
@@ -113,7 +121,7 @@ def _corrupt(stand: Stand, fault: str, act: Callable[[Victim], list[Put]]) -> It
         said = watcher.own_types(name).count("outbox_set_aside")
         aside += said > 0
         silent += count.lost if not said else 0
-        late = {put.id for put in puts if put.number >= BEFORE}
+        late = {put.id for put in puts if put.number >= late_from}
         unsaid_after += len(late & set(count.lost_ids))
         total = total + count
     yield judged(
@@ -151,12 +159,20 @@ def corrupt_wal_stopped(stand: Stand) -> Iterator[Row]:
 
 
 def corrupt_running(stand: Stand) -> Iterator[Row]:
-    yield from _corrupt(stand, "corrupt file, running", lambda victim: _running(victim, victim.database))
+    yield from _corrupt(
+        stand,
+        "corrupt file, running",
+        lambda victim: _running(victim, victim.database),
+        late_from=_many(stand),
+    )
 
 
 def corrupt_wal_running(stand: Stand) -> Iterator[Row]:
     yield from _corrupt(
-        stand, "corrupt WAL, running", lambda victim: _running(victim, wal_of(victim.database))
+        stand,
+        "corrupt WAL, running",
+        lambda victim: _running(victim, wal_of(victim.database)),
+        late_from=_many(stand),
     )
 
 

@@ -20,7 +20,7 @@ def alarm_in_a_backlog(stand: Stand) -> Iterator[Row]:
     """
     plan = stand.plan
     fault = "alarm on a 2 kB/s link"
-    backlog = 60 if plan.short else 2 * plan.events
+    backlog = 150 if plan.short else 2 * plan.events
     head_start_s = 2.0 if plan.short else 10.0
     patience_s = 20.0 if plan.short else 120.0
     broker = stand.broker()

@@ -103,6 +103,9 @@ def salvage_log(path: Path, log: bytes, seal: Seal | None = None) -> list[Messag
 
 def _read(path: Path, seal: Seal | None) -> Iterator[tuple[int, Message]]:
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
+        db.text_factory = lambda text: text.decode(
+            "utf-8", "replace"
+        )  # a damaged one fails its row's checksum
         columns = {row[1] for row in db.execute("PRAGMA table_info(message)")}
         if not {"seq", "topic", "payload"} <= columns:
             return

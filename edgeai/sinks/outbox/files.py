@@ -16,7 +16,8 @@ _MAX_SET_ASIDE: Final = 5
 def means_corrupt(error: Exception) -> bool:
     """Whether SQLite says that the file is damaged, rather than that the disk fails."""
     # SQLITE_CORRUPT and SQLITE_NOTADB give the class itself, a failing disk its child OperationalError
-    return type(error) is sqlite3.DatabaseError
+    # and a text that is none any more its child too
+    return type(error) is sqlite3.DatabaseError or "decode" in str(error)
 
 
 def set_aside(path: Path) -> Path:

@@ -248,6 +248,16 @@ class Outbox:
         """Messages pushed out by size or age since opening, by class."""
         return dict(self._dropped)
 
+    def retry_disk(self) -> None:
+        """Look whether a failing disk is back, at most every `retry_disk_s`; every put and peek does, an idle drain asks."""
+        with self._store_lock:
+            store = self._store
+            if store is not None and store.degraded:
+                rewinds = store.rewinds
+                store.retry_if_due()
+                if store.rewinds != rewinds:
+                    self._look_at_lanes(store)
+
     @property
     def on_disk(self) -> bool:
         """False while the disk fails and messages wait in memory."""

@@ -115,7 +115,7 @@ class MessageStore:
 
     def insert(self, batch: Sequence[Message]) -> list[int]:
         """Store all of `batch`, durably where the disk works; the ranks of what was dropped for it."""
-        self._retry_if_due()
+        self.retry_if_due()
         for _ in range(2):  # a second time on the new file, where the first was corrupt or removed
             if self._disk is None or self._degraded:
                 break
@@ -128,7 +128,7 @@ class MessageStore:
 
     def peek(self, n: int, *, after: int, lane: Lane | None = None) -> list[Message]:
         """The first `n` messages, of one lane or of all, with numbers above `after`, in order."""
-        self._retry_if_due()
+        self.retry_if_due()
         found = _peek(self._memory, n, after, lane) if self._memory.total_count else []
         if self._disk is not None:
             try:
@@ -319,7 +319,8 @@ class MessageStore:
                 self._memory_bytes,
             )
 
-    def _retry_if_due(self) -> None:
+    def retry_if_due(self) -> None:
+        """Go back to the disk where it fails and the time for another attempt has come."""
         if self._degraded and self._clock.monotonic_s() >= self._retry_at_s:
             self._return_to_disk()
 
