@@ -507,3 +507,118 @@ def test_numbers_in_a_stream_count_events_only_and_none_that_was_not_stored(path
             outbox.put_many([Draft("t", told, stream="a"), Draft("t", fail, stream="a")])
         outbox.put(Draft("t", told, stream="a"))
         assert [m.payload for m in outbox.peek(9)] == [b"1/1", b"2/1", b"3/0", b"picture", b"5/2"]
+
+
+# ---- damage ----
+
+
+def fill(path, n=300):
+    with Outbox(path) as outbox:
+        outbox.put_many([draft(body=b"%04d" % number * 40) for number in range(n)])
+    return bytearray(path.read_bytes())
+
+
+@pytest.mark.parametrize("place", [0, 15, 16, 18, 19, 28, 32, 44, 47, 56, 59, 60, 62, 63, 68, 71, 96])
+@pytest.mark.parametrize("value", [0x00, 0x5A, 0xFF])
+def test_a_damaged_header_loses_nothing(path, place, value):
+    content = fill(path)
+    if content[place] == value:
+        return
+    content[place] = value
+    path.write_bytes(content)
+    with Outbox(path) as outbox:
+        assert len(outbox.peek(1000)) == 300
+        assert outbox.on_disk
+        outbox.put(draft())
+        assert outbox.pending == 301
+
+
+def test_a_flipped_bit_in_a_payload_is_not_sent(path):
+    content = fill(path)
+    place = content.index(b"0100" * 40) + 7
+    content[place] ^= 0x10
+    path.write_bytes(content)
+    with Outbox(path) as outbox:
+        outbox.peek(1000)
+        found = outbox.peek(1000)
+        assert len(found) == 299
+        assert 101 not in [message.seq for message in found]
+        assert [type_ for type_, _ in outbox.take_incidents()] == ["outbox_set_aside"]
+
+
+def test_a_topic_that_is_no_text_any_more_costs_its_row_alone(path):
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        fill(path)
+        db.execute("UPDATE message SET topic = CAST(x'ff80' AS TEXT) WHERE seq = 7")
+        db.commit()
+    with Outbox(path) as outbox:
+        outbox.peek(1000)
+        assert len(outbox.peek(1000)) == 299
+        assert outbox.on_disk
+
+
+def killed_with_a_log(path, n=40):
+    """Database and log as kill -9 leaves them, a commit for each message."""
+    with Outbox(path) as outbox:
+        for number in range(n):
+            outbox.put(draft(body=b"%04d" % number * 40))
+        return path.read_bytes(), path.with_name(path.name + "-wal").read_bytes()
+
+
+def opened(path, database, log):
+    path.write_bytes(database)
+    path.with_name(path.name + "-wal").write_bytes(log)
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    with Outbox(path) as outbox:
+        return [message.seq for message in outbox.peek(1000)], outbox.take_incidents()
+
+
+def test_the_log_is_read_beyond_a_damaged_place_and_that_is_told(path):
+    database, log = killed_with_a_log(path)
+    whole, nothing = opened(path, database, log)
+    assert (len(whole), nothing) == (40, [])
+    place = len(log) // 4
+    damaged = log[:place] + b"\xff" * 40 + log[place + 40 :]
+    found, ((type_, facts),) = opened(path, database, damaged)
+    assert type_ == "outbox_log_damaged"
+    assert facts["saved"] > 20
+    assert found[-1] == 40
+    assert len(found) > 35
+
+
+def test_a_torn_end_of_the_log_is_no_damage(path):
+    database, log = killed_with_a_log(path)
+    found, said = opened(path, database, log[:-100])
+    assert found == list(range(1, len(found) + 1))
+    assert len(found) >= 39
+    assert said == []
+
+
+def test_an_idle_reader_finds_the_disk_again(path, clock):
+    with Outbox(path, clock=clock) as outbox:
+        outbox.put(draft())
+        outbox._store._disk_failed(sqlite3.OperationalError("disk I/O error"))
+        assert not outbox.on_disk
+        outbox.retry_disk()
+        assert not outbox.on_disk
+        clock.advance(10)
+        outbox.retry_disk()
+        assert outbox.on_disk
+
+
+def test_a_commit_that_failed_and_is_there_all_the_same_is_no_obstacle(path, clock):
+    with Outbox(path, clock=clock) as outbox:
+        disk = outbox._store._disk
+        write = disk.write
+
+        def fail_afterwards(*args, **kwargs):
+            write(*args, **kwargs)
+            raise sqlite3.OperationalError("disk I/O error")
+
+        disk.write = fail_afterwards
+        outbox.put_many([draft(), draft()])
+        disk.write = write
+        clock.advance(10)
+        outbox.put(draft())
+        assert outbox.on_disk
+        assert seqs(outbox) == [1, 2, 3]

@@ -12,7 +12,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.outbox.seal import Seal
@@ -80,11 +80,12 @@ def read_log(path: Path) -> bytes:
 
 
 def frames_beyond(log: bytes, used: int) -> int:
-    """How many frames of the log's own round lie beyond the `used` first ones: SQLite stops at the first that is
-    damaged, without a word. A power cut leaves some too, of what was not yet reported as stored.
+    """How many frames lie beyond the `used` first ones, where the end of a transaction is among them: SQLite stops at the
+    first that is damaged, without a word. A power cut can leave such too, of what was not yet reported as stored; a
+    process that was killed while it wrote cannot.
     """
-    frames = _frames(log)
-    return sum(salted for _, salted, _ in frames[used:])
+    beyond = [frame for frame in _frames(log)[used:] if frame.salted]
+    return len(beyond) if any(frame.commits for frame in beyond) else 0
 
 
 def salvage_log(path: Path, log: bytes, seal: Seal | None = None) -> list[Message]:
@@ -130,8 +131,16 @@ def sqlite_number() -> int:
     return major * 1_000_000 + minor * 1000 + patch
 
 
-def _frames(log: bytes) -> list[tuple[int, bool, bool]]:
-    """Of each frame: where it begins, whether it is of this round of the log, and whether it is as it was written."""
+class _Frame(NamedTuple):
+    """start: where it begins. salted: of this round of the log. whole: as it was written. commits: ends a transaction."""
+
+    start: int
+    salted: bool
+    whole: bool
+    commits: bool
+
+
+def _frames(log: bytes) -> list[_Frame]:
     if len(log) < _LOG_HEADER.size:
         return []
     magic, _, page_bytes, _, salt1, salt2, sum1, sum2 = _LOG_HEADER.unpack_from(log)
@@ -141,11 +150,11 @@ def _frames(log: bytes) -> list[tuple[int, bool, bool]]:
     found = []
     step = _FRAME_HEADER.size + page_bytes
     for start in range(_LOG_HEADER.size, len(log) - step + 1, step):
-        *_, frame_salt1, frame_salt2, frame_sum1, frame_sum2 = _FRAME_HEADER.unpack_from(log, start)
+        _, pages, frame_salt1, frame_salt2, frame_sum1, frame_sum2 = _FRAME_HEADER.unpack_from(log, start)
         salted = (frame_salt1, frame_salt2) == (salt1, salt2)
         # from the sum that the frame before has: so one that is damaged does not spoil all that follow
         whole = salted and _checksum(log, start, page_bytes, order, (sum1, sum2)) == (frame_sum1, frame_sum2)
-        found.append((start, salted, whole))
+        found.append(_Frame(start, salted, whole, commits=pages != 0))
         sum1, sum2 = frame_sum1, frame_sum2
     return found
 
@@ -155,7 +164,7 @@ def _mended(log: bytes) -> bytes:
     header = _LOG_HEADER.unpack_from(log)
     order, page_bytes, sums = _LOG_MAGICS[header[0]], header[2], (header[6], header[7])
     parts = [log[: _LOG_HEADER.size]]
-    for start, _, whole in _frames(log):
+    for start, _, whole, _ in _frames(log):
         if whole:
             sums = _checksum(log, start, page_bytes, order, sums)
             page_start = start + _FRAME_HEADER.size
