@@ -88,7 +88,7 @@ class StoreAndForward(Sink):
     them and leaves what waits in the outbox; `flush` before it waits for delivery.
 
     What is dropped, and what happens to the outbox's file, becomes events itself: messages_dropped, outbox_degraded,
-    outbox_recovered, outbox_set_aside, of the stream DEVICE_STREAM, as alarms.
+    outbox_recovered, outbox_set_aside, outbox_log_damaged, of the stream DEVICE_STREAM, as alarms.
     """
 
     def __init__(

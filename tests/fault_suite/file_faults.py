@@ -118,7 +118,8 @@ def _corrupt(
             stand.tell(f"{fault}, round {number + 1}: {error}")
             continue
         count = tally(puts, watcher.of(name))
-        said = watcher.own_types(name).count("outbox_set_aside")
+        own = watcher.own_types(name)
+        said = own.count("outbox_set_aside") + own.count("outbox_log_damaged")
         aside += said > 0
         silent += count.lost if not said else 0
         late = {put.id for put in puts if put.number >= late_from}
@@ -133,7 +134,7 @@ def _corrupt(
             (silent == 0, f"{silent} lost without a word"),
             (unsaid_after == 0, f"{unsaid_after} lost of what was put after the damage"),
         ],
-        note=f"{rounds} files, {aside} set aside and said so",
+        note=f"{rounds} files, of {aside} it was said",
     )
 
 

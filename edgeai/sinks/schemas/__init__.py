@@ -72,7 +72,14 @@ TOPICS: Final[tuple[Carriage, ...]] = (
         _EVENT.qos,
         _EVENT.retain,
         "device",
-        ("messages_dropped", "outbox_degraded", "outbox_recovered", "outbox_set_aside", "link_report"),
+        (
+            "messages_dropped",
+            "outbox_degraded",
+            "outbox_recovered",
+            "outbox_set_aside",
+            "outbox_log_damaged",
+            "link_report",
+        ),
     ),
     Carriage(
         _TREE.batch("<stream>", "<encoding>"),

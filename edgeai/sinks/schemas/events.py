@@ -142,6 +142,13 @@ _SET_ASIDE: Final = record(
         "saved": count("Messages that could be read and go on waiting."),
     },
 )
+_LOG_DAMAGED: Final = record(
+    "The outbox's log breaks off, by a power cut in the midst of a write or by damage; what is beyond was looked through.",
+    {
+        "pages": count("Pages beyond the break."),
+        "saved": count("Messages found there, which go on waiting."),
+    },
+)
 _LINK_REPORT: Final = record(
     "What a thin link has cost in one day.",
     {
@@ -168,6 +175,7 @@ EVENT_DATA: Final[dict[str, Field]] = {
     "outbox_degraded": _DEGRADED,
     "outbox_recovered": _RECOVERED,
     "outbox_set_aside": _SET_ASIDE,
+    "outbox_log_damaged": _LOG_DAMAGED,
     "link_report": _LINK_REPORT,
 }
 """Type of event -> schema of its data."""
