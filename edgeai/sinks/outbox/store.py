@@ -327,6 +327,7 @@ class MessageStore:
     def _return_to_disk(self) -> None:
         try:
             disk = self._disk or self._open_disk()
+            disk.touch()  # where nothing waits, nothing else would be written
             waiting = self._memory.peek(_ALL)
             # a commit that ended in an I/O error may have reached the file all the same
             there = disk.ranks_of([message.seq for message in waiting])

@@ -131,6 +131,10 @@ class MessageTable:
         columns = {row[1] for row in self._db.execute("PRAGMA table_info(message)")}
         return {"seq", "topic", "payload", "qos", "rank", "monotonic_s", "size"} <= columns
 
+    def touch(self) -> None:
+        """Write something, durably, to learn whether the disk takes it. Raises sqlite3.Error."""
+        self._db.execute("INSERT OR REPLACE INTO fact VALUES ('touched', randomblob(8))")
+
     def log_frames(self) -> int:
         """How many frames of the write-ahead log SQLite has taken over."""
         return int(self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
