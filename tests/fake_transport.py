@@ -15,6 +15,8 @@ class FakeTransport(Transport):
     refuse: asked for each message, a reason to refuse it or "".
     """
 
+    ready = True
+
     def __init__(self, *, window: int = 4) -> None:
         self.name = "fake://here"
         self.window = window

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeai.cli.reports import OUTBOX_FILE, device_name, open_outbox
 from edgeai.config import load_config
 from edgeai.console import print_json, print_note, print_table, progress_bar
-from edgeai.errors import OutboxError, SinkError, UsageError
+from edgeai.errors import SinkError, UsageError
 from edgeai.sinks.mqtt.settings import MqttSettings
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.outbox.carry import (
@@ -19,9 +19,9 @@ from edgeai.sinks.outbox.carry import (
     leave_acknowledgement,
     read_carry,
     read_receipt,
-    receipt_export,
     write_receipt,
 )
+from edgeai.sinks.outbox.files import OutboxBusyError
 from edgeai.sinks.outbox.message import DROP_ORDER, Draft
 from edgeai.sinks.outbox.seal import Seal, load_seal
 from edgeai.sinks.outbox.table import read_summary, reading
@@ -163,10 +163,8 @@ def acknowledge_receipt(path: Path, receipt: Path, *, json_output: bool) -> int:
     try:
         with outbox:
             count: int | None = outbox.ack(delivered)
-    except OutboxError as error:
-        if "in use" not in str(error):
-            raise
-        leave_acknowledgement(where, receipt_export(receipt), delivered)
+    except OutboxBusyError:
+        leave_acknowledgement(where, delivered)
         count = None
     if json_output:
         print_json({"receipt": str(receipt), "delivered": len(delivered), "deleted": count})

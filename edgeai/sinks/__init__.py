@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeai.sinks.mqtt.session import Subscription
 from edgeai.sinks.mqtt.settings import MqttSettings, TlsSettings
 from edgeai.sinks.outbox import Outbox
 from edgeai.sinks.sink import Sink
@@ -21,13 +19,12 @@ def open_reporting(
     outbox: Outbox | Path | str,
     *,
     device: str = "",
-    listen: Callable[[TopicTree, str], Sequence[Subscription]] | None = None,
 ) -> StoreAndForward:
     """A sink that reports to an MQTT broker, not yet open (`with` opens it).
 
     outbox: a file for it, or one with bounds of its own. device: the name in the topics, for settings that give none;
-    the host's name where both are silent. listen: given the topics and the boot id, what to subscribe to. Raises ConfigError where a password or TLS file cannot be read, TopicError
-    for a device name that cannot be part of a topic.
+    the host's name where both are silent. Raises ConfigError where a password or TLS file cannot be read, TopicError
+    for a device name that cannot be part of a topic. With all else that a configuration may hold: edgeai.sinks.reporting.
     """
     from edgeai.sinks.mqtt.credentials import check_files
     from edgeai.sinks.mqtt.native_session import NativeSession
@@ -40,8 +37,8 @@ def open_reporting(
     return StoreAndForward(
         MqttTransport(
             settings,
-            client_id=settings.client_id or f"edgeai-{topics.tenant}-{topics.site}-{topics.device}",
-            session=NativeSession(topics, boot_id, subscriptions=listen(topics, boot_id) if listen else ()),
+            client_id=settings.id_of(topics.device),
+            session=NativeSession(topics, boot_id),
         ),
         outbox if isinstance(outbox, Outbox) else Outbox(outbox),
         compose=compose_native(topics, Envelope(topics.device, boot_id)),

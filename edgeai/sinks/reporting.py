@@ -123,7 +123,7 @@ def open_reports(reports: Reports, outbox: Outbox) -> OpenReports:
         )
     if not destinations:
         raise UsageError("there is nothing to report to", next_step="add [mqtt] or [[sinks]]")
-    sink = StoreAndForward.to(destinations, outbox)
+    sink = StoreAndForward.to(*destinations, outbox=outbox)
     return OpenReports(sink, lambda facts: _follow(facts, mqtt, home, sink))
 
 
@@ -166,8 +166,7 @@ def _native(
     if home is not None:
         subscriptions.append(home.subscription())
     session = NativeSession(topics, boot_id, subscriptions=subscriptions, greetings=greetings)
-    client_id = mqtt.client_id or f"edgeai-{topics.tenant}-{topics.site}-{topics.device}"
-    transport: Transport = MqttTransport(mqtt, client_id=client_id, session=session)
+    transport: Transport = MqttTransport(mqtt, client_id=mqtt.id_of(topics.device), session=session)
     compose: Compose = compose_native(
         topics, envelope, thumbnail_px=mqtt.link.thumbnail_px if mqtt.link else None
     )

@@ -97,6 +97,7 @@ class StoreAndForward(Sink):
         outbox: Outbox,
         *,
         compose: Compose,
+        name: str = "",
         gate: Gate | None = None,
         settings: DrainSettings | None = None,
         also: Sequence[Destination] = (),
@@ -104,8 +105,8 @@ class StoreAndForward(Sink):
         backoff: Backoff | None = None,
     ) -> None:
         """also: further destinations of the same events; what cannot be composed for one of them is told and left out."""
-        first = Destination(transport, compose, gate=gate, settings=settings or DrainSettings())
-        self._destinations: tuple[Destination, ...] = (first, *also)
+        first = Destination(transport, compose, name, gate, settings or DrainSettings())
+        self._destinations = (first, *also)
         self._outbox = outbox
         self._clock = clock or SystemClock()
         self._backoff = backoff
@@ -118,19 +119,17 @@ class StoreAndForward(Sink):
         self._drops_due_s = self._carried_due_s = 0.0
 
     @classmethod
-    def to(
-        cls,
-        destinations: Sequence[Destination],
-        outbox: Outbox,
-        *,
-        clock: Clock | None = None,
-        backoff: Backoff | None = None,
-    ) -> StoreAndForward:
-        """For destinations with names of their own, at least one; what the first cannot carry, `send` raises."""
-        first = destinations[0]
-        sink = cls(first.transport, outbox, compose=first.compose, clock=clock, backoff=backoff)
-        sink._destinations = tuple(destinations)
-        return sink
+    def to(cls, first: Destination, *also: Destination, outbox: Outbox) -> StoreAndForward:
+        """For destinations that are made already; what the first cannot carry, `send` raises."""
+        return cls(
+            first.transport,
+            outbox,
+            compose=first.compose,
+            name=first.name,
+            gate=first.gate,
+            settings=first.settings,
+            also=also,
+        )
 
     def open(self) -> None:
         """Raises OutboxError where the outbox cannot be used at all."""

@@ -60,8 +60,10 @@ class Transport(ABC):
     window: int
     """How many messages may be open at once on this connection, from 1 up; known after connecting."""
 
-    ready: bool = True
-    """False while the other end is there and wants nothing yet; messages then wait in the outbox."""
+    @property
+    def ready(self) -> bool:
+        """False while the other end is there and wants nothing yet; messages then wait in the outbox."""
+        return True
 
     @abstractmethod
     def connect(self) -> None:

@@ -186,7 +186,7 @@ class Drain:
         self._connected_s = self._clock.monotonic_s()
         self._found_waiting = self._outbox.pending
         self._backlog_seq = self._outbox.newest_seq
-        self._flight.restart()
+        self._flight = FlightWindow()  # another way, perhaps
         self._rewind()
         if not self._told:
             _log.info("%s: connected, %d messages wait", self._transport.name, self._found_waiting)

@@ -29,10 +29,6 @@ class FlightWindow:
         self._next_base_s = math.inf
         self._shrunk_s = -math.inf
 
-    def restart(self) -> None:
-        """A new connection: another way, perhaps."""
-        self.__init__()  # type: ignore[misc]
-
     def acked(self, bytes_: int, round_s: float, now_s: float) -> None:
         """`bytes_` were acknowledged `round_s` after they were sent."""
         if now_s >= self._base_until_s:

@@ -52,12 +52,7 @@ class FrigateSettings(Settings):
 
     def connection(self, mqtt: MqttSettings, *, device: str) -> MqttSettings:
         """The settings of the second connection to the broker of `mqtt`, for the device of that name in the topics."""
-        client_id = self.client_id
-        if client_id is None:
-            client_id = (
-                f"{mqtt.client_id or f'edgeai-{mqtt.tenant}-{mqtt.site}-{mqtt.device or device}'}-frigate"
-            )
-        update: dict[str, object] = {"client_id": client_id}
+        update: dict[str, object] = {"client_id": self.client_id or f"{mqtt.id_of(device)}-frigate"}
         if self.username is not None:
             update |= {"username": self.username, "password_file": self.password_file}
         if self.tls is not None:

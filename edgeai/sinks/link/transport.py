@@ -71,7 +71,7 @@ class LinkTransport(Transport):
         self._plain = self._sent = 0  # bytes since the last poll, before and after packing
 
     @property
-    def ready(self) -> bool:  # type: ignore[override]
+    def ready(self) -> bool:
         return self._inner.ready
 
     def connect(self) -> None:

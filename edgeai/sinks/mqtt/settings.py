@@ -108,6 +108,10 @@ class MqttSettings(Settings):
     def _topic_level(cls, text: str | None, info: Any) -> str | None:
         return None if text is None else check_level(text, what=info.field_name)
 
+    def id_of(self, device: str) -> str:
+        """The client id of a device of that name in the topics."""
+        return self.client_id or f"edgeai-{self.tenant}-{self.site}-{self.device or device}"
+
     @model_validator(mode="after")
     def _password_has_a_name(self) -> MqttSettings:
         if self.password_file is not None and self.username is None:

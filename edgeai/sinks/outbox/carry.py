@@ -24,6 +24,7 @@ from edgeai.sinks.outbox.message import RANK, Message
 from edgeai.sinks.outbox.seal import Seal, SealError
 from edgeai.sinks.outbox.table import read_messages, reading
 from edgeai.sinks.payload import MAX_PAYLOAD_BYTES
+from edgeai.types import new_event_id
 from edgeai.whole_file import whole_file, write_whole
 
 SCHEMA: Final = 1
@@ -156,9 +157,9 @@ def read_receipt(path: Path, outbox: Path) -> set[int]:
     return delivered
 
 
-def leave_acknowledgement(outbox: Path, export: str, seqs: Iterable[int]) -> Path:
+def leave_acknowledgement(outbox: Path, seqs: Iterable[int]) -> Path:
     """For the process that has the outbox: it deletes them within seconds. Raises DataError."""
-    return write_whole(_left(outbox, export[:16]), json.dumps(_ranges(sorted(seqs))))
+    return write_whole(_left(outbox, new_event_id()), json.dumps(_ranges(sorted(seqs))))
 
 
 def take_acknowledgements(outbox: Path) -> set[int]:
@@ -171,11 +172,6 @@ def take_acknowledgements(outbox: Path) -> set[int]:
             file.unlink()
             seqs |= found
     return seqs
-
-
-def receipt_export(path: Path) -> str:
-    """The export's hash in a receipt that read_receipt has accepted."""
-    return str(json.loads(path.read_bytes())["export"])
 
 
 def _left(outbox: Path, name: str) -> Path:
@@ -283,7 +279,6 @@ __all__ = [
     "leave_acknowledgement",
     "read_carry",
     "read_receipt",
-    "receipt_export",
     "take_acknowledgements",
     "write_receipt",
 ]

@@ -13,6 +13,10 @@ from edgeai.errors import OutboxError
 _MAX_SET_ASIDE: Final = 5
 
 
+class OutboxBusyError(OutboxError):
+    """Another process has the outbox open."""
+
+
 def means_corrupt(error: Exception) -> bool:
     """Whether SQLite says that the file is damaged, rather than that the disk fails."""
     # SQLITE_CORRUPT and SQLITE_NOTADB give the class itself, a failing disk its child OperationalError
@@ -51,7 +55,7 @@ def locked(path: Path) -> IO[str]:
         file.seek(0)
         holder = file.read(32).strip() or "unknown"
         file.close()
-        raise OutboxError(
+        raise OutboxBusyError(
             f"outbox {path} is in use by process {holder}",
             next_step="stop it, or name another file for the outbox",
         ) from None

@@ -206,9 +206,10 @@ class Outbox:
         process put, else on the wall clock, as far as that can be believed.
         """
         with self._store_lock:
-            oldest = self._store.oldest() if self._store is not None else None
-        if oldest is None:
+            found = self._store.peek(1, after=0) if self._store is not None else []
+        if not found:
             return 0.0
+        oldest = found[0]
         up_s = self._clock.monotonic_s() - self._opened_monotonic_s
         if oldest.seq >= self._first_seq:
             return max(0.0, self._clock.monotonic_s() - oldest.monotonic_s)
@@ -218,6 +219,11 @@ class Outbox:
 
     def take_incidents(self) -> list[Incident]:
         """What happened to the file since the last call: degraded, recovered, set aside."""
+        store = self._store
+        if (
+            store is None or not store.incidents
+        ):  # asked at every step of a drain: a commit must not hold that up
+            return []
         with self._store_lock:
             if self._store is None:
                 return []
@@ -250,6 +256,8 @@ class Outbox:
 
     def retry_disk(self) -> None:
         """Look whether a failing disk is back, at most every `retry_disk_s`; every put and peek does, an idle drain asks."""
+        if self.on_disk:
+            return
         with self._store_lock:
             store = self._store
             if store is not None and store.degraded:

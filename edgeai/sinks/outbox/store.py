@@ -157,11 +157,6 @@ class MessageStore:
                 counts.update(self._disk.count_by_destination())
         return dict(counts)
 
-    def oldest(self) -> Message | None:
-        """The message that was put first."""
-        found = self.peek(1, after=0)
-        return found[0] if found else None
-
     def untold(self) -> dict[int, int]:
         """By rank, how many were dropped and not yet told. Kept with the messages, so that a crash forgets none."""
         counts = Counter(self._memory.untold())

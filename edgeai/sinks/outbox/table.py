@@ -219,11 +219,6 @@ class MessageTable:
     def count_by_destination(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT destination, COUNT(*) FROM message GROUP BY destination"))
 
-    def oldest(self) -> Message | None:
-        """The message that was put first."""
-        found = self.peek(1)
-        return found[0] if found else None
-
     def untold(self) -> dict[int, int]:
         """By rank, how many were dropped and not yet told; only those above 0."""
         return dict(self._db.execute("SELECT rank, count FROM untold WHERE count > 0"))

@@ -38,7 +38,7 @@ class SparkplugTransport(MqttTransport):
         super().__init__(settings, client_id=client_id, session=session)
 
     @property
-    def ready(self) -> bool:  # type: ignore[override]
+    def ready(self) -> bool:
         """Whether the births of this connection are sent; not before the primary host is online."""
         return self._node.ready
 
