@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,7 +18,10 @@ from edgeai.sinks.commands.table import CommandSettings
 from edgeai.sinks.mqtt.settings import TlsSettings
 from edgeai.sinks.other_settings import AnySinkSettings, FileSinkSettings, WebhookSettings
 from edgeai.sinks.reporting_settings import ReportingSettings
+from edgeai.sources.addresses import parse_address
 from edgeai.sources.audio import is_microphone
+from edgeai.sources.settings import CaptureSettings, LoginSettings
+from edgeai.stages.motion import MotionSettings
 from edgeai.stages.rules import AnyRuleSettings
 from edgeai.stages.tracker import TrackerSettings
 
@@ -37,12 +40,14 @@ Address = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class CameraSettings(Settings):
-    """One camera. source: a video, a picture or a folder of pictures. model: a bundle's folder or a zoo name.
+    """One camera. source: a video, a picture or a folder of pictures, rtsp://, http://, usb:<index or path>, csi:<index> or
+    gst:<pipeline>. model: a bundle's folder or a zoo name.
 
     realtime: a video plays at its own speed, and frames that come while the engine is busy are dropped and counted;
     else every frame is processed, as fast as the engine goes. Pictures have no speed: every one is processed.
     engine: an engine file of the bundle ("onnx", "tflite/float16" or its path), the best one where absent.
-    score_threshold overrides the bundle's.
+    max_fps: frames a second that are processed at most. score_threshold overrides the bundle's. motion: the model is spared
+    frames on which nothing moves, where given. capture, login: how the source is read, and as whom.
     """
 
     name: StreamName
@@ -50,9 +55,19 @@ class CameraSettings(Settings):
     model: Address
     engine: str | None = None
     realtime: bool = True
+    max_fps: Annotated[float, Field(ge=0.001, le=1000)] | None = None
+    capture: CaptureSettings = CaptureSettings()
+    login: LoginSettings | None = None
+    motion: MotionSettings | None = None
     score_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     tracker: TrackerSettings = TrackerSettings()
     rules: tuple[AnyRuleSettings, ...] = ()
+
+    @field_validator("source")
+    @classmethod
+    def _known_address(cls, source: str) -> str:
+        parse_address(source)
+        return source
 
     @field_validator("rules")
     @classmethod
@@ -92,7 +107,9 @@ class EnginesSettings(Settings):
 
     cache: the folder of TensorRT's plans and of what `edgeai bench engines --save` measured; the user's or the service's
     cache folder where absent. verify: compare each engine with its bundle's golden outputs before it is used. dla: the core
-    of a Jetson's DLA that plans are built for. cuda_graph: replay a plan's launches as one CUDA graph.
+    of a Jetson's DLA that plans are built for. cuda_graph: replay a plan's launches as one CUDA graph. workers: how often a
+    model is opened for the cameras that use it, each copy at work beside the others; absent: as often as there are cores
+    for it, once on a GPU.
     """
 
     cache: Path | None = None
@@ -100,6 +117,7 @@ class EnginesSettings(Settings):
     verify: bool = False
     dla: Annotated[int, Field(ge=0, le=7)] | None = None
     cuda_graph: bool = False
+    workers: Annotated[int, Field(ge=1, le=64)] | None = None
 
 
 class HealthSettings(Settings):
@@ -107,6 +125,33 @@ class HealthSettings(Settings):
 
     enabled: bool = True
     every_s: Annotated[float, Field(ge=1, le=86400)] = 30.0
+
+
+class WatchdogSettings(Settings):
+    """When a native call counts as hung. engine_s: a model's run; a camera's read has its capture.stall_s.
+
+    A worker that hangs is abandoned and replaced; after `replacements` of them, or where the process as a whole stands
+    still for stuck_s, it ends itself with exit code 70, and its service manager starts it again.
+    """
+
+    enabled: bool = True
+    engine_s: Annotated[float, Field(ge=0.1, le=600)] = 3.0
+    stuck_s: Annotated[float, Field(ge=1, le=600)] = 8.0
+    replacements: Annotated[int, Field(ge=0, le=100)] = 3
+
+
+class MetricsSettings(Settings):
+    """Figures for Prometheus over HTTP, where [metrics] is in the file. host: this machine alone, unless told otherwise."""
+
+    host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 9477
+
+
+class LogSettings(Settings):
+    """What is told on standard error. format: "text" for people, "json" for one object a line."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Config(Settings):
@@ -125,6 +170,9 @@ class Config(Settings):
     engines: EnginesSettings = EnginesSettings()
     commands: CommandSettings = CommandSettings()
     health: HealthSettings = HealthSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
+    metrics: MetricsSettings | None = None
+    log: LogSettings = LogSettings()
     cameras: tuple[CameraSettings, ...] = ()
     microphones: tuple[MicrophoneSettings, ...] = ()
 
@@ -206,13 +254,19 @@ S = TypeVar("S", CameraSettings, MicrophoneSettings)
 
 def _with_addresses(stream: S, folder: Path) -> S:
     source, model = stream.source, stream.model
-    device = isinstance(stream, MicrophoneSettings) and is_microphone(source)
-    if not device and "://" not in source:
+    update: dict[str, Any] = {}
+    if isinstance(stream, CameraSettings):
+        address = parse_address(source, stream=stream.name)
+        if address.is_file and "://" not in source:
+            source = str(folder / source)
+        if stream.login is not None:
+            update["login"] = _with_files(stream.login, ("password_file",), folder)
+    elif not is_microphone(source) and "://" not in source:
         source = str(folder / source)
     # a plain name is the zoo's, unless the file's folder holds such a bundle
     if not model.startswith("~") and ("/" in model or (folder / model).exists()):
         model = str(folder / model)
-    return stream.model_copy(update={"source": source, "model": model})
+    return stream.model_copy(update={**update, "source": source, "model": model})
 
 
 F = TypeVar("F", bound=Any)

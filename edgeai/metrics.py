@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -60,6 +62,40 @@ class Latencies:
             return None
         p50, p90, p99 = np.percentile(np.array(self._seconds[:count]) * 1e3, (50, 90, 99)).tolist()
         return p50, p90, p99
+
+
+class Histogram:
+    """How often something took how long: counts by upper bound, as Prometheus has them. One thread adds, any other asks.
+
+    bounds_s: the upper bounds, rising; longer ones count as "more". sum_s: of all.
+    """
+
+    BOUNDS_S: Final = (
+        *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+        *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    )
+
+    def __init__(self, bounds_s: Sequence[float] = BOUNDS_S) -> None:
+        self.bounds_s = tuple(bounds_s)
+        self.counts = [0] * (len(self.bounds_s) + 1)
+        self.sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(self.bounds_s, seconds)] += 1
+        self.sum_s += seconds
+
+
+STAGES: Final = ("wait", "motion", "prepare", "engine", "decode", "track", "rules", "deliver")
+"""Where a camera's frame spends its time: waiting in its slot, the motion gate, the letterbox, the engine's call (of all
+that were run at once), decoder and NMS, tracker, rules, and handing over its events, the outbox's commit included."""
+
+
+class StageTimes:
+    """Of one stream: a histogram of each stage, and of the whole, from the frame's capture to its events' handing over."""
+
+    def __init__(self) -> None:
+        self.stages = {stage: Histogram() for stage in STAGES}
+        self.whole = Histogram()
 
 
 def measure_calls_ms(call: Callable[[], object], *, n: int, warm_up: int = 5) -> list[float]:

@@ -3,50 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from urllib.parse import unquote, urlparse
 
-from edgeai.errors import SourceFormatError
-from edgeai.sources.image_folder import IMAGE_SUFFIXES
+from edgeai.sources.addresses import Address, Kind, parse_address
+from edgeai.sources.request import CameraRequest
 from edgeai.sources.source import Source
 from edgeai.types import Frame
 
-__all__ = ["CAMERAS", "Source", "open_camera"]
+__all__ = ["CAMERAS", "CameraRequest", "Source", "open_camera"]
 
 
-def _open_video(where: str, stream: str, realtime: bool) -> Source[Frame]:
+def _open_video(address: Address, request: CameraRequest) -> Source[Frame]:
     from edgeai.sources.video_file import VideoFile
 
-    return VideoFile(where, stream=stream, realtime=realtime)
+    return VideoFile(
+        address.where,
+        stream=request.stream,
+        realtime=request.realtime,
+        loop=request.capture.loop,
+        clock=request.clock,
+    )
 
 
-def _open_pictures(where: str, stream: str, realtime: bool) -> Source[Frame]:
+def _open_pictures(address: Address, request: CameraRequest) -> Source[Frame]:
     from edgeai.sources.image_folder import ImageFolder
 
-    return ImageFolder(where, stream=stream)
+    return ImageFolder(address.where, stream=request.stream)
 
 
-# the kind of an address -> what opens it; a camera, a stream or a pipeline adds its own line here
-CAMERAS: Mapping[str, Callable[[str, str, bool], Source[Frame]]] = {
+def _open_rtsp(address: Address, request: CameraRequest) -> Source[Frame]:
+    from edgeai.sources.rtsp import open_rtsp
+
+    return open_rtsp(address, request)
+
+
+def _open_http(address: Address, request: CameraRequest) -> Source[Frame]:
+    from edgeai.sources.http_camera import HttpCamera
+
+    return HttpCamera(address, request)
+
+
+def _open_usb(address: Address, request: CameraRequest) -> Source[Frame]:
+    from edgeai.sources.usb import UsbCamera
+
+    return UsbCamera(address, request)
+
+
+def _open_csi(address: Address, request: CameraRequest) -> Source[Frame]:
+    from edgeai.sources.gstreamer.boards import open_csi
+
+    return open_csi(address, request)
+
+
+def _open_gst(address: Address, request: CameraRequest) -> Source[Frame]:
+    from edgeai.sources.gstreamer.boards import open_pipeline
+
+    return open_pipeline(address, request)
+
+
+# the kind of an address -> what makes its source
+CAMERAS: Mapping[Kind, Callable[[Address, CameraRequest], Source[Frame]]] = {
     "video": _open_video,
     "pictures": _open_pictures,
+    "rtsp": _open_rtsp,
+    "http": _open_http,
+    "usb": _open_usb,
+    "csi": _open_csi,
+    "gst": _open_gst,
 }
 
 
-def open_camera(uri: str, *, stream: str, realtime: bool = False) -> Source[Frame]:
-    """The source of frames that `uri` names, not yet opened: `with` does that.
+def open_camera(
+    uri: str, *, stream: str, realtime: bool = False, request: CameraRequest | None = None
+) -> Source[Frame]:
+    """The source of frames that `uri` names (`parse_address` says what it may be), not yet opened: `with` does that.
 
-    uri: a path, or file:// with one: a video, a picture, or a folder of pictures. realtime: a video plays at its own
-    speed, no frame dropped; `Latest` around it drops what the reader is too slow for.
-    Raises SourceFormatError for an address of another kind; opening raises what the source raises.
+    realtime: a video plays at its own speed, no frame dropped. request: all of how to read, in the place of stream and
+    realtime. Raises SourceFormatError for an address of another kind, or one that its source cannot take; opening raises
+    what the source raises.
     """
-    scheme, separator, _ = uri.partition("://")
-    if separator and scheme != "file":
-        # never the address itself: it may hold a password
-        raise SourceFormatError(
-            f"stream {stream!r} has an address of the kind {scheme}://, known are files and folders",
-            next_step="give the path of a video, a picture or a folder of pictures",
-        )
-    path = unquote(urlparse(uri).path) if separator else uri
-    pictures = Path(path).is_dir() or Path(path).suffix.lower() in IMAGE_SUFFIXES
-    return CAMERAS["pictures" if pictures else "video"](path, stream, realtime)
+    request = request or CameraRequest(stream, realtime=realtime)
+    address = parse_address(uri, stream=request.stream)
+    return CAMERAS[address.kind](address, request)
