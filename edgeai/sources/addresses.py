@@ -56,7 +56,7 @@ def parse_address(source: str, *, stream: str = "") -> Address:
     Raises SourceFormatError for another kind, and for a password in it, which belongs into the camera's login; never with
     the address itself.
     """
-    named = f"stream {stream!r} has" if stream else "this is"
+    its = f"stream {stream!r}: its address" if stream else "the address"
     prefix, colon, rest = source.partition(":")
     if colon and prefix in _PREFIXES and not rest.startswith("//"):
         return Address(_PREFIXES[prefix], rest.strip())
@@ -65,13 +65,12 @@ def parse_address(source: str, *, stream: str = "") -> Address:
         path = unquote(urlsplit(source).path) if separator else source
         if _DEVICE.fullmatch(path):
             return Address("usb", path)
-        pictures = Path(path).suffix.lower() in IMAGE_SUFFIXES or Path(path).is_dir()
-        return Address("pictures" if pictures else "video", path)
+        return Address("pictures" if _holds_pictures(Path(path)) else "video", path)
     kind = _SCHEMES.get(scheme.lower())
     if kind is None:
         # never the address itself: it may hold a password
         raise SourceFormatError(
-            f"{named} an address of the kind {scheme}://, which is not known", next_step=f"use {KNOWN}"
+            f"{its} is of the kind {scheme}://, which is not known", next_step=f"use {KNOWN}"
         )
     try:
         parts = urlsplit(source)
@@ -80,14 +79,21 @@ def parse_address(source: str, *, stream: str = "") -> Address:
         host, password = None, None
     if not host:
         raise SourceFormatError(
-            f"{named} a {scheme}:// address that names no host", next_step=f"write {scheme}://host/path"
+            f"{its} names no host", next_step=f"write {scheme}://host/path"
         )
     if password is not None or parts.username is not None:
         raise SourceFormatError(
-            f"{named} a user or password in its address",
+            f"{its} holds a user or a password",
             next_step="put it into [cameras.login]: username, and password_file or password_env",
         )
     return Address(kind, source)
+
+
+def _holds_pictures(path: Path) -> bool:
+    try:
+        return path.suffix.lower() in IMAGE_SUFFIXES or path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have: opening it will tell
+        return False
 
 
 def with_login(address: Address, login: LoginSettings | None) -> str:
