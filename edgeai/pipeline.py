@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeai.bundle import Bundle
 from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput
@@ -17,7 +19,9 @@ from edgeai.faults import nearest_hint
 from edgeai.stages.audio.smoothing import Keyword, KeywordSmoother, SmootherSettings
 from edgeai.stages.audio.window import FeatureWindow
 from edgeai.stages.decoders import BoxDecoder, open_decoder
-from edgeai.stages.letterbox import letterbox
+from edgeai.metrics import StageTimes
+from edgeai.stages.letterbox import Placement, letterbox
+from edgeai.stages.motion import MotionGate, MotionSettings
 from edgeai.stages.rules import AnyRuleSettings, Rule, Scene, open_rule
 from edgeai.stages.tracker import Tracker, TrackerSettings
 from edgeai.types import Chunk, Detections, Event, Frame, JsonValue
@@ -33,10 +37,21 @@ class Seen:
     events: tuple[Event, ...]
 
 
-class CameraPipeline:
-    """Letterbox, engine, decoder, tracker and rules of one camera. One thread at a time; holds an engine of its own.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A frame's picture as the engine takes it, and the way back to the frame's pixels. The picture is overwritten by the
+    next `prepare`.
+    """
 
-    name, bundle_id (name@version), labels: of the bundle. rules: opened, with their totals. engine: for measuring beside it.
+    picture: NDArray[np.uint8]
+    placement: Placement
+
+
+class CameraSteps:
+    """Everything of one camera but the engine: motion gate, letterbox, decoder, tracker and rules. One thread at a time.
+
+    name, bundle_id (name@version), labels: of the bundle. rules: opened, with their totals. times: of each step; those that
+    it does not do itself are its user's to add.
     """
 
     def __init__(
@@ -45,52 +60,69 @@ class CameraPipeline:
         *,
         rules: Sequence[AnyRuleSettings] = (),
         tracker: TrackerSettings | None = None,
-        engine: str | None = None,
-        host: EngineHost | None = None,
-        threads: int = 1,
+        motion: MotionSettings | None = None,
         score_threshold: float | None = None,
     ) -> None:
-        """Raises BundleError for a bundle of another task, EngineError, StageError for rules that do not fit."""
+        """Raises BundleError for a bundle of another task, StageError for rules that do not fit."""
         self._bundle = bundle
         self._spec, self._decoder, self.rules = _camera_parts(bundle, rules, score_threshold)
         self.name = bundle.name
         self.bundle_id = f"{bundle.name}@{bundle.manifest.version}"
         self.labels = bundle.labels
+        self.times = StageTimes()
+        self._gate = None if motion is None else MotionGate(motion)
         self._tracker = Tracker(tracker)
         self._alive: set[int] = set()  # confirmed and not yet given up
         self._disabled: set[str] = set()
         self._scene: Scene | None = None
         self._picture = np.empty((self._spec.height, self._spec.width, 3), np.uint8)
-        self.engine: EdgeEngine = open_engine(bundle, host=host, file=engine, threads=threads)
-        self._input = self.engine.inputs[0].name
 
-    def detect(self, frame: Frame) -> Detections:
-        """Objects on the frame, in its pixels."""
+    def moves(self, frame: Frame) -> bool:
+        """Whether the model shall see this frame: always without a motion gate, and while tracks are unsettled."""
+        if self._gate is None:
+            return True
+        began_s = time.perf_counter()
+        look = self._gate.update(frame.image, frame.time_s).look
+        self.times.stages["motion"].add(time.perf_counter() - began_s)
+        return look or self._tracker.unsettled
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """The frame as the engine takes it. Raises StageError for a picture that is none."""
+        began_s = time.perf_counter()
         picture, placement = letterbox(frame.image, self._spec, out=self._picture)
-        outputs = self.engine.run({self._input: picture})
-        return self._decoder.decode(outputs, placement)
+        self.times.stages["prepare"].add(time.perf_counter() - began_s)
+        return Prepared(picture, placement)
 
-    def process(self, frame: Frame) -> Seen:
-        """The whole way of one frame. One that is earlier than the one before begins the stream anew: all tracks end."""
-        restarted = self._scene is not None and frame.time_s < self._scene.time_s
-        events = self.flush() if restarted else ()
-        found = self.detect(frame)
+    def finish(
+        self, frame: Frame, outputs: Mapping[str, NDArray[np.float32]], placement: Placement
+    ) -> Seen:
+        """What the engine's outputs for this frame mean. A frame that is earlier than the one before begins the stream anew:
+        all tracks end.
+        """
+        stages, began_s = self.times.stages, time.perf_counter()
+        found = self._decoder.decode(outputs, placement)
+        decoded_s = time.perf_counter()
+        events = self._begin(frame)
         tracks = self._tracker.update(found, frame.time_s)
-        self._scene = scene = Scene(
-            tracks,
-            frame.image.shape[1],
-            frame.image.shape[0],
-            frame.time_s,
-            frame.stream,
-            self._tracker.started,
-            self._tracker.ended,
-        )
-        events += self._apply_rules(scene)
+        tracked_s = time.perf_counter()
+        events += self._judge(frame, tracks, self._tracker.started, self._tracker.ended)
+        stages["decode"].add(decoded_s - began_s)
+        stages["track"].add(tracked_s - decoded_s)
+        stages["rules"].add(time.perf_counter() - tracked_s)
         return Seen(frame, found, tracks, events)
+
+    def skip(self, frame: Frame) -> Seen:
+        """A frame on which nothing moves, unseen by the model: what was seen last is still there."""
+        events = self._begin(frame)
+        tracks = self._tracker.hold(frame.time_s)
+        events += self._judge(frame, tracks, (), ())
+        return Seen(frame, tracks, tracks, events)
 
     def flush(self) -> tuple[Event, ...]:
         """End every track, as at the stream's end: what the rules say to that, at the time of the last frame."""
         last, self._scene = self._scene, None
+        if self._gate is not None:
+            self._gate.reset()
         if last is None:
             return ()
         self._tracker.reset()
@@ -116,11 +148,58 @@ class CameraPipeline:
                 return tuple(rule.update(_end_of(self._scene, tuple(sorted(self._alive)))))
         return ()
 
+    def _begin(self, frame: Frame) -> tuple[Event, ...]:
+        return self.flush() if self._scene is not None and frame.time_s < self._scene.time_s else ()
+
+    def _judge(
+        self, frame: Frame, tracks: Detections, started: tuple[int, ...], ended: tuple[int, ...]
+    ) -> tuple[Event, ...]:
+        height, width = frame.image.shape[:2]
+        self._scene = Scene(tracks, width, height, frame.time_s, frame.stream, started, ended)
+        return self._apply_rules(self._scene)
+
     def _apply_rules(self, scene: Scene) -> tuple[Event, ...]:
         self._alive.update(scene.started)
         self._alive.difference_update(scene.ended)
         rules = [rule for rule in self.rules if rule.settings.name not in self._disabled]
         return tuple(event for rule in rules for event in rule.update(scene))
+
+
+class CameraPipeline(CameraSteps):
+    """The steps of one camera with an engine of their own, which `close` closes. One thread at a time.
+
+    engine: for measuring beside it.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        rules: Sequence[AnyRuleSettings] = (),
+        tracker: TrackerSettings | None = None,
+        engine: str | None = None,
+        host: EngineHost | None = None,
+        threads: int = 1,
+        score_threshold: float | None = None,
+    ) -> None:
+        """Raises BundleError for a bundle of another task, EngineError, StageError for rules that do not fit."""
+        super().__init__(bundle, rules=rules, tracker=tracker, score_threshold=score_threshold)
+        self.engine: EdgeEngine = open_engine(bundle, host=host, file=engine, threads=threads)
+        self._input = self.engine.inputs[0].name
+
+    def detect(self, frame: Frame) -> Detections:
+        """Objects on the frame, in its pixels."""
+        ready = self.prepare(frame)
+        outputs = self.engine.run({self._input: ready.picture})
+        return self._decoder.decode(outputs, ready.placement)
+
+    def process(self, frame: Frame) -> Seen:
+        """The whole way of one frame, as `finish` says."""
+        ready = self.prepare(frame)
+        began_s = time.perf_counter()
+        outputs = self.engine.run({self._input: ready.picture})
+        self.times.stages["engine"].add(time.perf_counter() - began_s)
+        return self.finish(frame, outputs, ready.placement)
 
     def close(self) -> None:
         self.engine.close()

@@ -1,20 +1,23 @@
-"""A device at work: a thread for each camera and microphone, one sink for all of them."""
+"""A device at work: its cameras and microphones, the engines they share, one sink for all of them."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from edgeai.config import CameraSettings, Config, MicrophoneSettings
 from edgeai.engines import EngineHost
-from edgeai.errors import EdgeError, SinkError, SourceError, UsageError
+from edgeai.errors import EdgeError, SinkError, UsageError
 from edgeai.faults import nearest_hint
+from edgeai.schedule.group import EngineGroup, EngineWorker
+from edgeai.schedule.pool import EnginePool
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
+from edgeai.sources.capture import Capture
 from edgeai.stream import CameraStream, MicrophoneStream, Overrides, State, Stream, StreamReport, naming
 from edgeai.types import DEVICE_STREAM, Event
 
@@ -38,7 +41,7 @@ class Runtime:
     """Runs a configuration until its sources end or `stop` is called. One stream's failure leaves the others alone.
 
     `with` loads every model, and closes what no thread uses any more: an engine is only ever closed after the last
-    call into it, by the thread that made it. All but `stop` belongs to the thread that calls `run`; what others want
+    call into it, by the thread that made that call. All but `stop` and `watched` belongs to the thread that calls `run`; what others want
     is done by a chore, which that thread calls ten times a second.
     """
 
@@ -46,11 +49,17 @@ class Runtime:
         self._threads_of_engine = config.threads
         self._settings = config.streams
         self._host = host
+        self._pool = EnginePool(
+            host=host,
+            threads=config.threads,
+            workers=config.engines.workers,
+            engine_s=config.watchdog.engine_s,
+            cameras=max(Counter(camera.model for camera in config.cameras).values(), default=1),
+        )
         self._sink = sink
         # a plain flag, no Event: a signal handler that sets one can meet its lock held by the code it interrupted
         self._stopped = False
         self._streams: dict[str, Stream] = {}
-        self._threads: dict[str, threading.Thread] = {}
         self._overrides: dict[str, Overrides] = {}
         self._chores: list[Callable[[], None]] = []
         self._faulty: list[Callable[[], None]] = []
@@ -62,6 +71,18 @@ class Runtime:
     def streams(self) -> tuple[Stream, ...]:
         """In the configuration's order."""
         return tuple(self._streams.values())
+
+    @property
+    def groups(self) -> tuple[EngineGroup, ...]:
+        """The models that cameras share."""
+        return self._pool.groups
+
+    def watched(self) -> Iterator[Capture | EngineWorker]:
+        """What may hang, for a watchdog."""
+        for stream in tuple(self._streams.values()):
+            if isinstance(stream, CameraStream) and stream.alive:
+                yield stream.capture
+        yield from self._pool.workers()
 
     def add_chore(self, chore: Callable[[], None]) -> None:
         """Call it while running, every 0.1 s or so, and once at the end. It returns soon: others wait, frames do not."""
@@ -87,7 +108,7 @@ class Runtime:
                 self._start(stream)
             except EdgeError as error:
                 failures.append(error)
-        if failures and not self._threads:
+        if failures and not any(stream.alive for stream in self.streams):
             raise failures[0]
         for failure in failures:
             log.error("%s", failure)
@@ -106,8 +127,9 @@ class Runtime:
     def close(self) -> None:
         """Let everything go that no thread is using; safe to call twice."""
         for stream in self.streams:
-            if not self.alive(stream):
+            if not stream.alive:
                 stream.close()
+        self._pool.join(JOIN_S)
 
     def __enter__(self) -> Runtime:
         self.open()
@@ -119,13 +141,14 @@ class Runtime:
         self.close()
 
     def alive(self, stream: Stream) -> bool:
-        """Whether its thread works on it."""
-        thread = self._threads.get(stream.name)
-        return thread is not None and thread.is_alive() and self._streams.get(stream.name) is stream
+        """Whether it is one of these, and at work."""
+        return stream.alive and self._streams.get(stream.name) is stream
 
     def state(self, stream: Stream) -> State:
         if self.alive(stream):
-            return "disabled" if stream.overrides.disabled else "running"
+            if stream.overrides.disabled:
+                return "disabled"
+            return "lost" if stream.lost else "running"
         return "failed" if stream.report.failed else "ended"
 
     def find(self, name: str, *, kind: str = "") -> Stream:
@@ -152,12 +175,14 @@ class Runtime:
         self._overrides[name] = overrides
 
     def retry(self, name: str) -> None:
-        """Open the source of a stream that ended or failed, and run it again, with its model loaded anew.
+        """Open the source of a stream that ended or failed, and run it again; a camera that is lost is tried at once.
 
         Raises UsageError where it runs, SourceError where the source cannot be opened.
         """
         stream = self.find(name)
         if self.alive(stream):
+            if stream.retry_now():
+                return
             raise UsageError(f"{stream.label} is {self.state(stream)}")
         again = self._made(stream.settings)
         again.go_on_from(stream)
@@ -185,13 +210,10 @@ class Runtime:
                 stream.close()
             raise
         leaving = [stream for name, stream in self._streams.items() if name not in kept]
-        for stream in leaving:
-            stream.end()
         self._join(leaving)
         for stream in leaving:
-            if not self.alive(stream):
+            if not stream.alive:
                 stream.close()
-            self._threads.pop(stream.name, None)
         self._streams = {name: fresh.get(name) or self._streams[name] for name in wanted}
         failed: dict[str, str] = {}
         for name, stream in fresh.items():
@@ -211,7 +233,8 @@ class Runtime:
         stream: Stream
         with naming(f"{'camera' if isinstance(settings, CameraSettings) else 'microphone'} {settings.name}"):
             if isinstance(settings, CameraSettings):
-                stream = CameraStream(settings, threads=self._threads_of_engine, host=self._host)
+                profile = self._host.profile if self._host is not None else None
+                stream = CameraStream(settings, pool=self._pool, profile=profile)
             else:
                 stream = MicrophoneStream(settings, threads=self._threads_of_engine, host=self._host)
         overrides = self._overrides.get(settings.name)
@@ -225,38 +248,28 @@ class Runtime:
 
     def _start(self, stream: Stream) -> None:
         """Raises the EdgeError of a source that cannot be opened, which is in the report then."""
-        try:
-            with naming(stream.label):
-                stream.open_source()
-        except EdgeError as error:
-            stream.report.failed = str(error)
-            raise
-        thread = threading.Thread(target=self._work, args=(stream,), name=stream.name, daemon=True)
-        self._threads[stream.name] = thread
+        stream.start(self._deliver)
         log.info("%s runs %s", stream.label, stream.model)
-        thread.start()
 
     def _wait(self) -> None:
         while not self._stopped:
-            running = next((thread for thread in self._threads.values() if thread.is_alive()), None)
+            running = next((stream for stream in self.streams if stream.alive), None)
             if running is None:
                 break
             running.join(_POLL_S)
             self._do_chores()
-        alive = [stream for stream in self.streams if self.alive(stream)]
         self._stopped = True
-        self._join(alive)
+        self._join(self.streams)
         self._do_chores()
 
     def _join(self, streams: Sequence[Stream]) -> None:
-        """Wait for streams that were told to end, JOIN_S at most."""
+        """Have them end, and wait for that, JOIN_S at most."""
         deadline_s = time.monotonic() + JOIN_S
-        alive = [stream for stream in streams if self.alive(stream)]
+        alive = [stream for stream in streams if stream.alive]
         for stream in alive:
-            stream.interrupt()
+            stream.end()
         for stream in alive:
-            self._threads[stream.name].join(max(0.0, deadline_s - time.monotonic()))
-            if self.alive(stream):
+            if not stream.join(max(0.0, deadline_s - time.monotonic())):
                 # a native call that hangs cannot be ended: it is left behind, with its engine, and goes with the process
                 stream.report.failed = f"did not stop within {JOIN_S:g} s"
                 log.error("%s %s", stream.label, stream.report.failed)
@@ -269,24 +282,6 @@ class Runtime:
                 if chore not in self._faulty:
                     self._faulty.append(chore)
                     log.exception("a chore failed by a fault of the program; said once")
-
-    def _work(self, stream: Stream) -> None:
-        report = stream.report
-        try:
-            try:
-                stream.work(self._deliver, lambda: self._stopped)
-            finally:
-                stream.close()
-        except EdgeError as error:
-            ending = self._stopped or stream.ending
-            if ending and isinstance(error, SourceError):  # closing the source under it is how it was woken
-                log.debug("%s at its end: %s", stream.label, error)
-                return
-            report.failed = str(error)
-            log.error("%s ended: %s", stream.label, error)
-        except Exception as error:
-            report.failed = f"{type(error).__name__}: {error}"
-            log.exception("%s ended by a fault of the program", stream.label)
 
     def _deliver(self, events: Sequence[Event], report: StreamReport) -> None:
         if len(events) > 1 and isinstance(self._sink, StoreAndForward):

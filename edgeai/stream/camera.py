@@ -1,0 +1,280 @@
+"""A camera at work: its capture, its turns at the engine it shares with others, and what it did."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from edgeai.bundle import load_bundle
+from edgeai.config import CameraSettings
+from edgeai.errors import SourceError, StageError, UsageError
+from edgeai.faults import nearest_hint
+from edgeai.metrics import StageTimes
+from edgeai.pipeline import CameraSteps, Prepared, Seen
+from edgeai.profile import Profile
+from edgeai.pulse import Pulse
+from edgeai.schedule.group import Outputs
+from edgeai.schedule.pool import EnginePool
+from edgeai.sources import CameraRequest, Source, open_camera
+from edgeai.sources.capture import Capture, Taken
+from edgeai.sources.image_folder import ImageFolder
+from edgeai.stream.stream import TOTALS_EVERY_S, Overrides, Stream
+from edgeai.types import Array, Event, Frame, JsonValue
+
+_MAX_BAD_IN_A_ROW: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A frame whose picture is with the engine."""
+
+    taken: Taken
+    ready: Prepared
+    began_s: float
+
+
+class CameraStream(Stream):
+    """A camera's way to events: a capture thread of its own, and turns at an engine of the pool."""
+
+    kind = "camera"
+    settings: CameraSettings
+
+    def __init__(
+        self, settings: CameraSettings, *, pool: EnginePool, profile: Profile | None = None
+    ) -> None:
+        """profile: of this device. Raises BundleError, EngineError, StageError, or SourceFormatError for an address of an
+        unknown kind.
+        """
+        self._request = CameraRequest(
+            settings.name,
+            realtime=settings.realtime,
+            max_fps=settings.max_fps,
+            capture=settings.capture,
+            login=settings.login,
+            profile=profile,
+        )
+        self.settings = settings
+        self.label = f"camera {settings.name}"
+        plain = self._driver()
+        # pictures have no pace: the newest would win over all others at once
+        paced = plain.live or (settings.realtime and not isinstance(plain, ImageFolder))
+        self._capture = Capture(self._source, label=self.label, every=not paced, wake=self._wake)
+        bundle = load_bundle(settings.model)
+        self._steps = CameraSteps(
+            bundle,
+            rules=settings.rules,
+            tracker=settings.tracker,
+            motion=settings.motion,
+            score_threshold=settings.score_threshold,
+        )
+        self._dropped: Counter[str] = Counter()
+        self._before: dict[str, int] = {}
+        self._disabled = False
+        self._totals_due_s = 0.0
+        self._wanted: deque[Callable[[Frame], None]] = deque()
+        self._at_engine: _Begun | None = None
+        self._bad_in_a_row = 0
+        self._pool = pool
+        self._group = pool.lease(bundle, settings.engine)
+        self._leased = True
+        super().__init__(
+            settings,
+            bundle=self._steps.bundle_id,
+            name=bundle.name,
+            engine=self._group.engine_label,
+            reason=self._group.engine_reason,
+        )
+
+    @property
+    def capture(self) -> Capture:
+        """For a watchdog."""
+        return self._capture
+
+    @property
+    def times(self) -> StageTimes:
+        """Of each stage of its frames."""
+        return self._steps.times
+
+    def _driver(self) -> Source[Frame]:
+        return open_camera(self.settings.source, request=self._request)
+
+    def _source(self, pulse: Pulse) -> Source[Frame]:
+        return self._driver()
+
+    def _wake(self) -> None:
+        self._group.wake()
+
+    def _change(self, change: Callable[[], None]) -> None:
+        super()._change(change)
+        self._wake()
+
+    def _start(self) -> None:
+        self._capture.open()
+        self._group.add(self)
+
+    def end(self) -> None:
+        super().end()
+        self._capture.cancel()
+        self._wake()
+
+    def close(self) -> None:
+        self._capture.close()
+        if self._leased:
+            self._leased = False
+            self._group.remove(self)
+            self._pool.give_back(self._group)
+
+    # a Job of its group ------------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        if self._over.is_set():
+            return False
+        return self._capture.ready or bool(self._changes) or self.ending or self._capture.over
+
+    def begin(self) -> Array | None:
+        self._do_changes()
+        if self.ending or self._capture.over:
+            self._finish(self._capture.error)
+            return None
+        taken = self._capture.take()
+        if taken is None:
+            return None
+        frame, began_s = taken.frame, time.perf_counter()
+        self.times.stages["wait"].add(max(0.0, time.monotonic() - taken.arrived_s))
+        if self._disabled:  # read on, so that a live source does not hang up
+            self._dropped["disabled"] += 1
+            return None
+        self.time_s = frame.time_s
+        try:
+            if not self._steps.moves(frame):
+                self._dropped["no_motion"] += 1
+                self._tell(taken, self._steps.skip(frame))
+                return None
+            ready = self._steps.prepare(frame)
+        except StageError as fault:
+            self._leave_out(fault)
+            return None
+        self._bad_in_a_row = 0
+        self._at_engine = _Begun(taken, ready, began_s)
+        return ready.picture
+
+    def finish(self, outputs: Outputs, engine_s: float) -> None:
+        begun, self._at_engine = self._at_engine, None
+        if begun is None:
+            return
+        self.times.stages["engine"].add(engine_s)
+        seen = self._steps.finish(begun.taken.frame, outputs, begun.ready.placement)
+        self.report.frames += 1
+        self._tell(begun.taken, seen)
+        self.latencies.add(time.perf_counter() - begun.began_s)
+
+    def lose(self, reason: str) -> None:
+        self._at_engine = None
+        self._dropped[reason] += 1
+
+    def fail(self, error: Exception) -> None:
+        if not self._over.is_set():
+            self._settle()
+            self._conclude(error)
+
+    # ---------------------------------------------------------------------------------------------------------
+
+    def _tell(self, taken: Taken, seen: Seen) -> None:
+        """Hand over what a frame gave."""
+        began_s = time.perf_counter()
+        if seen.events:
+            self._deliver(_captured_at(seen.events, taken.arrived_s))
+        while self._wanted:
+            self._wanted.popleft()(taken.frame)
+        now_s = time.perf_counter()
+        if now_s >= self._totals_due_s:
+            self._totals_due_s = now_s + TOTALS_EVERY_S
+            self.totals = self._count()
+            self.report.dropped = self._total("too_fast")
+        self.times.stages["deliver"].add(now_s - began_s)
+        self.times.whole.add(max(0.0, time.monotonic() - taken.arrived_s))
+
+    def _finish(self, error: BaseException | None) -> None:
+        """The source has ended, or was told to."""
+        if error is None or isinstance(error, SourceError):  # after a fault of the program there is no state to trust
+            try:
+                self._deliver(self._steps.flush())  # the tracks end with their camera, and that is told
+            except Exception as fault:
+                error = error or fault
+        self._settle()
+        self._conclude(error)
+
+    def _settle(self) -> None:
+        """The last counts; nothing is begun after this."""
+        self._capture.cancel()
+        self.report.dropped = self._total("too_fast")
+        self.totals = self.report.totals = self._count()
+
+    def _leave_out(self, fault: StageError) -> None:
+        """Raises `fault` where nothing else comes."""
+        self._dropped["bad_picture"] += 1
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= _MAX_BAD_IN_A_ROW:
+            raise fault
+
+    def dropped(self) -> dict[str, JsonValue]:
+        reasons = {"too_fast", *self._before, *self._dropped}
+        reasons |= {"fps_cap"} if self._capture.capped else set()
+        reasons |= {"bad_picture"} if self._capture.bad else set()
+        return {reason: self._total(reason) for reason in sorted(reasons)}
+
+    def _total(self, reason: str) -> int:
+        capture = self._capture
+        of_capture = {"too_fast": capture.dropped, "fps_cap": capture.capped, "bad_picture": capture.bad}
+        return self._before.get(reason, 0) + self._dropped[reason] + of_capture.get(reason, 0)
+
+    def go_on_from(self, before: Stream) -> None:
+        super().go_on_from(before)
+        self._before = {reason: count for reason, count in before.dropped().items() if isinstance(count, int)}
+
+    def check(self, overrides: Overrides) -> None:
+        known = [rule.name for rule in self.settings.rules]
+        for name in sorted(overrides.rules.difference(known)):
+            hint = nearest_hint(name, known) if known else "it has none"
+            raise StageError(f"{self.label} has no rule {name!r}", next_step=hint)
+        if overrides.threshold is not None and not 0 < overrides.threshold < 1:
+            raise UsageError(f"a camera's threshold must be between 0 and 1, is {overrides.threshold:g}")
+
+    def want_frame(self, take: Callable[[Frame], None]) -> None:
+        """Hand over the next frame that is processed, whose picture nobody changes; `take` returns at once."""
+        self._wanted.append(take)
+
+    def forget_frame(self, take: Callable[[Frame], None]) -> None:
+        """Take a `want_frame` back that nobody waits for any more."""
+        with contextlib.suppress(ValueError):
+            self._wanted.remove(take)
+
+    def _apply(self, overrides: Overrides) -> None:
+        steps = self._steps
+        threshold = self.settings.score_threshold if overrides.threshold is None else overrides.threshold
+        steps.set_score_threshold(threshold)
+        for rule in self.settings.rules:
+            self._deliver(steps.set_rule_enabled(rule.name, rule.name not in overrides.rules))
+        if overrides.disabled and not self._disabled:
+            self._deliver(steps.flush())
+            self.totals = self._count()
+        self._disabled = overrides.disabled
+
+    def _count(self) -> dict[str, JsonValue]:
+        return {rule.settings.name: rule.totals() for rule in self._steps.rules}
+
+
+def _captured_at(events: Sequence[Event], arrived_s: float) -> list[Event]:
+    """The same, their times those of the frame's capture: what happened did so then, not when it was found out."""
+    return [
+        replace(
+            event,
+            monotonic_s=arrived_s,
+            wall_time_s=event.wall_time_s - max(0.0, event.monotonic_s - arrived_s),
+        )
+        for event in events
+    ]
