@@ -16,10 +16,10 @@ from edgeai.bundle.manifest import Decoder, ImageInput, LogMelInput
 from edgeai.engines import EdgeEngine, EngineHost, open_engine, order_candidates
 from edgeai.errors import BundleError, StageError
 from edgeai.faults import nearest_hint
+from edgeai.metrics import StageTimes
 from edgeai.stages.audio.smoothing import Keyword, KeywordSmoother, SmootherSettings
 from edgeai.stages.audio.window import FeatureWindow
 from edgeai.stages.decoders import BoxDecoder, open_decoder
-from edgeai.metrics import StageTimes
 from edgeai.stages.letterbox import Placement, letterbox
 from edgeai.stages.motion import MotionGate, MotionSettings
 from edgeai.stages.rules import AnyRuleSettings, Rule, Scene, open_rule
@@ -93,9 +93,7 @@ class CameraSteps:
         self.times.stages["prepare"].add(time.perf_counter() - began_s)
         return Prepared(picture, placement)
 
-    def finish(
-        self, frame: Frame, outputs: Mapping[str, NDArray[np.float32]], placement: Placement
-    ) -> Seen:
+    def finish(self, frame: Frame, outputs: Mapping[str, NDArray[np.float32]], placement: Placement) -> Seen:
         """What the engine's outputs for this frame mean. A frame that is earlier than the one before begins the stream anew:
         all tracks end.
         """

@@ -11,11 +11,12 @@ from edgeai.cli.host import this_host
 from edgeai.config import CameraSettings, Config, MicrophoneSettings, load_config
 from edgeai.console import print_json, print_note, print_table
 from edgeai.pipeline import check_camera, check_voice
+from edgeai.schedule.pool import EnginePool
 from edgeai.sinks.outbox.seal import load_seal
 from edgeai.sinks.reporting import check_reports
 from edgeai.sources import open_camera
 from edgeai.sources.audio import is_microphone, open_audio
-from edgeai.stream import CameraStream, MicrophoneStream, Stream, naming
+from edgeai.stream import CameraStream, MicrophoneStream, naming
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +97,19 @@ def _absent(source: str) -> str:
 def _probe(config: Config) -> None:
     """Open and close everything, one stream after the other."""
     host = this_host(config.engines)
+    pool = EnginePool(host=host, threads=config.threads)
     for camera in config.cameras:
         with naming(f"camera {camera.name}"):
-            _open(CameraStream(camera, threads=config.threads, host=host))
+            stream = CameraStream(camera, pool=pool, profile=host.profile)
+            try:
+                with open_camera(camera.source, request=stream.request):
+                    pass
+            finally:
+                stream.close()
     for microphone in config.microphones:
         with naming(f"microphone {microphone.name}"):
-            _open(MicrophoneStream(microphone, threads=config.threads, host=host))
-
-
-def _open(stream: Stream) -> None:
-    try:
-        stream.open_source()
-    finally:
-        stream.close()
+            heard = MicrophoneStream(microphone, threads=config.threads, host=host)
+            try:
+                heard.source.open()
+            finally:
+                heard.close()

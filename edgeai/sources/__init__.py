@@ -73,7 +73,7 @@ CAMERAS: Mapping[Kind, Callable[[Address, CameraRequest], Source[Frame]]] = {
 
 
 def open_camera(
-    uri: str, *, stream: str, realtime: bool = False, request: CameraRequest | None = None
+    uri: str, *, stream: str = "", realtime: bool = False, request: CameraRequest | None = None
 ) -> Source[Frame]:
     """The source of frames that `uri` names (`parse_address` says what it may be), not yet opened: `with` does that.
 

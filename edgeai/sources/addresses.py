@@ -20,9 +20,7 @@ _PREFIXES: dict[str, Kind] = {"usb": "usb", "csi": "csi", "gst": "gst"}
 _DEVICE = re.compile(r"/dev/(video\d+|v4l/.+)")
 MAX_SECRET_BYTES = 4096
 
-KNOWN = (
-    "a path, rtsp://, http://, usb:<index or /dev path>, csi:<index> or gst:<pipeline>"  # as messages list them
-)
+KNOWN = "a path, rtsp://, http://, usb:<index or /dev path>, csi:<index> or gst:<pipeline>"  # as messages list them
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +76,7 @@ def parse_address(source: str, *, stream: str = "") -> Address:
     except ValueError:
         host, password = None, None
     if not host:
-        raise SourceFormatError(
-            f"{its} names no host", next_step=f"write {scheme}://host/path"
-        )
+        raise SourceFormatError(f"{its} names no host", next_step=f"write {scheme}://host/path")
     if password is not None or parts.username is not None:
         raise SourceFormatError(
             f"{its} holds a user or a password",
@@ -134,7 +130,9 @@ def read_password(login: LoginSettings) -> str:
             f"the password file {login.password_file} cannot be read: {error.strerror or error}"
         ) from None
     if len(content) > MAX_SECRET_BYTES:
-        raise SourceError(f"{login.password_file} is larger than {MAX_SECRET_BYTES} bytes: that is no password")
+        raise SourceError(
+            f"{login.password_file} is larger than {MAX_SECRET_BYTES} bytes: that is no password"
+        )
     try:
         return content.decode().splitlines()[0].strip() if content.strip() else ""
     except UnicodeDecodeError:

@@ -185,7 +185,9 @@ class Capture:
         return _Run(self._make(pulse), pulse)
 
     def _start(self, run: _Run) -> None:
-        run.thread = threading.Thread(target=self._read, args=(run,), name=f"{self.label} capture", daemon=True)
+        run.thread = threading.Thread(
+            target=self._read, args=(run,), name=f"{self.label} capture", daemon=True
+        )
         run.thread.start()
 
     def _read(self, run: _Run) -> None:

@@ -26,7 +26,9 @@ def as_bgr(image: Any) -> NDArray[np.uint8]:
         raise SourceFormatError(f"a picture must be (H, W), or (H, W, 1, 3 or 4), this is {image.shape}")
     height, width, channels = image.shape
     if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX):
-        raise SourceFormatError(f"a picture must have 1 to {MAX_SIDE_PX} pixels a side, this is {width} x {height}")
+        raise SourceFormatError(
+            f"a picture must have 1 to {MAX_SIDE_PX} pixels a side, this is {width} x {height}"
+        )
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:

@@ -32,7 +32,9 @@ class FpsCap:
         if not self._step_s:
             return True
         if self._due_s is None or not -self._step_s <= time_s - self._due_s <= self._step_s:
-            self._due_s = time_s + self._step_s  # the first, one after a pause, or one of a clock that began anew
+            self._due_s = (
+                time_s + self._step_s
+            )  # the first, one after a pause, or one of a clock that began anew
             return True
         if time_s < self._due_s - self._EARLY * self._step_s:
             return False
@@ -51,7 +53,7 @@ class CameraRequest:
     stream: str
     realtime: bool = False
     max_fps: float | None = None
-    capture: CaptureSettings = CaptureSettings()
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
     login: LoginSettings | None = None
     profile: Profile | None = None
     clock: Clock = field(default_factory=SystemClock)

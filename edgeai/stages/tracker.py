@@ -100,6 +100,15 @@ class Tracker:
         with np.errstate(over="ignore", invalid="ignore"):
             return self._update(detections, time_s)
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether there are tracks that are not confirmed yet, or out of sight: more frames will tell."""
+        return bool(((self._states == _TENTATIVE) | (self._states == _LOST)).any())
+
+    def hold(self, time_s: float) -> Detections:
+        """As `update` for a frame that was not looked at because nothing moves: the confirmed tracks are where they were."""
+        raise NotImplementedError
+
     def _update(self, detections: Detections, time_s: float) -> Detections:
         dt_s = 0.0 if self._now_s is None else time_s - self._now_s
         self._now_s = time_s

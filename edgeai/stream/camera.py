@@ -38,18 +38,19 @@ class _Begun:
 
 
 class CameraStream(Stream):
-    """A camera's way to events: a capture thread of its own, and turns at an engine of the pool."""
+    """A camera's way to events: a capture thread of its own, and turns at an engine of the pool.
+
+    request: how its source is read.
+    """
 
     kind = "camera"
     settings: CameraSettings
 
-    def __init__(
-        self, settings: CameraSettings, *, pool: EnginePool, profile: Profile | None = None
-    ) -> None:
+    def __init__(self, settings: CameraSettings, *, pool: EnginePool, profile: Profile | None = None) -> None:
         """profile: of this device. Raises BundleError, EngineError, StageError, or SourceFormatError for an address of an
         unknown kind.
         """
-        self._request = CameraRequest(
+        self.request = CameraRequest(
             settings.name,
             realtime=settings.realtime,
             max_fps=settings.max_fps,
@@ -100,7 +101,7 @@ class CameraStream(Stream):
         return self._steps.times
 
     def _driver(self) -> Source[Frame]:
-        return open_camera(self.settings.source, request=self._request)
+        return open_camera(self.settings.source, request=self.request)
 
     def _source(self, pulse: Pulse) -> Source[Frame]:
         return self._driver()
@@ -200,7 +201,9 @@ class CameraStream(Stream):
 
     def _finish(self, error: BaseException | None) -> None:
         """The source has ended, or was told to."""
-        if error is None or isinstance(error, SourceError):  # after a fault of the program there is no state to trust
+        if error is None or isinstance(
+            error, SourceError
+        ):  # after a fault of the program there is no state to trust
             try:
                 self._deliver(self._steps.flush())  # the tracks end with their camera, and that is told
             except Exception as fault:

@@ -17,7 +17,10 @@ from edgeai.types import JsonValue
 
 
 class MicrophoneStream(Stream):
-    """A microphone's, or a sound file's, way to keyword events: a thread and an engine of its own."""
+    """A microphone's, or a sound file's, way to keyword events: a thread and an engine of its own.
+
+    source: what it reads.
+    """
 
     kind = "microphone"
     settings: MicrophoneSettings
@@ -36,7 +39,7 @@ class MicrophoneStream(Stream):
         self._live = is_microphone(settings.source)
         with contextlib.ExitStack() as undo:
             undo.callback(self._pipeline.close)
-            self._source = open_audio(
+            self.source = open_audio(
                 settings.source, stream=settings.name, sample_rate_hz=self._pipeline.spec.sample_rate_hz
             )
             undo.pop_all()
@@ -50,13 +53,13 @@ class MicrophoneStream(Stream):
         )
 
     def _start(self) -> None:
-        self._source.open()
+        self.source.open()
         threading.Thread(target=self._work, name=self.name, daemon=True).start()
 
     def end(self) -> None:
         super().end()
         if self._live:  # a file is asked between its chunks
-            self._source.close()
+            self.source.close()
 
     def _work(self) -> None:
         fault: BaseException | None = None
@@ -71,7 +74,7 @@ class MicrophoneStream(Stream):
 
     def _listen(self) -> None:
         pipeline, report = self._pipeline, self.report
-        chunks = iter(self._source) if self._live else padded(iter(self._source), pipeline.window_s / 2)
+        chunks = iter(self.source) if self._live else padded(iter(self.source), pipeline.window_s / 2)
         for chunk in chunks:
             if self.ending:
                 return
@@ -84,7 +87,7 @@ class MicrophoneStream(Stream):
             self._deliver([keyword_event(keyword, report.name) for keyword in heard])
 
     def close(self) -> None:
-        self._source.close()
+        self.source.close()
         self._pipeline.close()
 
     def dropped(self) -> dict[str, JsonValue]:

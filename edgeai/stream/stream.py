@@ -65,6 +65,8 @@ class Overrides:
 
 Deliver: TypeAlias = Callable[[Sequence[Event], StreamReport], None]
 """Hands events on and counts them in the report; never raises an EdgeError."""
+
+
 class Stream(ABC):
     """A model that is loaded and a source that is not yet open. `start`, `join` and `close` belong to the thread that made
     it, the work to threads of its own; what commands change is asked for by any, and done before the next item.
@@ -77,7 +79,13 @@ class Stream(ABC):
     kind: Literal["camera", "microphone"]
 
     def __init__(
-        self, settings: CameraSettings | MicrophoneSettings, *, bundle: str, name: str, engine: str, reason: str
+        self,
+        settings: CameraSettings | MicrophoneSettings,
+        *,
+        bundle: str,
+        name: str,
+        engine: str,
+        reason: str,
     ) -> None:
         """bundle: its name and version; name: its name alone. engine, reason: what runs it, and why that."""
         self.settings = settings
@@ -181,7 +189,9 @@ class Stream(ABC):
     def _conclude(self, error: BaseException | None) -> None:
         """The end has come, for this reason; once."""
         if isinstance(error, EdgeError):
-            if self.ending and isinstance(error, SourceError):  # closing the source under it is how it was woken
+            if self.ending and isinstance(
+                error, SourceError
+            ):  # closing the source under it is how it was woken
                 log.debug("%s at its end: %s", self.label, error)
             else:
                 self.report.failed = str(error)

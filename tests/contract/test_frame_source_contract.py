@@ -12,7 +12,6 @@ import pytest
 
 from edgeai.errors import SourceError
 from edgeai.sources.image_folder import ImageFolder
-from edgeai.sources.latest import Latest
 from edgeai.sources.source import Source
 from edgeai.sources.video_file import VideoFile
 from edgeai.types import Frame
@@ -38,7 +37,6 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SOURCES: dict[str, Callable[[Path], Source[Frame]]] = {
     "video": lambda folder: VideoFile(folder / "clip.avi", stream="s"),
     "pictures": lambda folder: ImageFolder(folder / "pictures", stream="s"),
-    "latest": lambda folder: Latest(VideoFile(folder / "clip.avi", stream="s")),
 }
 
 

@@ -46,7 +46,14 @@ _STREAM: Final = record(
         },
         "frames": count("Frames or chunks since the start."),
         "dropped": table("Frames dropped since the start, by reason.", count("Frames.")),
-        "state": one_of("What it does; lost: its source is away and is tried again.", "running", "lost", "ended", "failed", "disabled"),
+        "state": one_of(
+            "What it does; lost: its source is away and is tried again.",
+            "running",
+            "lost",
+            "ended",
+            "failed",
+            "disabled",
+        ),
         "overrides": {
             "type": "object",
             "description": "What commands have changed against the configuration, by name.",
