@@ -129,7 +129,7 @@ class Runtime:
         for stream in self.streams:
             if not stream.alive:
                 stream.close()
-        self._pool.join(JOIN_S)
+        self._pool.close(JOIN_S)
 
     def __enter__(self) -> Runtime:
         self.open()

@@ -26,7 +26,7 @@ Outputs: TypeAlias = Mapping[str, NDArray[np.float32]]
 OPEN_S: Final = 120.0
 """How long a model may take to be opened again: a plan is read, never built, as it was opened before."""
 FAILURES: Final = 3
-"""So many runs of a new engine that fail one after the other are no accident: the cameras that asked for them end."""
+"""A camera ends whose frames fail so often one after the other, on an engine that was opened anew each time."""
 
 
 class Job(Protocol):
@@ -50,11 +50,14 @@ class Job(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    """A camera's place in the queue. served: the number of the turn in which it was served last."""
+    """A camera's place in the queue. served: the number of the turn in which it was served last. failures: of the engine with
+    its frames, one after the other.
+    """
 
     job: Job
     served: int = 0
     busy: bool = False
+    failures: int = 0
 
 
 @dataclass(eq=False)
@@ -169,7 +172,6 @@ class EngineGroup:
         worker.thread.start()
 
     def _work(self, worker: EngineWorker) -> None:
-        failures = 0
         try:
             while (turn := self._next(worker)) is not None:
                 error: Exception | None = None
@@ -180,15 +182,11 @@ class EngineGroup:
                     if not isinstance(raised, EdgeError):
                         log.exception("%s met a fault of the program", worker.label)
                     error = raised
-                    failures += 1
-                else:
-                    failures = 0
                 if worker.abandoned:
                     return
                 if error is not None:
-                    self._recover(worker, turn, error, last=failures >= FAILURES)
-                    failures %= FAILURES
-                self._release(turn)
+                    self._recover(worker, turn, error)
+                self._release(turn, failed=error is not None)
         finally:
             # the last call into it has returned, in this thread: now it may go
             if worker.engine is not None:
@@ -200,8 +198,11 @@ class EngineGroup:
             while not worker.stopped:
                 ready = [place for place in self._places.values() if not place.busy and place.job.ready()]
                 if ready:
+                    ready.sort(key=lambda place: place.served)
                     most = worker.engine.max_batch if worker.engine is not None else 1
-                    turn = sorted(ready, key=lambda place: place.served)[:most]
+                    # what failed is run alone: it shall not take others with it
+                    sound = [place for place in ready if not place.failures]
+                    turn = ready[:1] if ready[0].failures else sound[:most]
                     for place in turn:
                         place.busy, place.served = True, next(self._turns)
                     worker.turn = turn
@@ -254,21 +255,21 @@ class EngineGroup:
                 worker.engine = self._open_engine()
         return worker.engine
 
-    def _recover(self, worker: EngineWorker, turn: Sequence[_Place], error: Exception, *, last: bool) -> None:
-        """The engine failed: it is opened anew for the next turn, and gives the cameras of this one up where that has not helped."""
+    def _recover(self, worker: EngineWorker, turn: Sequence[_Place], error: Exception) -> None:
+        """The engine failed: it is opened anew for the next turn, and cameras that this does not help are given up."""
         engine, worker.engine = worker.engine, None
         if engine is not None:
             engine.close()
         for place in turn:
-            if last:
+            if place.failures + 1 >= FAILURES:
                 place.job.fail(error)
             else:
                 place.job.lose("engine_failed")
-        if not last:
-            log.error("%s failed and is opened again: %s", worker.label, error)
+                log.error("%s failed and is opened again: %s", worker.label, error)
 
-    def _release(self, turn: Sequence[_Place]) -> None:
+    def _release(self, turn: Sequence[_Place], *, failed: bool) -> None:
         with self._changed:
             for place in turn:
                 place.busy = False
+                place.failures = place.failures + 1 if failed else 0
             self._changed.notify()

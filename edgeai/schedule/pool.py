@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -85,10 +86,13 @@ class EnginePool:
                     self._leaving.append(group)
                 return
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the engines of groups that were given back to close."""
-        for group in self._leaving:
-            group.join(timeout_s)
+    def close(self, timeout_s: float) -> None:
+        """Let every engine go after what it is doing, those of cameras that are still there too, and wait so long for it."""
+        for lease in self._leases.values():
+            lease.group.close()
+        deadline_s = time.monotonic() + timeout_s
+        for group in (*self._leaving, *self.groups):
+            group.join(max(0.0, deadline_s - time.monotonic()))
         self._leaving.clear()
 
     def _opened(self, bundle: Bundle, engine: str | None) -> EngineGroup:

@@ -165,12 +165,12 @@ class Capture:
         run = self._run
         run.stop.set()
         with self._changed:
-            self._ended = True
+            reading, self._ended = self._started and not self._ended, True
             self._slot = None
             self._changed.notify_all()
-        if self._started:
+        if reading:
             run.source.cancel()
-        else:
+        elif not self._started:
             run.source.close()
 
     def close(self) -> None:

@@ -244,7 +244,7 @@ def test_every_command_has_json(edgeai, path):
         (("detect", "walk.avi", "--threshold", "7"), 2, "--threshold"),
         (("detect", "none.mp4", "-b", "blob"), 1, "there is no video file none.mp4"),
         (("detect", "device.toml", "-b", "blob"), 1, "device.toml is not a video that can be read"),
-        (("detect", "rtsp://u:secret@h/", "-b", "blob"), 1, "rtsp://"),
+        (("detect", "rtsp://u:secret@h/", "-b", "blob"), 1, "holds a user or a password"),
         (("detect", "walk.avi", "-b", "none"), 1, "no bundle 'none'"),
         (("detect", "walk.avi", "-b", "voice"), 1, "a camera needs 'detect'"),
         (("detect", "walk.avi", "-b", "blob", "--engine", "plan"), 1, "no engine file 'plan'"),

@@ -12,7 +12,6 @@ import pytest
 from blob_bundle import picture, write_blob_bundle
 from broker import wait_until
 
-from edgeai import stream as stream_module
 from edgeai.clock import FakeClock
 from edgeai.desired import DesiredStore, config_in_force, config_to_start
 from edgeai.errors import SourceError, SourceMissingError
@@ -21,6 +20,7 @@ from edgeai.runtime import Runtime
 from edgeai.sinks.commands.table import Command, DesiredArguments, parse_arguments
 from edgeai.sinks.sink import Sink
 from edgeai.sources.source import Source
+from edgeai.stream import camera as camera_module
 from edgeai.types import Frame
 
 WAIT_S = 30.0
@@ -49,8 +49,8 @@ class Feed(Source[Frame]):
         if self.opening:
             raise self.opening
 
-    def close(self):
-        pass
+    def cancel(self):
+        self.end()
 
     def __iter__(self):
         while (item := self._items.get(timeout=WAIT_S)) is not None:
@@ -174,11 +174,7 @@ class Bench:
 def bench(tmp_path, monkeypatch):
     write_blob_bundle(tmp_path / "blob")
     feeds = defaultdict(Feed)
-    monkeypatch.setattr(
-        stream_module, "open_camera", lambda uri, *, stream, realtime: feeds[uri.rpartition("/")[2]]
-    )
-    # as closing a live source wakes its reader
-    monkeypatch.setattr(stream_module.CameraStream, "interrupt", lambda self: self._source.end())
+    monkeypatch.setattr(camera_module, "open_camera", lambda uri, *, request: feeds[uri.rpartition("/")[2]])
     with Bench(tmp_path, feeds) as running:
         yield running
 
