@@ -77,7 +77,7 @@ class BoxFilter:
         born = np.zeros((5, len(measured), 4))
         born[0] = measured
         born[2] = _measurement_variance(measured)
-        born[4] = born[2] * (_BIRTH_SPEED / _MEASUREMENT_NOISE) ** 2
+        born[4] = _birth_speed_variance(measured)
         self._state = np.concatenate([self._state, born], axis=1)
 
     def select(self, keep: NDArray[np.bool_]) -> None:
@@ -88,6 +88,11 @@ class BoxFilter:
         """Stop the growth of the tracks of the mask (T,): unseen, a size would run away."""
         self._state[1, rows, 2:] = 0.0
 
+    def stop(self, rows: NDArray[np.bool_]) -> None:
+        """The tracks of the mask (T,) stand still where they are; their speed is as unknown as at birth."""
+        self._state[1, rows] = self._state[3, rows] = 0.0
+        self._state[4, rows] = _birth_speed_variance(self._state[0, rows])
+
     def boxes(self) -> NDArray[np.float32]:
         """(T, 4) float32, x1 y1 x2 y2 in pixels."""
         return to_corners(self._state[0])
@@ -95,6 +100,10 @@ class BoxFilter:
 
 def _measurement_variance(measured: Float) -> Float:
     return np.asarray((_MEASUREMENT_NOISE * np.maximum(measured[:, _SIDES], _MIN_SIDE_PX)) ** 2)
+
+
+def _birth_speed_variance(measured: Float) -> Float:
+    return np.asarray(_measurement_variance(measured) * (_BIRTH_SPEED / _MEASUREMENT_NOISE) ** 2)
 
 
 def to_corners(cxcywh: Float) -> NDArray[np.float32]:

@@ -79,6 +79,8 @@ class Tracker:
         self._hits = np.empty(0, np.int32)
         self._seen_s = np.empty(0, np.float64)
         self._now_s: float | None = None
+        self._answer = Detections.empty()  # the last update's
+        self._held = False
 
     def reset(self) -> None:
         """Forget every track, as at a cut or a restarted stream; those that were confirmed are in `ended`."""
@@ -92,26 +94,47 @@ class Tracker:
         time_s: the frame's time, not before that of the last update. Boxes that are empty or not finite are
         ignored. Raises StageError where time goes back.
         """
-        if not math.isfinite(time_s) or (self._now_s is not None and time_s < self._now_s):
-            raise StageError(
-                f"frames must come in order of time: {time_s} s after {self._now_s} s",
-                next_step="call reset() where a stream begins again",
-            )
+        dt_s = self._advance(time_s)
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._update(detections, time_s)
+            self._answer = self._update(detections, time_s, dt_s)
+        self._held = False
+        return self._answer
 
     @property
     def unsettled(self) -> bool:
-        """Whether there are tracks that are not confirmed yet, or out of sight: more frames will tell."""
+        """Whether a track is not confirmed yet, or out of sight: the next frames decide, whether anything moves or not.
+
+        It ends by itself: a track is confirmed, given up at its first miss, found again, or out of sight for lost_s.
+        """
         return bool(((self._states == _TENTATIVE) | (self._states == _LOST)).any())
 
     def hold(self, time_s: float) -> Detections:
-        """As `update` for a frame that was not looked at because nothing moves: the confirmed tracks are where they were."""
-        raise NotImplementedError
+        """In place of `update`, for a frame that nobody looked at because nothing moves: what `update` last answered.
 
-    def _update(self, detections: Detections, time_s: float) -> Detections:
-        dt_s = 0.0 if self._now_s is None else time_s - self._now_s
+        The clock of every track stands still meanwhile, however long: what was in sight stays where it was and has no
+        speed afterwards, what was out of sight has as much of lost_s left as before. `started` and `ended` are empty.
+        time_s and Raises: as for `update`.
+        """
+        self._seen_s += self._advance(time_s)
+        if not self._held:
+            self._held = True
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._filter.stop(self._states == _CONFIRMED)
+        self.started = self.ended = ()
+        return self._answer
+
+    def _advance(self, time_s: float) -> float:
+        """Set the clock; the seconds since it was set last."""
+        before_s = self._now_s
+        if not math.isfinite(time_s) or (before_s is not None and time_s < before_s):
+            raise StageError(
+                f"frames must come in order of time: {time_s} s after {before_s} s",
+                next_step="call reset() where a stream begins again",
+            )
         self._now_s = time_s
+        return 0.0 if before_s is None else time_s - before_s
+
+    def _update(self, detections: Detections, time_s: float, dt_s: float) -> Detections:
         ended = self._expire(time_s)
         self._filter.predict(dt_s)
 

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeai.stages.rules import LineSettings, Scene, TrackSettings, ZoneSettings, open_rule
 from edgeai.stages.tracker import Tracker, TrackerSettings
 from edgeai.types import Detections
 
@@ -66,3 +67,45 @@ def test_things_that_keep_apart_keep_their_ids(seed, fps):
             ids_of[round((float(box[1] + box[3]) / 2) / 100)].add(int(track_id))
     assert sorted(len(ids) for ids in ids_of) == [1] * n
     assert tracker.ended == ()
+
+
+@settings(max_examples=50)
+@given(SEED, st.lists(st.floats(0, 1e5), min_size=1, max_size=8), st.sampled_from([0.0, 0.5, 2.0]))
+def test_after_any_hold_the_same_detections_are_the_same_tracks(seed, waits, lost_s):
+    """Whatever was seen in motion before, and however long nobody looked: ids, rules' totals and events stay."""
+    rng = np.random.default_rng(seed)
+    tracker = Tracker(TrackerSettings(lost_s=lost_s))
+    rules = [
+        open_rule(one, labels=["a", "b"])
+        for one in (
+            LineSettings(name="line", a=(0.0, 0.5), b=(1.0, 0.5)),
+            ZoneSettings(name="zone", polygon=((0.2, 0.1), (0.9, 0.1), (0.9, 0.6))),
+            TrackSettings(),
+        )
+    ]
+
+    def judge(tracks, time_s):
+        scene = Scene(tracks, 1000, 1000, time_s, "stream", tracker.started, tracker.ended)
+        return [event for rule in rules for event in rule.update(scene)]
+
+    n = int(rng.integers(1, 8))
+    corner, speed = rng.uniform(0, 900, (n, 2)), rng.uniform(-6, 6, (n, 2))
+    classes, time_s = rng.integers(0, 2, n).astype(np.int32), 0.0
+    for frame in range(12):
+        time_s = frame / 10
+        boxes = np.hstack([corner + speed * frame, corner + speed * frame + 60]).astype(np.float32)
+        detections = Detections(boxes, np.full(n, 0.9, np.float32), classes)
+        before = tracker.update(detections, time_s)
+        judge(before, time_s)
+    totals = [rule.totals() for rule in rules]
+    for wait_s in waits:
+        time_s += wait_s
+        held = tracker.hold(time_s)
+        np.testing.assert_array_equal(held.xyxy_px, before.xyxy_px)
+        assert held.track_ids.tolist() == before.track_ids.tolist()
+        assert judge(held, time_s) == []
+    after = tracker.update(detections, time_s + 0.1)
+    assert after.track_ids.tolist() == before.track_ids.tolist()
+    assert tracker.started == tracker.ended == ()
+    assert judge(after, time_s + 0.1) == []
+    assert [rule.totals() for rule in rules] == totals

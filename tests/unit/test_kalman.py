@@ -82,3 +82,20 @@ def test_rows_are_kept_and_dropped_together():
 def test_corners_and_centres_are_inverse():
     boxes = np.array([[1, 2, 5, 10], [0, 0, 3, 3]], np.float32)
     np.testing.assert_array_equal(to_corners(to_centres(boxes)), boxes)
+
+
+def test_what_is_stopped_stays_and_can_move_again():
+    tracks = BoxFilter()
+    tracks.append(np.array([[100.0, 100, 40, 80], [300.0, 100, 40, 80]]))
+    for step in range(1, 9):
+        tracks.predict(0.1)
+        tracks.correct(np.array([0, 1]), np.array([[100.0 + 10 * step, 100, 40, 80], [300.0, 100, 40, 80]]))
+    place = tracks.position.copy()
+    tracks.stop(np.array([True, False]))
+    assert tracks.speed[0].tolist() == [0, 0, 0, 0]
+    tracks.predict(60.0)
+    np.testing.assert_array_equal(tracks.position[0], place[0])
+    for step in range(1, 9):
+        tracks.predict(0.1)
+        tracks.correct(np.array([0]), np.array([[place[0, 0] + 20 * step, 100, 40, 80]]))
+    np.testing.assert_allclose(tracks.speed[0, 0], 200, rtol=0.05)

@@ -238,3 +238,129 @@ def test_nothing_is_nothing():
     assert len(found) == len(found.track_ids) == 0
     tracker.reset()
     assert tracker.ended == ()
+
+
+def test_a_held_frame_answers_as_the_last_one_that_was_seen():
+    tracker = Tracker()
+    last_s = confirmed(tracker, box(10), box(300))
+    before = tracker.update(seen(box(300), box(10)), last_s + 0.1)
+    for step in range(2, 50):
+        held = tracker.hold(last_s + step / 10)
+        np.testing.assert_array_equal(held.xyxy_px, before.xyxy_px)
+        np.testing.assert_array_equal(held.scores, before.scores)
+        assert held.track_ids.tolist() == [2, 1]
+        assert tracker.started == tracker.ended == ()
+
+
+def test_what_is_told_of_a_seen_frame_is_not_told_again_of_a_held_one():
+    tracker = Tracker(TrackerSettings(confirm_hits=1, lost_s=0.0))
+    tracker.update(seen(box(10)), 0.0)
+    assert tracker.started == (1,)
+    tracker.hold(0.1)
+    assert tracker.started == ()
+    tracker.update(NOTHING, 0.2)
+    tracker.update(NOTHING, 0.3)
+    assert tracker.ended == (1,)
+    assert len(tracker.hold(0.4)) == 0
+    assert tracker.ended == ()
+
+
+def test_a_parked_car_keeps_its_id_through_an_hour_without_a_look():
+    tracker = Tracker(TrackerSettings(lost_s=1.0))
+    last_s = confirmed(tracker, box(10))
+    for step in range(1, 3600):
+        tracker.hold(last_s + step)
+    assert tracker.update(seen(box(12)), last_s + 3600).track_ids.tolist() == [1]
+
+
+def test_what_came_to_rest_is_not_carried_on_by_the_speed_it_had():
+    tracker = Tracker()
+    for step in range(10):  # 150 pixels a second
+        tracker.update(seen(box(10 + 15 * step)), step / 10)
+    assert tracker.hold(1.0).xyxy_px[0, 0] == 145
+    tracker.hold(61.0)
+    assert tracker.update(seen(box(148)), 62.0).track_ids.tolist() == [1]
+
+
+def test_after_a_hold_a_track_that_is_missed_has_lost_s_of_its_own():
+    tracker = Tracker(TrackerSettings(lost_s=1.0))
+    last_s = confirmed(tracker, box(10))
+    tracker.hold(last_s + 600.0)
+    tracker.update(NOTHING, last_s + 600.1)
+    assert tracker.ended == ()
+    assert tracker.update(seen(box(10)), last_s + 600.9).track_ids.tolist() == [1]
+
+
+def test_the_clock_of_a_lost_track_stands_still_while_nobody_looks():
+    tracker = Tracker(TrackerSettings(lost_s=1.0))
+    last_s = confirmed(tracker, box(10))
+    tracker.update(NOTHING, last_s + 0.5)
+    assert len(tracker.hold(last_s + 100.0)) == 0
+    tracker.update(NOTHING, last_s + 100.4)
+    assert tracker.ended == ()
+    tracker.update(NOTHING, last_s + 100.6)
+    assert tracker.ended == (1,)
+
+
+def test_a_track_that_moves_on_after_a_hold_is_followed():
+    tracker = Tracker()
+    last_s = confirmed(tracker, box(10))
+    tracker.hold(last_s + 300.0)
+    for step in range(20):
+        found = tracker.update(seen(box(10 + 12 * step)), last_s + 300.1 + step / 10)
+        assert found.track_ids.tolist() == [1]
+
+
+def test_hits_before_and_after_a_hold_are_in_a_row():
+    tracker = Tracker()
+    tracker.update(seen(box(10)), 0.0)
+    tracker.hold(10.0)
+    tracker.update(seen(box(10)), 20.0)
+    tracker.hold(30.0)
+    assert tracker.update(seen(box(10)), 40.0).track_ids.tolist() == [1]
+
+
+def test_unsettled_until_every_track_is_confirmed_or_gone():
+    tracker = Tracker(TrackerSettings(lost_s=1.0))
+    assert not tracker.unsettled
+    told = []
+    for step in range(4):
+        tracker.update(seen(box(10)), step / 10)
+        told.append(tracker.unsettled)
+    assert told == [True, True, False, False]
+    tracker.hold(0.4)
+    assert not tracker.unsettled
+    tracker.update(NOTHING, 0.5)
+    assert tracker.unsettled
+    tracker.update(NOTHING, 1.29)
+    assert tracker.unsettled
+    tracker.update(NOTHING, 1.6)
+    assert not tracker.unsettled
+    tracker.update(seen(box(10)), 1.7)
+    tracker.update(NOTHING, 1.8)
+    assert not tracker.unsettled
+
+
+def test_a_hold_before_the_first_frame_and_after_a_reset_is_empty():
+    tracker = Tracker()
+    assert len(tracker.hold(5.0)) == len(tracker.hold(5.0).track_ids) == 0
+    confirmed(tracker, box(10), start_s=6.0)
+    tracker.reset()
+    assert len(tracker.hold(0.0)) == 0
+
+
+@pytest.mark.parametrize("time_s", [0.19, -1.0, float("nan"), float("inf")])
+def test_time_never_goes_back_in_a_hold_either(time_s):
+    tracker = Tracker()
+    confirmed(tracker, box(10))
+    with pytest.raises(StageError, match=r"order of time.*reset"):
+        tracker.hold(time_s)
+    assert tracker.update(seen(box(10)), 0.3).track_ids.tolist() == [1]
+
+
+def test_time_never_goes_back_after_a_hold():
+    tracker = Tracker()
+    confirmed(tracker, box(10))
+    tracker.hold(5.0)
+    with pytest.raises(StageError, match=r"order of time"):
+        tracker.update(seen(box(10)), 4.9)
