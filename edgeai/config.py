@@ -130,13 +130,13 @@ class HealthSettings(Settings):
 class WatchdogSettings(Settings):
     """When a native call counts as hung. engine_s: a model's run; a camera's read has its capture.stall_s.
 
-    A worker that hangs is abandoned and replaced; after `replacements` of them, or where the process as a whole stands
-    still for stuck_s, it ends itself with exit code 70, and its service manager starts it again.
+    A worker that hangs is abandoned and replaced; after `replacements` of them, or where the main loop stands still for
+    stuck_s, the process ends itself with exit code 70, and its service manager starts it again.
     """
 
     enabled: bool = True
     engine_s: Annotated[float, Field(ge=0.1, le=600)] = 3.0
-    stuck_s: Annotated[float, Field(ge=1, le=600)] = 8.0
+    stuck_s: Annotated[float, Field(ge=1, le=600)] = 10.0
     replacements: Annotated[int, Field(ge=0, le=100)] = 3
 
 
