@@ -21,6 +21,7 @@ from edgeai.errors import ConfigError, EdgeError, first_line
 from edgeai.settings_file import parse_settings
 from edgeai.sinks.commands.gate import ConfigInForce
 from edgeai.sinks.commands.table import DesiredArguments
+from edgeai.sources.settings import LoginSettings
 from edgeai.whole_file import whole_file
 
 log = logging.getLogger("edgeai")
@@ -150,7 +151,8 @@ def set_aside(config: Config, reason: str) -> None:
 def check_desired(toml: str, local: Config, path: Path) -> Config:
     """`local`, the device's own file at `path`, with the cameras and microphones of `toml`.
 
-    Sources and models must lie in the file's folder, or be what the file itself names; a model may be of the zoo.
+    Sources and models must lie in the file's folder, or be what the file itself names; a model may be of the zoo. A login
+    must be the file's own for that source: no secret goes to another camera than the one it was meant for.
     Raises ConfigError with the reason.
     """
     try:
@@ -171,6 +173,13 @@ def check_desired(toml: str, local: Config, path: Path) -> Config:
         what = _what(each)
         if each.source not in sources and not _inside(each.source, folder):
             raise ConfigError(f"desired: {what}: source: {_PLACES}")
+        login = _login(each)
+        if login is not None and (each.source, login) not in {
+            (own.source, _login(own)) for own in local.streams
+        }:
+            raise ConfigError(
+                f"desired: {what}: login: must be as in the device's own file, for the same source, or left out"
+            )
         if each.model not in models and not _is_zoo_name(each.model) and not _inside(each.model, folder):
             raise ConfigError(f"desired: {what}: model: {_PLACES}, or a model of the zoo")
     return local.model_copy(update={"cameras": wanted.cameras, "microphones": wanted.microphones})
@@ -187,6 +196,10 @@ def differences(config: Config, other: Config) -> list[str]:
 
 def _what(stream: CameraSettings | MicrophoneSettings) -> str:
     return f"{'camera' if isinstance(stream, CameraSettings) else 'microphone'} {stream.name}"
+
+
+def _login(stream: CameraSettings | MicrophoneSettings) -> LoginSettings | None:
+    return stream.login if isinstance(stream, CameraSettings) else None
 
 
 def _inside(place: str, folder: Path) -> bool:

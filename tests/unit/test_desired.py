@@ -99,6 +99,26 @@ def test_places_that_are_not(path, source, model, what):
         check(path, STREAM.format(source, model))
 
 
+@pytest.mark.parametrize(
+    "place", ["usb:0", "csi:0", "gst:videotestsrc", "rtsp://front.local/1", "https://h/x"]
+)
+def test_no_camera_is_opened_that_the_file_does_not_name(path, place):
+    with pytest.raises(ConfigError, match="camera yard: source: must be a file in the folder"):
+        check(path, STREAM.format(place, "person-detector"))
+
+
+def test_a_login_stays_with_its_source(path):
+    """Who may set cameras may not have a secret sent to another camera, nor another secret to this one."""
+    login = '[cameras.login]\nusername = "u"\npassword_env = "{}"\n'
+    two = STREAM.format("rtsp://front.local/1", "person-detector"), STREAM.format("rtsp://back.local/1", "x")
+    path.write_text(f"{two[0]}{login.format('FRONT')}{two[1].replace('yard', 'back')}")
+    assert check(path, two[0] + login.format("FRONT")).cameras[0].login.password_env == "FRONT"
+    assert check(path, two[0]).cameras[0].login is None
+    for source, name in ((two[0], "MQTT_PASSWORD"), (two[1].replace('"x"', '"person-detector"'), "FRONT")):
+        with pytest.raises(ConfigError, match="camera yard: login: must be as in the device's own file"):
+            check(path, source + login.format(name))
+
+
 def test_a_folder_where_the_process_happens_to_be_is_no_zoo(path, tmp_path, monkeypatch):
     (tmp_path / "here" / "looks-like-zoo").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
