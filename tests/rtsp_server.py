@@ -328,7 +328,7 @@ class _Pictures:
         self.fps = camera.fps
         self._gst = Gst
         self._width, self._height = camera.width_px, camera.height_px
-        self._source = self._size = None
+        self._source = self._size = self._sound = None
         self._units: list[bytes] = []
         rate = max(1, round(self.fps))
         self._caps = f"video/x-raw,format=I420,width={self._width},height={self._height},framerate={rate}/1"
@@ -344,6 +344,7 @@ class _Pictures:
         pipeline = media.get_element()
         self._size = pipeline.get_by_name("size")
         self._source = pipeline.get_by_name("pictures")
+        self._sound = pipeline.get_by_name("sound")
         self._source.set_property("caps", self._gst.Caps.from_string(self._caps))
 
     def resize(self, width: int, height: int) -> None:
@@ -360,6 +361,9 @@ class _Pictures:
             if self._source is not None:
                 data = self._units[index % len(self._units)] if self._units else self._picture(index)
                 self._source.emit("push-buffer", self._gst.Buffer.new_wrapped(data))
+            if self._sound is not None:
+                silence = b"\xff" * round(8000 / self.fps)
+                self._sound.emit("push-buffer", self._gst.Buffer.new_wrapped(silence))
             index += 1
 
     def _picture(self, index: int) -> bytes:
