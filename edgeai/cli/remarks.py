@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,15 +32,19 @@ _SECRET: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """place: the key it is about, from the root. text: one clause that names the part. fault: it cannot run so."""
+    """place: the key it is about, from the root. text: one clause that names the part. fault: it cannot run so. absent: it
+    is about something that is not there now, and that opening it would tell better.
+    """
 
     place: Place
     text: str
     fault: bool = False
+    absent: bool = False
 
 
-def remark_on(config: Config, *, profile: Profile | None) -> list[Remark]:
-    """In the file's order of cameras, then what concerns the whole. profile: of this device.
+def remark_on(config: Config, *, profile: Profile | None, strict: bool = False) -> list[Remark]:
+    """In the file's order of cameras, then what concerns the whole. profile: of this device. strict: for `run --strict`,
+    which writes in state_dir alone.
 
     Looks at files' rights, opens nothing, and repeats no secret.
     """
@@ -54,8 +58,9 @@ def remark_on(config: Config, *, profile: Profile | None) -> list[Remark]:
             *_on_stills(camera),
             *_on_login(camera, address),
         )
-        found += [Remark((*place, *each.place), its + each.text, each.fault) for each in said]
-    return [*found, *_on_shared_sources(config), *_on_secrets(config), *_on_metrics(config)]
+        found += [replace(each, place=(*place, *each.place), text=its + each.text) for each in said]
+    found += [*_on_shared_sources(config), *_on_secrets(config), *_on_metrics(config)]
+    return [*found, *_on_writing(config)] if strict else found
 
 
 def _on_address(camera: CameraSettings, address: Address) -> Iterator[Remark]:
@@ -68,7 +73,7 @@ def _on_address(camera: CameraSettings, address: Address) -> Iterator[Remark]:
     if address.is_file or address.kind == "usb":
         path = device_of(address)
         if not _exists(path):
-            yield Remark(("source",), f"there is no {path} now")
+            yield Remark(("source",), f"there is no {path} now", absent=True)
 
 
 def _on_capture(camera: CameraSettings, address: Address, profile: Profile | None) -> Iterator[Remark]:
@@ -123,10 +128,13 @@ def _on_login(camera: CameraSettings, address: Address) -> Iterator[Remark]:
         )
     elif login.password_file is not None:
         if not _exists(login.password_file):
-            yield Remark(("login", "password_file"), f"there is no password file {login.password_file} now")
+            text = f"there is no password file {login.password_file} now"
+            yield Remark(("login", "password_file"), text, absent=True)
     elif login.password_env is not None and login.password_env not in os.environ:
         yield Remark(
-            ("login", "password_env"), f"the environment variable {login.password_env} is not set here"
+            ("login", "password_env"),
+            f"the environment variable {login.password_env} is not set here",
+            absent=True,
         )
 
 
@@ -203,6 +211,20 @@ def _on_metrics(config: Config) -> Iterator[Remark]:
             f"metrics.host: whoever reaches {config.metrics.host}:{config.metrics.port} reads the figures, "
             "without a password or encryption",
         )
+
+
+def _on_writing(config: Config) -> Iterator[Remark]:
+    places: list[tuple[Place, Path | None]] = [(("engines", "cache"), config.engines.cache)]
+    places += [
+        (("sinks", n, "path"), sink.path) for n, sink in enumerate(config.sinks) if sink.kind == "file"
+    ]
+    for place, path in places:
+        if path is not None and not path.is_relative_to(config.state_dir):
+            yield Remark(
+                place,
+                f"{'.'.join(map(str, place))}: {path} is not in state_dir ({config.state_dir}), and --strict writes "
+                "nowhere else",
+            )
 
 
 def has_hardware_decoder(profile: Profile | None) -> bool:
