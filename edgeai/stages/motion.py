@@ -125,7 +125,7 @@ def shrink(image: NDArray[np.uint8]) -> Grey:
     share = min(1.0, _LONG_SIDE_PX / max(height, width))
     small = max(1, round(width * share)), max(1, round(height * share))
     double = min(width, 2 * small[0]), min(height, 2 * small[1])
-    if image.strides[-1] != 1 or image.ndim == 3 and image.strides[1] != image.shape[2]:
+    if image.strides[-1] != 1 or (image.ndim == 3 and image.strides[1] != image.shape[2]):
         image = np.ascontiguousarray(image)  # flipped or sliced views: OpenCV takes them copied only
     if double != (width, height):
         image = np.asarray(cv2.resize(image, double, interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -221,7 +221,7 @@ def _unmasked(masks: tuple[Polygon, ...], width: int, height: int) -> Grey | Non
 
 
 def _fit_light(small: Grey, mean: Float, threshold: float) -> tuple[float, float]:
-    """gain and offset by which `small` comes nearest to the background, by the spots that agree."""
+    """Gain and offset by which `small` comes nearest to the background, by the spots that agree."""
     now, before = small[::4, ::4].ravel().astype(np.float64), mean[::4, ::4].ravel().astype(np.float64)
     low, middle, high = np.percentile(now, (25, 50, 75))
     low_before, middle_before, high_before = np.percentile(before, (25, 50, 75))
