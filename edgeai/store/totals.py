@@ -9,11 +9,12 @@ import sqlite3
 import threading
 import types
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from edgeai.clock import Clock, SystemClock
+from edgeai.sqlite_file import check_header, means_corrupt, set_aside
 from edgeai.types import JsonValue
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class TotalsStore:
     is ever told again; one that was saved and not told is left out, as its event died with the process.
 
     Nothing here raises: a disk that is full or gone is told once, as is its return, and counting goes on. A file that is
-    corrupt, or another program's, is set aside as <name>.corrupt; what this process knows goes into the new one.
+    corrupt, or another program's, is set aside as <name>.corrupt-<n>; what this process knows goes into the new one.
     """
 
     def __init__(self, path: Path | None, *, clock: Clock | None = None) -> None:
@@ -82,16 +83,9 @@ class TotalsStore:
 
     def load(self, stream: str) -> dict[str, JsonValue]:
         """What was saved last of each of its rules, in this process or an earlier one, by what it was saved under."""
-        found: dict[str, str] = {}
-        if self.path is not None:
-            with self._disk_lock:
-                try:
-                    found = _rows_of(self._connected(), stream)
-                except (sqlite3.Error, OSError) as error:
-                    self._failed(error)
         with self._newest_lock:
-            found |= self._newest.get(stream, {})
-        return {rule: json.loads(totals) for rule, totals in found.items()}
+            newest = dict(self._newest.get(stream, {}))
+        return {rule: json.loads(totals) for rule, totals in newest.items()}
 
     def save(
         self, stream: str, totals: Mapping[str, Mapping[str, JsonValue]], *, durable: bool = True
@@ -104,12 +98,13 @@ class TotalsStore:
         told = {rule: json.dumps(of_rule) for rule, of_rule in totals.items()}
         with self._newest_lock:
             newest = self._newest.setdefault(stream, {})
-            if any(newest.get(rule) != of_rule for rule, of_rule in told.items()):
+            changed = any(newest.get(rule) != of_rule for rule, of_rule in told.items())
+            if changed:
                 newest.update(told)
                 self._waiting.add(stream)
                 self._fsync |= durable
-        if self._waiting and self.path is not None:
-            with self._disk_lock:
+        if (changed or self._waiting) and self.path is not None:
+            with self._disk_lock:  # who comes while another thread writes his own waits for that
                 self._write_waiting()
 
     def _write_waiting(self) -> None:
@@ -153,18 +148,30 @@ class TotalsStore:
         ]
         # without FULL a commit outlives the process, not a power cut
         db.execute(f"PRAGMA synchronous={'FULL' if fsync else 'NORMAL'}")
-        with db:
-            db.execute("BEGIN IMMEDIATE")
+        db.execute("BEGIN IMMEDIATE")
+        try:
             db.executemany("INSERT OR REPLACE INTO total VALUES (?,?,?,?,?)", rows)
+            db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+                db.execute("ROLLBACK")
+            raise
 
     def _connected(self) -> sqlite3.Connection:
         """Raises OSError and sqlite3.Error."""
-        if self._db is None and self.path is not None:
+        if self._db is None:
+            if self.path is None:
+                raise sqlite3.ProgrammingError("there is no file")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = _opened(self.path)
-        if self._db is None:
-            raise sqlite3.ProgrammingError("there is no file")
+            self._learn(_rows_of(self._db))
         return self._db
+
+    def _learn(self, rows: Iterable[_Row]) -> None:
+        """Take over what this process has no newer totals of."""
+        with self._newest_lock:
+            for stream, rule, totals in rows:
+                self._newest.setdefault(stream, {}).setdefault(rule, totals)
 
     def _disconnect(self) -> None:
         db, self._db = self._db, None
@@ -175,17 +182,16 @@ class TotalsStore:
     def _failed(self, error: Exception) -> bool:
         """Set a damaged file aside; True where a new one can be begun. Else it is tried again later."""
         self._disconnect()  # a handle on a disk that was unplugged never works again
-        if (
-            self.path is not None and type(error) is sqlite3.DatabaseError
-        ):  # its children are the disk's faults
+        if self.path is not None and means_corrupt(error):
+            self._learn(_salvaged(self.path))
             try:
-                aside = _set_aside(self.path)
+                aside = set_aside(self.path)
             except OSError as second:
                 error = second
             else:
                 _log.error(
-                    "totals %s: unusable (%s), set aside as %s; what is not known any more counts from 0",
-                    self.path, error, aside.name,
+                    "totals %s: unusable (%s), set aside as %s; %d rules are known all the same, others count from 0",
+                    self.path, error, aside.name, sum(map(len, self._newest.values())),
                 )  # fmt: skip
                 return True
         self._retry_at_s = self._clock.monotonic_s() + RETRY_DISK_S
@@ -195,8 +201,14 @@ class TotalsStore:
         return False
 
 
+_Row: TypeAlias = tuple[str, str, str]
+"""Stream, rule and totals."""
+
+
 def _opened(path: Path) -> sqlite3.Connection:
+    check_header(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
+    db.text_factory = _as_text
     try:
         tables = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
         marks = tuple(
@@ -218,24 +230,33 @@ def _opened(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _rows_of(db: sqlite3.Connection, stream: str) -> dict[str, str]:
-    """Raises sqlite3.DatabaseError for a row that a flipped bit has damaged: SQLite has no checksums of its own."""
-    found = {}
-    for rule, totals, crc in db.execute("SELECT rule, totals, crc FROM total WHERE stream = ?", (stream,)):
-        if crc != _crc(stream, rule, totals):
-            raise sqlite3.DatabaseError(f"the totals of {stream} are damaged")
-        found[rule] = totals
-    return found
+def _rows_of(db: sqlite3.Connection) -> Iterator[_Row]:
+    """But for those that a flipped bit has damaged: SQLite has no checksums of its own. Raises sqlite3.Error."""
+    for stream, rule, totals, crc in db.execute("SELECT stream, rule, totals, crc FROM total"):
+        if crc == _crc(stream, rule, totals):
+            yield stream, rule, totals
+        else:
+            _log.error("totals of %r are damaged on the disk: a rule counts from 0", stream)
+
+
+def _salvaged(path: Path) -> list[_Row]:
+    """What can be read of a damaged file, up to the damage."""
+    rows: list[_Row] = []
+    with (
+        contextlib.suppress(sqlite3.Error, ValueError),
+        contextlib.closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as db,
+    ):
+        db.text_factory = _as_text
+        if db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+            for row in _rows_of(db):
+                rows.append(row)  # noqa: PERF402 (what came before an error is kept)
+    return rows
+
+
+def _as_text(value: bytes) -> str:
+    """Text that is none any more fails its row's checksum, not the whole query."""
+    return value.decode("utf-8", "replace")
 
 
 def _crc(*parts: object) -> int:
     return zlib.crc32(repr(parts).encode("utf-8", "surrogatepass"))
-
-
-def _set_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.corrupt")
-    path.replace(aside)
-    for suffix in ("-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).unlink()
-    return aside

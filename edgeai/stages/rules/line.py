@@ -41,7 +41,9 @@ class LineSettings(RuleSettings):
         if self.forward == self.backward:
             raise ValueError("forward and backward must be different names")
         if _BY_CLASS in (self.forward, self.backward):
-            raise ValueError(f"no direction can be called {_BY_CLASS!r}: totals have that beside the directions")
+            raise ValueError(
+                f"no direction can be called {_BY_CLASS!r}: totals have that beside the directions"
+            )
         return self
 
 
