@@ -1,4 +1,4 @@
-"""What systemd is told of a service of Type=notify: that it is starting, ready, alive, ending."""
+"""What systemd is told of a service of Type=notify: that it is starting, ready, reloading, alive, ending."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 # systemd waits so much longer after each word; a plan is built in minutes, and a start that hangs must end some time
 _EXTEND_S, _EVERY_S, _AT_MOST_S = 60, 20, 3600
+# a service manager that stands still takes nothing: what it must hear is offered for so long, a sign of life not at all
+_OFFER_S = 2.0
 
 
 @contextlib.contextmanager
@@ -19,6 +21,27 @@ def starting(what: str) -> Iterator[None]:
 
     Does nothing where no service manager listens.
     """
+    with _asking_for_time(what):
+        yield
+    _tell("READY=1\nSTATUS=running")
+
+
+@contextlib.contextmanager
+def reloading() -> Iterator[None]:
+    """A new configuration is read, and its models are loaded, as long as a start may take; READY=1 at its end, however it
+    ends: what ran before runs on.
+    """
+    # sd_notify(3): by this time Type=notify-reload tells the reload it asked for from an earlier one
+    _tell(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+    try:
+        with _asking_for_time("reloading"):
+            yield
+    finally:
+        _tell("READY=1\nSTATUS=running")
+
+
+@contextlib.contextmanager
+def _asking_for_time(what: str) -> Iterator[None]:
     ended = threading.Event()
 
     def extend() -> None:
@@ -36,7 +59,6 @@ def starting(what: str) -> Iterator[None]:
         ended.set()
         if thread is not None:
             thread.join()
-    _tell("READY=1\nSTATUS=running")
 
 
 def stopping() -> None:
@@ -58,7 +80,7 @@ def watchdog_pings() -> Callable[[], None]:
         now_s = time.monotonic()
         if now_s >= due_s:
             due_s = now_s + every_s
-            _tell("WATCHDOG=1")
+            _tell("WATCHDOG=1", offer_s=0.0)
 
     return ping
 
@@ -77,7 +99,8 @@ def _address() -> str:
     return "\0" + given[1:] if given.startswith("@") else given
 
 
-def _tell(words: str) -> None:
+def _tell(words: str, *, offer_s: float = _OFFER_S) -> None:
     if address := _address():
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+            to.settimeout(offer_s)
             to.sendto(words.encode(), address)
