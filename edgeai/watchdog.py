@@ -100,12 +100,12 @@ class Watchdog(Generic[W]):
             self._arm(now_s)
 
     def __enter__(self) -> Watchdog[W]:
+        self.beat()
         if self._settings.enabled:
             self._alarm_fd = _standard_error()
-            self.beat()
             self._arm(time.monotonic())
-            self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
-            self._thread.start()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(
@@ -136,7 +136,8 @@ class Watchdog(Generic[W]):
             if late_s > POLL_S:
                 self._standstills.append((now_s, late_s))
             try:
-                if self._look(now_s):
+                # not enabled, it judges nothing: a service manager that waits for life must hear of it all the same
+                if not self._settings.enabled or self._look(now_s):
                     self._alive()
             except Exception:
                 if not self._faulty:

@@ -107,9 +107,14 @@ def test_a_main_loop_that_beats_or_asked_for_time_is_let_be():
 
 
 def test_it_can_be_switched_off():
-    worker = Worker()
-    with Watchdog(WatchdogSettings(enabled=False), watched=lambda: (worker,), end=pytest.fail):
-        time.sleep(0.6)
+    worker, alive = Worker(), []
+    with Watchdog(
+        WatchdogSettings(enabled=False, stuck_s=1),
+        watched=lambda: (worker,),
+        alive=lambda: alive.append(1),
+        end=pytest.fail,
+    ):
+        until(lambda: len(alive) > 5)
     assert not worker.replaced
 
 
