@@ -175,7 +175,7 @@ class RtspCamera(Source[Frame]):
         index = bad_in_a_row = 0
         last_s = time.monotonic()
         while (capture := self._capture) is not None and not self._closing.is_set():
-            grabbed = capture.grab()
+            grabbed = _grabbed(capture)
             if self._closing.is_set():
                 return
             if not grabbed:
@@ -194,8 +194,11 @@ class RtspCamera(Source[Frame]):
             if not cap.takes(time_s):
                 self.capped += 1
                 continue
-            read, image = capture.retrieve()
-            if not read or image is None:
+            try:
+                read, image = capture.retrieve()
+            except cv2.error:
+                read = False
+            if not read:
                 self.bad += 1
                 continue
             yield Frame(np.asarray(image, np.uint8), index - 1, time_s, self._request.stream)
@@ -207,6 +210,15 @@ class RtspCamera(Source[Frame]):
         # a damaged packet fails once; an end that FFmpeg has reached fails for good, at once
         if failures >= MAX_BAD_IN_A_ROW:
             raise SourceError(f"{self._called} ended its stream, or sends nothing that can be decoded")
+
+
+def _grabbed(capture: cv2.VideoCapture) -> bool:
+    import cv2
+
+    try:
+        return capture.grab()
+    except cv2.error:
+        return False
 
 
 class _Backlog:
