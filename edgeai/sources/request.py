@@ -31,10 +31,11 @@ class FpsCap:
         """Whether the frame of that time, on any clock that only rises, is to be kept."""
         if not self._step_s:
             return True
-        if self._due_s is None or not -self._step_s <= time_s - self._due_s <= self._step_s:
-            self._due_s = (
-                time_s + self._step_s
-            )  # the first, one after a pause, or one of a clock that began anew
+        # after a frame that came early the next is due in a little more than one step
+        ahead_s = (1.0 + 2 * self._EARLY) * self._step_s
+        if self._due_s is None or not -ahead_s <= time_s - self._due_s <= self._step_s:
+            # the first, one after a pause, or one of a clock that began anew
+            self._due_s = time_s + self._step_s
             return True
         if time_s < self._due_s - self._EARLY * self._step_s:
             return False
