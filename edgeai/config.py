@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgeai.bundle.manifest import Settings
 from edgeai.errors import ConfigError
 from edgeai.faults import shown
-from edgeai.settings_file import load_settings, parse_settings
+from edgeai.settings_file import load_settings, parse_settings, read_settings, settings_faults
 from edgeai.sinks.commands.table import CommandSettings
 from edgeai.sinks.mqtt.settings import TlsSettings
 from edgeai.sinks.other_settings import AnySinkSettings, FileSinkSettings, WebhookSettings
@@ -25,9 +25,11 @@ from edgeai.stages.motion import MotionSettings
 from edgeai.stages.rules import AnyRuleSettings
 from edgeai.stages.tracker import TrackerSettings
 
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
 
 def _check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+    if not re.fullmatch(_NAME, name):
         raise ValueError(
             f"must be 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first, is {shown(name)}"
         )
@@ -35,19 +37,24 @@ def _check_name(name: str) -> str:
 
 
 # a level of MQTT topics, and a column of tables
-StreamName = Annotated[str, AfterValidator(_check_name)]
+StreamName = Annotated[
+    str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})
+]
 Address = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class CameraSettings(Settings):
-    """One camera. source: a video, a picture or a folder of pictures, rtsp://, http://, usb:<index or path>, csi:<index> or
-    gst:<pipeline>. model: a bundle's folder or a zoo name.
+    """One camera.
+
+    name: a level of MQTT topics, so without blanks or slashes. source: a video, a picture or a folder of pictures, rtsp://,
+    http://, usb:<index or path>, csi:<index> or gst:<pipeline>. model: a bundle's folder or a zoo name. engine: an engine
+    file of the bundle ("onnx", "tflite/float16" or its path), the best one where absent.
 
     realtime: a video plays at its own speed, and frames that come while the engine is busy are dropped and counted;
     else every frame is processed, as fast as the engine goes. Pictures have no speed: every one is processed.
-    engine: an engine file of the bundle ("onnx", "tflite/float16" or its path), the best one where absent.
-    max_fps: frames a second that are processed at most. score_threshold overrides the bundle's. motion: the model is spared
-    frames on which nothing moves, where given. capture, login: how the source is read, and as whom.
+    max_fps: frames a second that are processed at most. capture: how the source is read. login: as whom it is read.
+    motion: the model is spared frames on which nothing moves, where given. score_threshold: the least score of a box, in
+    place of the bundle's. tracker: how boxes become tracks. rules: what of the tracks is told and counted.
     """
 
     name: StreamName
@@ -77,9 +84,11 @@ class CameraSettings(Settings):
 
 
 class MicrophoneSettings(Settings):
-    """One microphone. source: "mic", "mic:<index or name>", or a sound file. model: a bundle's folder or a zoo name.
+    """One microphone.
 
-    engine is as for a camera. threshold overrides the bundle's.
+    name: a level of MQTT topics, as a camera's. source: "mic", "mic:<index or name>", or a sound file. model: a bundle's
+    folder or a zoo name. engine: an engine file of the bundle, as for a camera. threshold: the least score of a keyword, in
+    place of the bundle's.
     """
 
     name: StreamName
@@ -106,10 +115,10 @@ class EnginesSettings(Settings):
     """How models are run here; all may be left out.
 
     cache: the folder of TensorRT's plans and of what `edgeai bench engines --save` measured; the user's or the service's
-    cache folder where absent. verify: compare each engine with its bundle's golden outputs before it is used. dla: the core
-    of a Jetson's DLA that plans are built for. cuda_graph: replay a plan's launches as one CUDA graph. workers: how often a
-    model is opened for the cameras that use it, each copy at work beside the others; absent: as often as there are cores
-    for it, once on a GPU.
+    cache folder where absent. max_cache_bytes: of that folder; what was used longest ago goes first. verify: compare each
+    engine with its bundle's golden outputs before it is used. dla: the core of a Jetson's DLA that plans are built for.
+    cuda_graph: replay a plan's launches as one CUDA graph. workers: how often a model is opened for the cameras that use it,
+    each copy at work beside the others; absent: as often as there are cores for it, once on a GPU.
     """
 
     cache: Path | None = None
@@ -121,44 +130,57 @@ class EnginesSettings(Settings):
 
 
 class HealthSettings(Settings):
-    """What the device tells of itself every `every_s` seconds; without a broker only where [health] is in the file."""
+    """What the device tells of itself; without a broker only where [health] is in the file.
+
+    enabled: whether it tells. every_s: seconds between two reports; what changes is told at once.
+    """
 
     enabled: bool = True
     every_s: Annotated[float, Field(ge=1, le=86400)] = 30.0
 
 
 class WatchdogSettings(Settings):
-    """When a native call counts as hung. engine_s: a model's run; a camera's read has its capture.stall_s.
+    """When a native call counts as hung: its worker is abandoned and replaced.
 
-    A worker that hangs is abandoned and replaced; after `replacements` of them, or where the process as a whole stands
-    still for stuck_s, it ends itself with exit code 70, and its service manager starts it again.
+    enabled: whether anybody looks. engine_s: how long a model's run may take; a camera's read has its capture.stall_s.
+    replacements: so many workers are replaced, then the process ends itself with exit code 70, and its service manager
+    starts it again. stuck_s: it does so too where the main loop stands still for so long.
     """
 
     enabled: bool = True
     engine_s: Annotated[float, Field(ge=0.1, le=600)] = 3.0
-    stuck_s: Annotated[float, Field(ge=1, le=600)] = 8.0
+    stuck_s: Annotated[float, Field(ge=1, le=600)] = 10.0
     replacements: Annotated[int, Field(ge=0, le=100)] = 3
 
 
 class MetricsSettings(Settings):
-    """Figures for Prometheus over HTTP, where [metrics] is in the file. host: this machine alone, unless told otherwise."""
+    """Figures for Prometheus over HTTP, where [metrics] is in the file.
+
+    host: the address that listens; this machine alone, unless told otherwise. port: where it listens.
+    """
 
     host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 9477
 
 
 class LogSettings(Settings):
-    """What is told on standard error. format: "text" for people, "json" for one object a line."""
+    """What is told on standard error.
+
+    format: "text" for people, "json" for one object a line. level: the least that is told.
+    """
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Config(Settings):
-    """The whole file. Relative paths are relative to it.
+    """A device's whole configuration. Relative paths are relative to its file.
 
-    device: the name in MQTT topics, the host's name where absent. state_dir: where the outbox lives. mqtt: the broker;
-    sinks: files, webhooks, standard output beside it; events go to standard output where both are absent. threads: of each engine. commands: what may be told over MQTT, nothing where absent.
+    device: the name in MQTT topics, the host's name where absent. state_dir: where the outbox lives. threads: of each
+    engine. mqtt: the broker. sinks: files, webhooks and standard output beside it; events go to standard output where both
+    are absent. outbox: what waits for them. engines: how models are run. commands: what may be told over MQTT, nothing where
+    absent. health: what the device tells of itself. watchdog: what hangs is replaced. metrics: for Prometheus. log: what is
+    told on standard error. cameras: each with a name, a source and a model. microphones: likewise.
     """
 
     device: StreamName | None = None
@@ -203,6 +225,18 @@ def _check_names(named: Iterable[tuple[str, tuple[str | int, ...]]], what: str) 
                 {"name": repr(name), "what": what, "below": (*place, "name")},
             )
         seen.add(name)
+
+
+def config_faults(path: Path) -> tuple[str, ...]:
+    """All that is wrong with the file, a line each as of load_config; none where load_config takes it."""
+    try:
+        content = read_settings(path, error=ConfigError)
+        faults = settings_faults(content, Config, where=str(path))
+        if not faults:
+            parse_config(content, path)
+    except ConfigError as error:
+        return (str(error),)
+    return faults
 
 
 def load_config(path: Path) -> Config:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from edgeai.toml_lines import Path
+
+
+_SECRETIVE = ("password", "secret", "token")
+_USER_IN_URL = re.compile(r"(?<=://)[^\s/?#'\"]*@")
+_QUERY_OF_URL = re.compile(r"(://[^\s?'\"]*\?)[^\s'\"]+")
 
 
 class Fault(NamedTuple):
@@ -22,6 +28,26 @@ class Fault(NamedTuple):
     text: str
 
 
+def describe_faults(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
+    """All that was found wrong while validating `model`, what says most first: a mistyped key is also a missing one, which
+    is left out.
+    """
+    # a default that depends on a key that is wrong is no fault of its own
+    faults = [
+        each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"
+    ]
+    unknown = [each for each in faults if each["type"] == "extra_forbidden"]
+    meant: set[Path] = set()
+    for each in unknown:
+        path, known = trace(model, each["loc"])
+        meant.update((*path[:-1], name) for name in _near(str(path[-1]), known))
+    others = [each for each in faults if each["type"] != "extra_forbidden"]
+    others = [
+        each for each in others if each["type"] != "missing" or trace(model, each["loc"])[0] not in meant
+    ]
+    return [*dict.fromkeys(describe_fault(each, model) for each in (*unknown, *others))]
+
+
 def describe_fault(fault: ErrorDetails, model: type[BaseModel]) -> Fault:
     """One of `ValidationError.errors()`, found while validating `model`.
 
@@ -29,26 +55,28 @@ def describe_fault(fault: ErrorDetails, model: type[BaseModel]) -> Fault:
     """
     kind, context = fault["type"], fault.get("ctx", {})
     path, known = trace(model, fault["loc"])
-    if kind == "union_tag_invalid":
+    if kind == "json_invalid":  # it was made by json.dumps: what is left is its depth
+        text = "nested too deeply"
+    elif kind == "union_tag_invalid":
         path = (*path, context["discriminator"].strip("'"))
-        text = f"{_dotted(path)}: must be one of {context['expected_tags']}, is {shown(context['tag'])}"
+        text = f"{dotted(path)}: must be one of {context['expected_tags']}, is {shown(context['tag'])}"
     elif kind == "union_tag_not_found":
         path = (*path, context["discriminator"].strip("'"))
-        text = f"key {_dotted(path)!r} is missing"
+        text = f"key {dotted(path)!r} is missing"
     elif kind == "missing" and isinstance(path[-1], int):
-        text = f"{_dotted(path[:-1])}: needs more than {path[-1]} values"
+        text = f"{dotted(path[:-1])}: needs more than {path[-1]} values"
     elif kind == "missing":
-        text = f"key {_dotted(path)!r} is missing"
+        text = f"key {dotted(path)!r} is missing"
     elif kind == "extra_forbidden":
-        text = f"unknown key {_dotted(path)!r}; {nearest_hint(str(path[-1]), known)}"
+        text = f"unknown key {dotted(path)!r}; {_place_hint(model, fault['loc'], str(path[-1]), known)}"
     elif kind in {"tuple_type", "list_type"} and isinstance(fault["input"], dict):
-        text = f"{_dotted(path)}: must be a list; tables of a list are written [[{path[-1]}]]"
+        text = f"{dotted(path)}: must be a list; tables of a list are written [[{path[-1]}]]"
     else:
         path = (*path, *context.get("below", ()))
         message = fault["msg"].removeprefix("Value error, ").replace("Input should ", "must ", 1)
         message = "must be a table" if kind == "model_type" else message
-        text = f"{_dotted(path)}: {message}" if path else message
-        if kind != "value_error" and not kind.startswith("edgeai"):
+        text = f"{dotted(path)}: {message}" if path else message
+        if kind != "value_error" and not kind.startswith("edgeai") and not _is_secret(path):
             text += f", is {shown(fault['input'])}"
     return Fault(path, text)
 
@@ -60,12 +88,44 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     ("did you mean 'threshold'?", 'known are threshold, labels')
     """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = _near(name, names)
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    """The nearest, where one is near."""
+    return difflib.get_close_matches(name, [*known], n=1)
+
+
+def _place_hint(model: type[BaseModel], loc: Iterable[str | int], name: str, known: tuple[str, ...]) -> str:
+    """As nearest_hint, and where another table around it, or in it, has a key of just this name."""
+    tables: list[tuple[Path, type[BaseModel]]] = []
+    _trace(model, loc, tables)
+    *around, (here, table) = tables
+    inside = (
+        f"{field}.{name}"
+        for field, info in table.model_fields.items()
+        for option in _options(info.annotation)
+        if isinstance(option, type) and issubclass(option, BaseModel) and name in _keys(option)
+    )
+    for path, outer in reversed(around):
+        if name in _keys(outer) and path != here:
+            return f"it belongs to {dotted(path) if path else 'the top of the file'}, above its first [table]"
+    options = [*map(repr, (*_near(name, known), *inside))]
+    if options:
+        return f"did you mean {' or '.join(options)}?"
+    return nearest_hint(name, known)
 
 
 def trace(model: type[BaseModel], loc: Iterable[str | int]) -> tuple[Path, tuple[str, ...]]:
     """A `loc` of pydantic's without the tags of unions, which are no keys; and the keys known beside its last one."""
+    return _trace(model, loc, [])
+
+
+def _trace(
+    model: type[BaseModel], loc: Iterable[str | int], tables: list[tuple[Path, type[BaseModel]]]
+) -> tuple[Path, tuple[str, ...]]:
+    """As trace; tables gets the path and the model of each table on the way."""
     path: Path = ()
     known: tuple[str, ...] = ()
     place: Any = model
@@ -76,6 +136,8 @@ def trace(model: type[BaseModel], loc: Iterable[str | int]) -> tuple[Path, tuple
             place = next((each for each in models if _is_tagged(each, part)), None)
             known = _keys(place) if place else ()
             continue
+        if models:
+            tables.append((path, models[0]))
         path = (*path, part)
         if models:
             known = _keys(models[0])
@@ -93,12 +155,24 @@ def trace(model: type[BaseModel], loc: Iterable[str | int]) -> tuple[Path, tuple
 
 
 def shown(value: object) -> str:
-    """A value in a message as TOML and JSON write it, cut to 60 characters."""
+    """A value in a message as TOML and JSON write it, cut to 60 characters; of an address neither user nor query.
+
+    >>> shown("rtsp://me:secret@camera/live?token=secret")
+    "'rtsp://...@camera/live?...'"
+    """
     text = str(value).lower() if isinstance(value, bool) else repr(value)
+    if "://" in text:
+        text = _QUERY_OF_URL.sub(r"\1...", _USER_IN_URL.sub("...@", text))
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _dotted(path: Path) -> str:
+def _is_secret(path: Path) -> bool:
+    """Whether a value there may be a secret that was put into the wrong place."""
+    return any(word in str(path[-1]) for word in _SECRETIVE) if path else False
+
+
+def dotted(path: Path) -> str:
+    """A path as messages write it."""
     return ".".join(str(part) for part in path) or "the whole"
 
 

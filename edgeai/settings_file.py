@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from edgeai.errors import EdgeError
-from edgeai.faults import describe_fault
+from edgeai.faults import Fault, describe_faults, dotted
 from edgeai.toml_lines import Path as Place
 from edgeai.toml_lines import key_lines, line_of
 
@@ -34,6 +34,14 @@ def load_settings(
 
     Raises `error` for anything that is no such file, on one line: file, line, key, what is wrong, the nearest key.
     """
+    content = read_settings(path, error=error, what=what, next_step=next_step)
+    return parse_settings(content, model, where=str(path), error=error)
+
+
+def read_settings(
+    path: Path, *, error: type[EdgeError], what: str = "configuration", next_step: str = ""
+) -> bytes:
+    """The file's content. Raises `error` for what is no plain file, cannot be read or is too large."""
     try:
         if not path.is_file():
             problem = "is a folder" if path.is_dir() else "is no plain file"
@@ -51,41 +59,74 @@ def load_settings(
         ) from None
     if len(content) > MAX_SETTINGS_BYTES:
         raise error(f"{path} is larger than {MAX_SETTINGS_BYTES >> 20} MiB; that is no {what}")
-    return parse_settings(content, model, where=str(path), error=error)
+    return content
 
 
 def parse_settings(content: bytes, model: type[M], *, where: str, error: type[EdgeError]) -> M:
-    """TOML as `model`, types taken at their word ("1" and true are no numbers). Raises `error`."""
+    """TOML as `model`, types taken at their word ("1" and true are no numbers). Raises `error`: the fault that says most."""
+    settings, faults = _validated(content, model, where)
+    if settings is None:
+        raise error(min(faults, key=lambda fault: fault.rank).text)
+    return settings
+
+
+def settings_faults(content: bytes, model: type[BaseModel], *, where: str) -> tuple[str, ...]:
+    """All that is wrong with a TOML text, a line each as of parse_settings, from its top to its bottom.
+
+    Not all that could be: text that is no TOML is read to its first fault, and what keys say of each other is looked at
+    only where each is right by itself.
+    """
+    _, faults = _validated(content, model, where)
+    return tuple(fault.text for fault in sorted(faults, key=lambda fault: fault.line))
+
+
+class _Fault(NamedTuple):
+    """line: from 1, 0 for the whole. rank: 0 for what is told first where one is told."""
+
+    line: int
+    text: str
+    rank: int = 0
+
+
+def _validated(content: bytes, model: type[M], where: str) -> tuple[M | None, list[_Fault]]:
+    """The settings, or why there are none."""
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as raised:
         line = content.count(b"\n", 0, raised.start) + 1
-        raise error(f"{where}:{line}: not UTF-8 text ({raised.reason})") from None
+        return None, [_Fault(line, f"{where}:{line}: not UTF-8 text ({raised.reason})")]
     try:
         table = tomllib.loads(text)
-        nul = next(_paths_with_nul(table), None)
-        if nul is not None:  # no path, host or name can hold one, and the system's calls raise for it
-            line = line_of(key_lines(text), nul)
-            raise error(f"{where}:{line}: {'.'.join(map(str, nul))}: holds a NUL character")
+        nul = [*_paths_with_nul(table)]
+        if nul:  # no path, host or name can hold one, and the system's calls raise for it
+            return None, _placed(
+                [Fault(path, f"{dotted(path)}: holds a NUL character") for path in nul], text, where
+            )
         # by way of JSON: its strict mode takes a list for a tuple and a string for a path, and nothing else for less
         document = json.dumps(table, default=lambda date: {"date": str(date)})
-        return model.model_validate_json(document, strict=True)
+        return model.model_validate_json(document, strict=True), []
     except ValidationError as raised:
-        faults = raised.errors(include_url=False)
-        # a mistyped key is also a missing one: the typing error says more
-        unknown = (each for each in faults if each["type"] == "extra_forbidden")
-        fault = describe_fault(next(unknown, faults[0]), model)
-        line = line_of(key_lines(text), fault.path)
-        raise error(f"{where}:{line}: {fault.text}" if line else f"{where}: {fault.text}") from None
-    except EdgeError:
-        raise
+        return None, _placed(describe_faults(raised, model), text, where)
     except RecursionError:
-        raise error(f"{where}: nested too deeply") from None
+        return None, [_Fault(0, f"{where}: nested too deeply")]
     except ValueError as raised:  # TOMLDecodeError, and numbers of thousands of digits
         message = str(raised)
         place = _TOML_PLACE.search(message)
         at = f"{where}:{place[1]}" if place else where
-        raise error(f"{at}: not TOML: {_TOML_PLACE.sub('', message)[:200]}") from None
+        line = int(place[1]) if place else 0
+        return None, [_Fault(line, f"{at}: not TOML: {_TOML_PLACE.sub('', message)[:200]}")]
+
+
+def _placed(faults: Sequence[Fault], text: str, where: str) -> list[_Fault]:
+    """Faults in the order of their importance, with their lines."""
+    lines = key_lines(text)
+    placed = []
+    for rank, fault in enumerate(faults):
+        line = line_of(lines, fault.path)
+        placed.append(
+            _Fault(line, f"{where}:{line}: {fault.text}" if line else f"{where}: {fault.text}", rank)
+        )
+    return placed
 
 
 def _paths_with_nul(value: object, path: Place = ()) -> Iterator[Place]:

@@ -116,16 +116,25 @@ def listen(
 @app.command()
 def check(
     config: Annotated[Path, typer.Argument(help="The configuration to check.")],
-    probe: Annotated[bool, typer.Option("--probe", help="Open every model and source too.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Open every model and source too, and tell what they give.")
+    ] = False,
+    snapshots: Annotated[
+        Path | None,
+        typer.Option("--snapshots", help="Probe, and write a JPEG of each camera into this folder."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Take no warning, as `edgeai run --strict`.")
+    ] = False,
     json_output: Json = False,
 ) -> int:
-    """Check a configuration without running it: keys, values, models and files.
+    """Check a configuration without running it: keys, values, models and files; every fault, a line each.
 
     Example: edgeai check firmware_configs/examples/gate.toml --probe
     """
     from edgeai.cli.check import check_config
 
-    return check_config(config, probe=probe, json_output=json_output)
+    return check_config(config, probe=probe, strict=strict, snapshots=snapshots, json_output=json_output)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The commands of `edgeai schema`: what travels over MQTT, for people and for validators."""
+"""The commands of `edgeai schema`: what travels over MQTT, and what a configuration holds, for people and for validators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeai.cli.options import Json
 schema_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="JSON Schemas of the messages, and the topics that carry them.",
+    help="JSON Schemas of the messages and of the configuration, and the topics that carry messages.",
     epilog="Example: edgeai schema events --type line_crossed",
 )
 
@@ -45,6 +45,23 @@ def schema_events(
             for name, one in SCHEMAS.items()
         ]
         print_table(("name", "topic", "QoS", "retained"), rows)
+    return 0
+
+
+@schema_app.command("config")
+def schema_config(json_output: Json = False) -> int:
+    """Print the JSON Schema of the configuration, for an editor that completes and explains its keys; --json on one line.
+
+    Example: edgeai schema config > edgeai.schema.json
+    """
+    from edgeai.config_schema import config_schema
+    from edgeai.console import print_json
+
+    schema = config_schema()
+    if json_output:
+        print_json(schema)
+    else:
+        typer.echo(json.dumps(schema, indent=2, ensure_ascii=True))
     return 0
 
 

@@ -40,8 +40,11 @@ def _check_images(settings: SinkSettings, *, taken: bool) -> None:
 
 
 class FileSinkSettings(SinkSettings):
-    """A file of JSON lines. path: relative to the configuration. At max_bytes it becomes <path>.1, up to `keep` old
-    files. durable: fsync before a message leaves the outbox. images: JPEG pictures as base64 in a line.
+    """A file of JSON lines.
+
+    kind: file, webhook or stdout; it says which other keys there are. path: relative to the configuration. max_bytes: at
+    this size it becomes <path>.1. keep: old files at most. durable: fsync before a message leaves the outbox. images: JPEG
+    pictures as base64 in a line.
     """
 
     kind: Literal["file"]
@@ -58,7 +61,10 @@ class FileSinkSettings(SinkSettings):
 
 
 class StdoutSettings(SinkSettings):
-    """JSON lines on standard output. images: as of a file."""
+    """JSON lines on standard output.
+
+    kind: stdout; as of a file. images: JPEG pictures as base64 in a line, as of a file.
+    """
 
     kind: Literal["stdout"]
     images: bool = False
@@ -72,11 +78,12 @@ class StdoutSettings(SinkSettings):
 class WebhookSettings(SinkSettings):
     """POST requests to one URL. Paths are relative to the configuration.
 
-    url: http or https, its path and query may be secret and are never logged; http beyond this machine needs
-    allow_plain. secret_file: its first line is the key of the signature. bearer_token_file: its first line goes out
-    as Authorization: Bearer. batch: so many waiting messages at most in one request, as application/x-ndjson where
-    above 1. connect_timeout_s: for TCP and TLS each. response_timeout_s: from the first byte of a request to the last
-    one of its answer.
+    kind: webhook; as of a file. url: http or https, its path and query may be secret and are never logged; http beyond this
+    machine needs allow_plain. secret_file: its first line is the key of the signature. bearer_token_file: its first line
+    goes out as Authorization: Bearer. tls: for https, in place of the system's authorities. allow_plain: http beyond this
+    machine, where the network is trusted. batch: so many waiting messages at most in one request, as application/x-ndjson
+    where above 1. connect_timeout_s: for TCP and TLS each. response_timeout_s: from the first byte of a request to the
+    last one of its answer.
     """
 
     kind: Literal["webhook"]

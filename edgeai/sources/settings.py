@@ -13,8 +13,10 @@ Seconds = Annotated[float, Field(ge=0.1, le=3600)]
 
 
 class LoginSettings(Settings):
-    """Who reads a camera. The password is never in the configuration: it is the first line of password_file, or the value
-    of the environment variable password_env.
+    """Who reads a camera. The password is never in the configuration.
+
+    username: as whom. password_file: its first line is the password. password_env: the environment variable whose value is
+    the password.
     """
 
     username: Annotated[str, Field(min_length=1, max_length=256)]

@@ -36,9 +36,11 @@ _MATCH, _PROMOTE, _MISS, _EXPIRE = range(4)
 class TrackerSettings(Settings):
     """Scores and IoUs are 0..1; times are in seconds, so that the frame rate does not matter.
 
-    Detections of at least high_score are matched first, then those down to low_score to the tracks left over; one
-    of at least new_score that matches nothing begins a track, confirmed after confirm_hits frames in a row.
-    A confirmed track that is unseen is remembered for lost_s.
+    high_score: detections of at least this are matched first. low_score: then those down to this, to the tracks left over.
+    new_score: one of at least this that matches nothing begins a track. match_iou: the least IoU of a match of the first
+    kind. low_match_iou: of one of the second kind. tentative_match_iou: of one with a track that is not yet confirmed.
+    confirm_hits: frames in a row after which a track is confirmed. lost_s: how long a confirmed track that is unseen is
+    remembered.
     """
 
     high_score: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -11,7 +11,8 @@ from typing import Final
 
 from edgeai.bundle import load_bundle
 from edgeai.config import CameraSettings
-from edgeai.errors import SourceError, StageError, UsageError
+from edgeai.connection_events import connection_event
+from edgeai.errors import SourceError, SourceFormatError, StageError, UsageError
 from edgeai.faults import nearest_hint
 from edgeai.metrics import StageTimes
 from edgeai.pipeline import CameraSteps, Prepared, Seen
@@ -21,7 +22,11 @@ from edgeai.schedule.group import Outputs
 from edgeai.schedule.pool import EnginePool
 from edgeai.sources import CameraRequest, Source, open_camera
 from edgeai.sources.capture import Capture, Taken
+from edgeai.sources.connection import ConnectionFacts
 from edgeai.sources.image_folder import ImageFolder
+from edgeai.sources.reconnect import Reconnecting
+from edgeai.sources.stills import TimedStills
+from edgeai.stages.tracker import TrackerSettings
 from edgeai.stream.stream import TOTALS_EVERY_S, Overrides, Stream
 from edgeai.types import Array, Event, Frame, JsonValue
 
@@ -61,15 +66,24 @@ class CameraStream(Stream):
         self.settings = settings
         self.label = f"camera {settings.name}"
         plain = self._driver()
+        self._stills = settings.capture.every_s is not None
+        if self._stills and not plain.live:
+            raise SourceFormatError(
+                "capture.every_s is for cameras, its source is a file",
+                next_step="leave it out, or name a camera",
+            )
+        self._live = plain.live
         # pictures have no pace: the newest would win over all others at once
         paced = plain.live or (settings.realtime and not isinstance(plain, ImageFolder))
+        self._connection: ConnectionFacts | None = None
+        self._lost_since_s = 0.0
         self._capture = Capture(self._source, label=self.label, every=not paced, wake=self._wake)
         bundle = load_bundle(settings.model)
         self._steps = CameraSteps(
             bundle,
             rules=settings.rules,
-            tracker=settings.tracker,
-            motion=settings.motion,
+            tracker=_of_stills(settings.tracker) if self._stills else settings.tracker,
+            motion=None if self._stills else settings.motion,
             score_threshold=settings.score_threshold,
         )
         self._dropped: Counter[str] = Counter()
@@ -104,7 +118,51 @@ class CameraStream(Stream):
         return open_camera(self.settings.source, request=self.request)
 
     def _source(self, pulse: Pulse) -> Source[Frame]:
-        return self._driver()
+        """What the capture reads: a live source with what brings it back."""
+        if not self._live:
+            return self._driver()
+        wrapper = TimedStills if self._stills else Reconnecting
+        return wrapper(
+            self._driver,
+            label=self.label,
+            capture=self.settings.capture,
+            pulse=pulse,
+            on_change=self._connection_changed,
+        )
+
+    def _connection_changed(self, facts: ConnectionFacts) -> None:
+        """Called by the capture's thread; what comes of it is told between two frames."""
+        before, self._connection = self._connection, facts
+        self._change(lambda: self._tell_connection(before, facts))
+
+    def _tell_connection(self, before: ConnectionFacts | None, facts: ConnectionFacts) -> None:
+        event = connection_event(
+            before, facts, stream=self.name, time_s=self.time_s, lost_s=facts.since_s - self._lost_since_s
+        )
+        if event is None:
+            return
+        if event.type == "camera_lost":
+            self._lost_since_s = facts.since_s
+            self._deliver(self._steps.flush())  # the tracks end with their camera, and that is told
+            self.totals = self._count()
+        self._deliver([event])
+
+    @property
+    def connection(self) -> ConnectionFacts | None:
+        """How a live source's connection is; None for files."""
+        return self._connection
+
+    @property
+    def lost(self) -> bool:
+        facts = self._connection
+        return facts is not None and facts.lost
+
+    def retry_now(self) -> bool:
+        source = self._capture.source
+        if not isinstance(source, Reconnecting) or not (self.lost or self._stills):
+            return False
+        source.retry_now()
+        return True
 
     def _wake(self) -> None:
         self._group.wake()
@@ -170,6 +228,8 @@ class CameraStream(Stream):
         self.times.stages["engine"].add(engine_s)
         seen = self._steps.finish(begun.taken.frame, outputs, begun.ready.placement)
         self.report.frames += 1
+        if self._stills:
+            seen = self._alone(seen)
         self._tell(begun.taken, seen)
         self.latencies.add(time.perf_counter() - begun.began_s)
 
@@ -183,6 +243,12 @@ class CameraStream(Stream):
             self._conclude(error)
 
     # ---------------------------------------------------------------------------------------------------------
+
+    def _alone(self, seen: Seen) -> Seen:
+        """A still stands for itself: what is on it is counted, and no track leads to the next one."""
+        counts = Counter(self._steps.labels[each] for each in seen.found.class_ids.tolist())
+        told = Event("still_taken", self.name, seen.frame.time_s, {"counts": {**counts}})
+        return replace(seen, events=(*seen.events, *self._steps.flush(), told))
 
     def _tell(self, taken: Taken, seen: Seen) -> None:
         """Hand over what a frame gave."""
@@ -269,6 +335,13 @@ class CameraStream(Stream):
 
     def _count(self) -> dict[str, JsonValue]:
         return {rule.settings.name: rule.totals() for rule in self._steps.rules}
+
+
+def _of_stills(tracker: TrackerSettings) -> TrackerSettings:
+    """One picture is all there is: what is on it counts, unless the configuration says otherwise."""
+    if "confirm_hits" in tracker.model_fields_set:
+        return tracker
+    return tracker.model_copy(update={"confirm_hits": 1})
 
 
 def _captured_at(events: Sequence[Event], arrived_s: float) -> list[Event]:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from edgeai.config import Config, load_config
+from edgeai.config import Config, config_faults, load_config
 from edgeai.errors import ConfigError
 from edgeai.stages.rules import LineSettings, TrackSettings, ZoneSettings
 
@@ -125,7 +125,7 @@ def test_windows_line_ends_and_mark(load):
     ("old", "new", "says"),
     [
         ("threads", "treads", "device.toml:2: unknown key 'treads'; did you mean 'threads'?"),
-        ("threads", "zzz", "unknown key 'zzz'; known are device, state_dir, threads, mqtt, sinks, outbox, engines, commands, health, cameras, microphones"),
+        ("threads", "zzz", "unknown key 'zzz'; known are device, state_dir, threads, mqtt, sinks, outbox, engines, commands, health, watchdog, metrics, log, cameras, microphones"),
         ("host =", "hots =", "device.toml:5: unknown key 'mqtt.hots'; did you mean 'host'?"),
         ('password_file = "secret/password"', 'password = "x"', "device.toml:7: unknown key 'mqtt.password'; did you mean 'password_file'?"),
         ("ca =", "cafile =", "device.toml:10: unknown key 'mqtt.tls.cafile'; known are ca, certificate, key"),
@@ -293,3 +293,89 @@ def test_packed_events_and_home_assistant_do_not_go_together(tmp_path):
     )
     with pytest.raises(ConfigError, match=r"home_assistant cannot read events that link.compress packs"):
         load_config(file)
+
+
+TYPOS = """\
+treads = 2
+threads = 3
+
+[mqtt]
+hots = "localhost"
+pasword = "hunter2"
+
+[[camera]]
+name = "lost"
+
+[[cameras]]
+name = "gate"
+sorce = "gate.mp4"
+model = "person-detector"
+stall_s = 3
+fps = 5
+capture = { transport = "tpc", max_fps = 3, stal_s = 1 }
+
+[[cameras.rules]]
+kind = "line"
+name = "door"
+a = [0, 0.6]
+b = [0.9]
+threads = 2
+
+[[cameras.rules]]
+kind = "circle"
+"""
+
+
+def test_every_fault_is_told_in_the_order_of_lines(tmp_path):
+    path = tmp_path / "device.toml"
+    path.write_text(TYPOS)
+    faults = [each.removeprefix(f"{path}:") for each in config_faults(path)]
+    assert faults == [
+        "1: unknown key 'treads'; did you mean 'threads'?",
+        "5: unknown key 'mqtt.hots'; did you mean 'host'?",
+        "6: unknown key 'mqtt.pasword'; did you mean 'password_file'?",
+        "8: unknown key 'camera'; did you mean 'cameras'?",
+        "13: unknown key 'cameras.0.sorce'; did you mean 'source'?",
+        "15: unknown key 'cameras.0.stall_s'; did you mean 'capture.stall_s'?",
+        "16: unknown key 'cameras.0.fps'; did you mean 'max_fps' or 'capture.fps'?",
+        "17: unknown key 'cameras.0.capture.max_fps'; it belongs to cameras.0, above its first [table]",
+        "17: unknown key 'cameras.0.capture.stal_s'; did you mean 'stall_s'?",
+        "17: cameras.0.capture.transport: must be 'tcp' or 'udp', is 'tpc'",
+        "23: cameras.0.rules.0.b: needs more than 1 values",
+        "24: unknown key 'cameras.0.rules.0.threads'; it belongs to the top of the file, above its first [table]",
+        "27: cameras.0.rules.1.kind: must be one of 'line', 'zone', 'track', is 'circle'",
+    ]
+    with pytest.raises(ConfigError, match=r"device.toml:5: unknown key 'mqtt.hots'; did you mean 'host'\?$"):
+        load_config(path)
+
+
+def test_no_faults_where_it_is_taken_and_one_where_there_is_no_file(tmp_path):
+    path = tmp_path / "device.toml"
+    assert len(config_faults(path)) == 1
+    path.write_text(WHOLE)
+    assert config_faults(path) == ()
+    path.write_text(WHOLE.replace("person-detector", "x" * 4000))
+    (fault,) = config_faults(path)
+    assert "cannot be used" in fault
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'source = ["rtsp://me:hunter2@camera/live"]',
+        'source = "rtsp://me:hunter2@camera/live"',
+        f'source = "rtsp://me:hunter2@camera/{"x" * 5000}"',
+        'source = { url = "rtsp://me:hunter2@camera/live" }',
+        'source = ["http://camera/live?user=me&pwd=hunter2"]',
+        'source = "a"\npassword = "hunter2"',
+        'source = "a"\nlogin = { username = "me", password = "hunter2" }',
+        'source = "a"\nlogin = { username = "me", password_env = "hunter2!" }',
+        'source = "a"\nlogin = { username = "me", password_file = ["hunter2"] }',
+    ],
+)
+def test_no_fault_repeats_a_secret(tmp_path, line):
+    path = tmp_path / "device.toml"
+    path.write_text(f'[[cameras]]\nname = "gate"\nmodel = "m"\n{line}\n')
+    faults = config_faults(path)
+    assert faults
+    assert not any("hunter2" in each for each in faults)

@@ -14,8 +14,8 @@ from tiny_bundle import write_keyword_bundle
 
 from edgeai import runtime as runtime_module
 from edgeai.config import Config
-from edgeai.errors import BundleMissingError, SinkError, SourceError, SourceMissingError
 from edgeai.engines import EdgeEngine
+from edgeai.errors import BundleMissingError, SinkError, SourceError, SourceMissingError
 from edgeai.pipeline import CameraSteps
 from edgeai.runtime import Runtime
 from edgeai.sinks.jsonl import StdoutSink

@@ -42,7 +42,7 @@ class CommandSettings(BaseModel):
     """What this device lets itself be told.
 
     allow: names that are carried out, none where absent; "configure" is the desired configuration. ttl_s: seconds that
-    a command is good for where it does not say, at most max_ttl_s where it does. queue: commands that may wait.
+    a command is good for where it does not say. max_ttl_s: the most that it may say. queue: commands that may wait.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

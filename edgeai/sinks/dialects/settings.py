@@ -31,9 +31,10 @@ Qos = Literal[0, 1]
 class FrigateSettings(Settings):
     """Frigate's topics, on a connection of their own: a connection has one last will.
 
-    client_id: None for that of the native connection with "-frigate" behind it. username, password_file, tls: those of
-    [mqtt] where absent. qos: of everything that is not retained; Frigate's own is 0. detect_size: width and height that
-    boxes and areas are told in, Frigate's detect resolution; our boxes are fractions of the picture.
+    prefix: the first level of the topics, Frigate's topic_prefix. client_id: None for that of the native connection with
+    "-frigate" behind it. username, password_file, tls: those of [mqtt] where absent. qos: of everything that is not
+    retained; Frigate's own is 0. detect_size: width and height that boxes and areas are told in, Frigate's detect
+    resolution; our boxes are fractions of the picture.
     """
 
     prefix: Prefix = "frigate"

@@ -31,7 +31,10 @@ Bytes: TypeAlias = Annotated[int, Field(ge=0, le=1 << 40)]
 
 
 class DailyBytes(Settings):
-    """Bytes a day for each class, on the local calendar; no limit where absent. Alarms are counted and never held."""
+    """Bytes a day for each class, on the local calendar; no limit where absent. Alarms are counted and never held.
+
+    event, telemetry, image: bytes a day of this class.
+    """
 
     event: Bytes | None = None
     telemetry: Bytes | None = None
@@ -40,9 +43,9 @@ class DailyBytes(Settings):
 
 class LinkSettings(Settings):
     """daily_bytes: what is over it waits for the next day. gather_s: events wait so long at most and travel together,
-    alarms never. windows: local times of day, as in "05:30-06:30"; window_classes travel only then. compress: events
-    that travel together are packed into one message; zstd needs the zstandard library. thumbnail_px: a picture's small
-    copy of this width goes first.
+    alarms never. windows: local times of day, as in "05:30-06:30", when window_classes travel. window_classes: they travel
+    only in the windows. compress: events that travel together are packed into one message; zstd needs the zstandard
+    library. thumbnail_px: a picture's small copy of this width goes first.
     """
 
     daily_bytes: DailyBytes = DailyBytes()

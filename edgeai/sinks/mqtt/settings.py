@@ -57,11 +57,14 @@ def _usual_port(settings: dict[str, Any]) -> int:
 class MqttSettings(Settings):
     """One broker and this device's place in its topic tree.
 
-    transport, ws_path: MQTT over TCP, or in WebSocket frames at that path. port: where not given 1883, with tls 8883;
-    with websockets 80 and 443. device: None for the caller's host name. client_id: None for
-    edgeai-<tenant>-<site>-<device>; two clients with one id throw each other out. password_file: its first line is the
-    password, read anew at each connection. session_expiry_s, message_expiry_s: MQTT 5 only; message_expiry_s None for
-    messages that the broker may keep for ever. in_flight: messages sent and not yet acknowledged, at most. ack_barrier: a
+    host: a name or an address. transport, ws_path: MQTT over TCP, or in WebSocket frames at that path. port: where not
+    given 1883, with tls 8883; with websockets 80 and 443. tenant, site: levels of the topics, edge/v1/<tenant>/<site>/<device>.
+    device: None for the caller's host name. client_id: None for edgeai-<tenant>-<site>-<device>; two clients with one id
+    throw each other out. username: as whom to connect. password_file: its first line is the password, read anew at each
+    connection. tls: where given, the connection is encrypted and the broker proves who it is. keepalive_s: after so long
+    without a message the broker is asked whether it is there. connect_timeout_s: for TCP and TLS, and for its answer.
+    session_expiry_s: how long the broker keeps what it should send; MQTT 5 only. message_expiry_s: how long it keeps our
+    messages, for ever where absent; MQTT 5 only. in_flight: messages sent and not yet acknowledged, at most. ack_barrier: a
     message leaves the outbox only when the broker has answered another packet after its acknowledgement, so that
     mosquitto with autosave_on_changes has it on the disk by then.
     """

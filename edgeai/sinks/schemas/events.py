@@ -119,6 +119,35 @@ _KEYWORD: Final = record(
         "start_s": number("Where it begins, seconds on the stream's clock.", minimum=0),
     },
 )
+_CAMERA_LOST: Final = record(
+    "A camera cannot be read, and is tried again until it is back; what was followed has ended.",
+    {
+        "reason": text("Why, for people."),
+        "connections": count("How often it was found since the start; 0: never yet."),
+    },
+)
+_CAMERA_BACK: Final = record(
+    "A camera that was lost gives pictures again.",
+    {
+        "lost_s": number("How long it was away, in seconds.", minimum=0),
+        "connections": count("How often it was found since the start, this time included.", minimum=1),
+    },
+)
+_STILL_TAKEN: Final = record(
+    "What the model saw in a picture of a camera that takes one every so many minutes.",
+    {"counts": table("Objects by class; classes of which there is none are absent.", count("Objects."))},
+)
+_WORKER_REPLACED: Final = record(
+    "A camera's reading or a model's run hung in native code; it was left behind, and another one works on.",
+    {
+        "worker": text("Which one, as in the log."),
+        "doing": text("What it hung in."),
+        "hung_s": number("For how long, in seconds.", minimum=0),
+        "replaced": count(
+            "Workers replaced since the start; after too many the process starts again.", minimum=1
+        ),
+    },
+)
 _DROPPED: Final = record(
     "The outbox was full, or messages were too old: so many were dropped and will never come.",
     {"dropped": table("Messages by class since the last such event.", count("Messages."))},
@@ -171,6 +200,10 @@ EVENT_DATA: Final[dict[str, Field]] = {
     "track_started": _TRACK_STARTED,
     "track_ended": _TRACK_ENDED,
     "keyword": _KEYWORD,
+    "camera_lost": _CAMERA_LOST,
+    "camera_back": _CAMERA_BACK,
+    "still_taken": _STILL_TAKEN,
+    "worker_replaced": _WORKER_REPLACED,
     "messages_dropped": _DROPPED,
     "outbox_degraded": _DEGRADED,
     "outbox_recovered": _RECOVERED,

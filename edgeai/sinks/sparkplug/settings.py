@@ -12,9 +12,9 @@ from edgeai.sinks.topics import check_level
 
 
 class SparkplugSettings(Settings):
-    """Group and edge node in the topics spBv1.0/<group_id>/<type>/<edge_node_id>; edge_node_id: None for the device.
+    """Sparkplug B's topics, spBv1.0/<group_id>/<type>/<edge_node_id>.
 
-    primary_host: the host application that must be online before anything is published; None to publish always.
+    group_id: the group of the edge node. edge_node_id: None for the device. primary_host: the host application that must be online before anything is published; None to publish always.
     by_class: a metric also for each label of a rule; many hosts are licensed by the number of metrics.
 
     qos: of data messages. 0 is what Sparkplug 3.0.0 demands (tck-id-payloads-ddata-qos) and enough: a message leaves the

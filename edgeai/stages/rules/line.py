@@ -15,10 +15,11 @@ from edgeai.types import Event, JsonValue
 
 
 class LineSettings(RuleSettings):
-    """A counting line from a to b. forward: from the left of one who goes from a to b to the right.
+    """A counting line.
 
+    a, b: its ends, [x, y] as fractions of the frame from the top left. forward: the name of crossing from the left of one
+    who goes from a to b to the right. backward: the name of the other direction. anchor: the point of a box that crosses.
     hysteresis: how far from the line, in frame heights, a track must get for its side to be believed.
-    classes: labels that count; all where absent.
     """
 
     kind: Literal["line"] = "line"

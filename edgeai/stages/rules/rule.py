@@ -18,7 +18,11 @@ RuleName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]
 
 
 class RuleSettings(Settings):
-    """What every rule is told: its name, and the labels it heeds (all where absent)."""
+    """What every rule is told.
+
+    name: of the rule, different for each of a camera. kind: line, zone or track; it says which other keys there are.
+    classes: labels that count; all where absent.
+    """
 
     name: RuleName
     classes: tuple[str, ...] | None = None

@@ -14,7 +14,12 @@ from edgeai.types import Event, JsonValue
 
 
 class ZoneSettings(RuleSettings):
-    """A polygon; report says which events to send. hysteresis and classes are as for a line."""
+    """A polygon that tracks enter and leave.
+
+    polygon: its corners, [x, y] as fractions of the frame from the top left. anchor: the point of a box that is in it or
+    not. hysteresis: how far from the outline, in frame heights, a track must get for a change to be believed. report: which
+    events to send.
+    """
 
     kind: Literal["zone"] = "zone"
     polygon: Annotated[tuple[Point, ...], Field(min_length=3, max_length=200)]
