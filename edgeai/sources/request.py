@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edgeai.clock import Clock, SystemClock
@@ -43,12 +44,18 @@ class FpsCap:
         return True
 
 
+def _nobody_waits(_seconds: float) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class CameraRequest:
     """How a source shall read.
 
     stream: the name in its frames. realtime: a video plays at its own speed. max_fps: frames a second that are wanted
-    at most. profile: facts about this device, None for a plain computer.
+    at most. profile: facts about this device, None for a plain computer. expect: a live source calls it while it is read,
+    before each step that may take long, with the seconds that step may take: one that reads ten frames for each that it
+    gives, or waits between two, is not hanging.
     """
 
     stream: str
@@ -58,3 +65,4 @@ class CameraRequest:
     login: LoginSettings | None = None
     profile: Profile | None = None
     clock: Clock = field(default_factory=SystemClock)
+    expect: Callable[[float], None] = _nobody_waits
