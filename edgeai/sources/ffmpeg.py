@@ -33,9 +33,10 @@ class _Turns:
         self._running = 0
 
     @contextlib.contextmanager
-    def taking(self, options: str) -> Iterator[None]:
+    def taking(self, options: str, limit_s: float | None) -> Iterator[None]:
         with self._changed:
-            self._changed.wait_for(lambda: not self._running or self._options == options)
+            if not self._changed.wait_for(lambda: not self._running or self._options == options, limit_s):
+                raise TimeoutError
             if not self._running:
                 # never removed: a name that is there already is replaced in place, and who reads the environment at the
                 # same time, as C libraries do, meets the old value or the new
@@ -80,10 +81,13 @@ class _Silence:
 _TURNS, SILENCE = _Turns(), _Silence()
 
 
-def open_capture(where: str, *, options: str = "", parameters: Sequence[int] = ()) -> cv2.VideoCapture | None:
+def open_capture(
+    where: str, *, options: str = "", parameters: Sequence[int] = (), turn_s: float | None = None
+) -> cv2.VideoCapture | None:
     """A file or stream, opened; None where it cannot be. Raises cv2.error where OpenCV does.
 
     options: for FFmpeg's demuxer, as `name;value|name;value`. parameters: OpenCV's, property and value in turn.
+    turn_s: how long to wait while others are opened with other options, None for ever; raises TimeoutError after that.
     """
     for name, value in _FIXED.items():
         os.environ.setdefault(name, value)
@@ -93,7 +97,7 @@ def open_capture(where: str, *, options: str = "", parameters: Sequence[int] = (
     ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
     SILENCE.begin()
     try:
-        with _TURNS.taking(options):
+        with _TURNS.taking(options, turn_s):
             capture = cv2.VideoCapture(where, cv2.CAP_FFMPEG if ffmpeg else cv2.CAP_ANY, list(parameters))
         if capture.isOpened():
             return capture

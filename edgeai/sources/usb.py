@@ -35,6 +35,7 @@ _FAILURES: Final = 3  # reads in a row: one may be a frame that a cable spoilt
 # linux/videodev2.h: _IOR('V', 0, struct v4l2_capability), _IOWR('V', 8, struct v4l2_requestbuffers)
 _QUERYCAP, _CAPABILITY_BYTES = 0x80685600, 104
 _REQBUFS: Final = 0xC0145608
+_SELECT_S: Final = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 _CAN_CAPTURE: Final = 0x00000001 | 0x00001000  # V4L2_CAP_VIDEO_CAPTURE, _MPLANE
 _HAS_DEVICE_CAPS: Final = 0x80000000
 
@@ -160,9 +161,12 @@ class UsbCamera(Source[Frame]):
             raise SourceError(f"{self._called} is not open", next_step="use `with`, or call open() first")
         clock, cap = self._request.clock, FpsCap(self._request.max_fps)
         opened_s = clock.monotonic_s()
+        # OpenCV's own limit is in whole seconds, and the first camera's
+        limit_s = max(self._request.capture.stall_s, float(os.environ.get(_SELECT_S, 10)))
         index, failures, bad_in_a_row = -1, 0, 0
         while (device := self._device) is not None and not self._closing.is_set():
             began_s = time.monotonic()
+            self._request.expect(limit_s)
             if not _grabbed(device):
                 failures += 1
                 slow = time.monotonic() - began_s >= 0.9 * self._request.capture.stall_s
@@ -231,7 +235,7 @@ def _opened(node: Path, request: CameraRequest) -> Device:
     """The camera, asked for what the configuration wants; opened or not."""
     settings = request.capture
     # read by OpenCV at its first frame in this process; without them a camera that fell silent holds its reader for 10 s
-    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(max(1, round(settings.stall_s))))
+    os.environ.setdefault(_SELECT_S, str(max(1, round(settings.stall_s))))
     import cv2
 
     wanted = {
