@@ -12,13 +12,11 @@ if TYPE_CHECKING:
     import cv2
 
 _OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-_FIXED: Final = {
-    # FFmpeg writes its own complaints to standard output; ours are one clear line. Read once, at the first opening.
-    "OPENCV_FFMPEG_LOGLEVEL": "-8",
-    # OpenCV opens one stream at a time in a process: a camera that does not answer would keep all others from opening.
-    # FFmpeg itself has been safe without that lock since release 4.
-    "OPENCV_FFMPEG_IS_THREAD_SAFE": "1",
-}
+# FFmpeg writes its own complaints to standard output; ours are one clear line. Read once, at the first opening.
+_FFMPEG_LEVEL: Final = "OPENCV_FFMPEG_LOGLEVEL"
+# OpenCV opens one stream at a time in a process: a camera that does not answer would keep all others from opening. FFmpeg
+# itself has been safe without that lock since release 4. Releases of OpenCV that do not know the name keep their lock.
+_UNLOCKED: Final = "OPENCV_FFMPEG_IS_THREAD_SAFE"
 
 
 class _Turns:
@@ -41,6 +39,7 @@ class _Turns:
                 # never removed: a name that is there already is replaced in place, and who reads the environment at the
                 # same time, as C libraries do, meets the old value or the new
                 os.environ[_OPTIONS] = self._options = options
+                os.environ[_UNLOCKED] = "1"
             self._running += 1
         try:
             yield
@@ -48,7 +47,7 @@ class _Turns:
             with self._changed:
                 self._running -= 1
                 if not self._running:
-                    os.environ[_OPTIONS] = ""
+                    os.environ[_OPTIONS], os.environ[_UNLOCKED] = "", "0"
                     self._changed.notify_all()
 
 
@@ -89,8 +88,7 @@ def open_capture(
     options: for FFmpeg's demuxer, as `name;value|name;value`. parameters: OpenCV's, property and value in turn.
     turn_s: how long to wait while others are opened with other options, None for ever; raises TimeoutError after that.
     """
-    for name, value in _FIXED.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(_FFMPEG_LEVEL, "-8")
     import cv2
 
     # FFmpeg alone where it is there: the others that OpenCV would try next take fewer files and talk more

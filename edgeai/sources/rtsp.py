@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import cv2
 
 MAX_BAD_IN_A_ROW: Final = 30
+_BUSY: Final = (453, 503)
+_BUSY_S: Final = 0.5
 _DESCRIBE_S: Final = 2.0  # how long a camera that plays may take to describe itself
 _BACKLOG_S: Final = 2.0  # what a device has not decoded by then, it is too slow for
 
@@ -118,8 +120,13 @@ class RtspCamera(Source[Frame]):
         """FFmpeg has no reasons that OpenCV would pass on: the camera is asked for them."""
         try:
             described = self._describe(until_s - time.monotonic())
+            if described.status in _BUSY and not self._closing.wait(_BUSY_S):
+                # some are for a moment, while they take down what the last viewer watched
+                described = self._describe(until_s - time.monotonic())
         except SourceError as error:
             return error
+        if described.status in _BUSY:
+            return SourceError(f"{self._called} is too busy, or has too many viewers ({described.status})")
         if described.status != 200:
             return SourceError(f"{self._called} does not play its stream: it answers {described.status}")
         if self._request.capture.transport == "udp":

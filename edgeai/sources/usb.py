@@ -162,7 +162,7 @@ class UsbCamera(Source[Frame]):
         clock, cap = self._request.clock, FpsCap(self._request.max_fps)
         opened_s = clock.monotonic_s()
         # OpenCV's own limit is in whole seconds, and the first camera's
-        limit_s = max(self._request.capture.stall_s, float(os.environ.get(_SELECT_S, 10)))
+        limit_s = max(self._request.capture.stall_s, _select_limit_s())
         index, failures, bad_in_a_row = -1, 0, 0
         while (device := self._device) is not None and not self._closing.is_set():
             began_s = time.monotonic()
@@ -250,6 +250,12 @@ def _opened(node: Path, request: CameraRequest) -> Device:
         if value is not None and device.isOpened():
             device.set(name, value)
     return device
+
+
+def _select_limit_s() -> float:
+    """How long OpenCV waits for a frame, as it reads it itself."""
+    said = os.environ.get(_SELECT_S, "")
+    return float(said) if re.fullmatch(r"\d{1,6}", said) else 10.0
 
 
 def _grabbed(device: Device) -> bool:
