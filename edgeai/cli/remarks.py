@@ -110,12 +110,6 @@ def _on_stills(camera: CameraSettings) -> Iterator[Remark]:
         yield Remark(
             place, f"capture.every_s gives single stills: rule {lines[0]} counts crossings, which takes video"
         )
-    elif camera.rules and camera.tracker.confirm_hits > 1:
-        yield Remark(
-            place,
-            f"capture.every_s gives a still every {every_s:g} s, and tracker.confirm_hits wants "
-            f"{camera.tracker.confirm_hits} of them before anything counts; set it to 1",
-        )
 
 
 def _on_login(camera: CameraSettings, address: Address) -> Iterator[Remark]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from edgeai.cli.examine import examine
 from edgeai.clock import Clock, SystemClock
 from edgeai.config import Config
-from edgeai.errors import ConfigError
+from edgeai.errors import ConfigError, EdgeError
 from edgeai.profile import Profile
 from edgeai.runtime import Runtime
 from edgeai.stream import CameraStream, Stream
@@ -63,6 +65,22 @@ class StrictWatch:
             if stream.report.failed
         }
         return tuple({**self._late, **failed}.values())
+
+    @contextlib.contextmanager
+    def naming_all(self) -> Iterator[None]:
+        """Around Runtime.run, which raises the first error where nothing could be opened: the others are told too."""
+        try:
+            yield
+        except EdgeError as error:
+            if len(faults := self.faults) < 2:
+                raise
+            self.tell()
+            raise EdgeError(f"{len(faults)} sources cannot be opened") from error
+
+    def tell(self) -> None:
+        """Each fault in the log."""
+        for fault in self.faults:
+            log.error("%s (--strict)", fault)
 
     def step(self) -> None:
         """Stop the runtime where there is a fault."""
