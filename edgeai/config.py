@@ -144,12 +144,12 @@ class WatchdogSettings(Settings):
 
     enabled: whether anybody looks. engine_s: how long a model's run may take; a camera's read has its capture.stall_s.
     replacements: so many workers are replaced, then the process ends itself with exit code 70, and its service manager
-    starts it again. stuck_s: it does so too where the process as a whole stands still for so long.
+    starts it again. stuck_s: it does so too where the main loop stands still for so long.
     """
 
     enabled: bool = True
     engine_s: Annotated[float, Field(ge=0.1, le=600)] = 3.0
-    stuck_s: Annotated[float, Field(ge=1, le=600)] = 8.0
+    stuck_s: Annotated[float, Field(ge=1, le=600)] = 10.0
     replacements: Annotated[int, Field(ge=0, le=100)] = 3
 
 

@@ -8,22 +8,26 @@ import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 from edgeai.config import CameraSettings, Config, MicrophoneSettings
 from edgeai.engines import EngineHost
 from edgeai.errors import EdgeError, SinkError, UsageError
 from edgeai.faults import nearest_hint
+from edgeai.pulse import Doing
 from edgeai.schedule.group import EngineGroup, EngineWorker
 from edgeai.schedule.pool import EnginePool
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sources.capture import Capture
 from edgeai.stream import CameraStream, MicrophoneStream, Overrides, State, Stream, StreamReport, naming
-from edgeai.types import DEVICE_STREAM, Event
+from edgeai.types import DEVICE_STREAM, Event, JsonValue
 
 log = logging.getLogger("edgeai")
 
 JOIN_S = 5.0
+LOAD_S = 3600.0
+"""How long a model may take to load: TensorRT builds its plan then."""
 _POLL_S = 0.1  # bounded, so that signals are handled in between
 
 
@@ -59,11 +63,15 @@ class Runtime:
         self._sink = sink
         # a plain flag, no Event: a signal handler that sets one can meet its lock held by the code it interrupted
         self._stopped = False
+        self._began_s = time.monotonic()
         self._streams: dict[str, Stream] = {}
         self._overrides: dict[str, Overrides] = {}
         self._chores: list[Callable[[], None]] = []
         self._faulty: list[Callable[[], None]] = []
         self._own_report = StreamReport(DEVICE_STREAM)
+        self.heart: Callable[[float], None] = lambda grace_s: None
+        """Called by the loop ten times a second, and with the seconds that it may take before what takes long."""
+        self._happened: SimpleQueue[Event] = SimpleQueue()
         self.reader_gone = False
         """Whether the run was ended because nobody reads standard output any more."""
 
@@ -225,12 +233,25 @@ class Runtime:
         gone = tuple(stream.name for stream in leaving)
         return Change(tuple(kept), tuple(fresh), gone, failed)
 
+    def report_replaced(
+        self, worker: Capture | EngineWorker, doing: Doing, hung_s: float, replaced: int
+    ) -> None:
+        """Tell of a worker that was replaced; from any thread."""
+        data: dict[str, JsonValue] = {
+            "worker": worker.label,
+            "doing": doing.what,
+            "hung_s": round(hung_s, 1),
+            "replaced": replaced,
+        }
+        self._happened.put(Event("worker_replaced", DEVICE_STREAM, time.monotonic() - self._began_s, data))
+
     def tell(self, events: Sequence[Event]) -> None:
         """Hand over events of the device itself."""
         self._deliver(events, self._own_report)
 
     def _made(self, settings: CameraSettings | MicrophoneSettings) -> Stream:
         stream: Stream
+        self.heart(LOAD_S)
         with naming(f"{'camera' if isinstance(settings, CameraSettings) else 'microphone'} {settings.name}"):
             if isinstance(settings, CameraSettings):
                 profile = self._host.profile if self._host is not None else None
@@ -275,6 +296,9 @@ class Runtime:
                 log.error("%s %s", stream.label, stream.report.failed)
 
     def _do_chores(self) -> None:
+        self.heart(0.0)
+        while not self._happened.empty():
+            self.tell((self._happened.get_nowait(),))
         for chore in self._chores:
             try:
                 chore()

@@ -1,4 +1,4 @@
-"""What systemd is told of a service of Type=notify: that it is still starting, that it is ready, what it does."""
+"""What systemd is told of a service of Type=notify: that it is starting, ready, alive, ending."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 # systemd waits so much longer after each word; a plan is built in minutes, and a start that hangs must end some time
 _EXTEND_S, _EVERY_S, _AT_MOST_S = 60, 20, 3600
@@ -36,6 +37,38 @@ def starting(what: str) -> Iterator[None]:
         if thread is not None:
             thread.join()
     _tell("READY=1\nSTATUS=running")
+
+
+def stopping() -> None:
+    """The end has begun; it may take until what waits for the broker was sent."""
+    _tell("STOPPING=1\nSTATUS=ending")
+
+
+def watchdog_pings() -> Callable[[], None]:
+    """What tells the service manager, where it wants to know it (WatchdogSec=), that this process is alive; called more
+    often than it wants, it tells as often as it wants.
+    """
+    every_s = _watchdog_s() / 3
+    if not every_s:
+        return lambda: None
+    due_s = 0.0
+
+    def ping() -> None:
+        nonlocal due_s
+        now_s = time.monotonic()
+        if now_s >= due_s:
+            due_s = now_s + every_s
+            _tell("WATCHDOG=1")
+
+    return ping
+
+
+def _watchdog_s() -> float:
+    """sd_watchdog_enabled(3); 0 where nobody waits for this process."""
+    microseconds, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    if not microseconds.isdecimal() or (pid and pid != str(os.getpid())):
+        return 0.0
+    return int(microseconds) / 1e6
 
 
 def _address() -> str:

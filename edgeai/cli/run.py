@@ -14,17 +14,18 @@ from queue import SimpleQueue
 from types import FrameType
 
 from edgeai.cli.host import this_host
-from edgeai.cli.notify import starting
+from edgeai.cli.notify import starting, stopping, watchdog_pings
 from edgeai.cli.reports import device_name, make_sink
 from edgeai.cli.strict import StrictWatch, check_strict, strict_cache
 from edgeai.clock import Clock, SystemClock
-from edgeai.config import Config
+from edgeai.config import Config, WatchdogSettings
 from edgeai.console import print_json, print_note, print_table
 from edgeai.desired import config_to_start, set_aside
 from edgeai.errors import EdgeError
 from edgeai.executor import EXIT_RESTART, CommandExecutor
 from edgeai.health import Health
 from edgeai.runtime import Runtime
+from edgeai.schedule.group import EngineWorker
 from edgeai.sinks.commands.gate import CommandGate, ConfigInForce
 from edgeai.sinks.commands.journal import CommandJournal
 from edgeai.sinks.commands.table import Command
@@ -34,7 +35,9 @@ from edgeai.sinks.reporting import Listening
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sinks.topics import TopicTree
+from edgeai.sources.capture import Capture
 from edgeai.stream import StreamReport
+from edgeai.watchdog import Watchdog
 
 FLUSH_S = 10.0
 # a broker that is not there yet gets so long before the run ends without it
@@ -86,8 +89,10 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False, strict: b
         if gate is not None:
             gate.catch_up()
             gate.report_config(in_force)
-        with _judging(config, in_force), watch.naming_all() if watch else nullcontext():
+        naming = watch.naming_all() if watch is not None else nullcontext()
+        with _judging(config, in_force), naming, _watched(runtime, config.watchdog):
             reports = runtime.run()
+        stopping()
         executor.close()
         if health is not None:
             health.close()
@@ -133,6 +138,17 @@ def _health(config: Config, runtime: Runtime, sink: Sink, clock: Clock) -> Healt
         folder=config.state_dir,
         clock=clock,
     )
+
+
+@contextmanager
+def _watched(runtime: Runtime, settings: WatchdogSettings) -> Iterator[None]:
+    """What hangs is replaced, and the service manager hears that all is well, as long as it is."""
+    dog: Watchdog[Capture | EngineWorker] = Watchdog(
+        settings, watched=runtime.watched, replaced=runtime.report_replaced, alive=watchdog_pings()
+    )
+    runtime.heart = dog.beat
+    with dog:
+        yield
 
 
 @contextmanager

@@ -64,6 +64,9 @@ TOPICS: Final[tuple[Carriage, ...]] = (
             "track_started",
             "track_ended",
             "keyword",
+            "camera_lost",
+            "camera_back",
+            "still_taken",
             "envelope",
         ),
     ),
@@ -73,6 +76,7 @@ TOPICS: Final[tuple[Carriage, ...]] = (
         _EVENT.retain,
         "device",
         (
+            "worker_replaced",
             "messages_dropped",
             "outbox_degraded",
             "outbox_recovered",
