@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from edgeai.cli.examine import examine
 from edgeai.clock import Clock, SystemClock
@@ -18,8 +17,6 @@ from edgeai.stream import CameraStream, Stream
 
 log = logging.getLogger("edgeai")
 
-MAX_TOLD: Final = 100
-
 
 def check_strict(config: Config, path: Path, *, profile: Profile | None) -> None:
     """Before a start, or a reload: raise ConfigError where `edgeai check --strict` would find a fault, each of them in the
@@ -30,7 +27,7 @@ def check_strict(config: Config, path: Path, *, profile: Profile | None) -> None
         return
     if len(faults) == 1:
         raise ConfigError(f"{faults[0]} (--strict)")
-    for fault in faults[:MAX_TOLD]:
+    for fault in faults:
         log.error("%s", fault)
     raise ConfigError(
         f"{path}: {len(faults)} faults, which --strict does not take",

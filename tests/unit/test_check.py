@@ -70,7 +70,7 @@ def test_every_typo_is_told_in_one_run(check):
 def test_a_file_that_is_something_else_does_not_flood(check):
     code, _, lines = check("".join(f"k{number} = 1\n" for number in range(1000)))
     assert (code, len(lines)) == (2, 101)
-    assert lines[-1] == "edgeai: error: and 900 more"
+    assert lines[-1] == "edgeai: error: device.toml: and 900 faults more"
 
 
 def test_the_faults_of_all_parts_are_told(check):
