@@ -89,7 +89,9 @@ class StrictWatch:
         # the others get their time too: all that give nothing are named, not only the first
         if late and len(late) == len(waiting):
             for stream in late:
-                self._late[stream.name] = f"{stream.label}: no picture within {_allowed_s(stream):g} s"
+                why = stream.connection.problem if stream.connection is not None else ""
+                said = f"{stream.label}: no picture within {_allowed_s(stream):g} s"
+                self._late[stream.name] = f"{said}: {why}" if why else said
         if self.faults and not [stream for stream in waiting if stream not in late]:
             self._runtime.stop()
 
