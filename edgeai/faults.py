@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _SECRETIVE = ("password", "secret", "token")
-_USER_IN_URL = re.compile(r"(?<=://)[^\s/?#'\"]*@")
+_USER_IN_URL = re.compile(r"(?<=://).*@", re.DOTALL)  # to the last @: passwords hold slashes too
 _QUERY_OF_URL = re.compile(r"(://[^\s?'\"]*\?)[^\s'\"]+")
 
 
