@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
@@ -15,6 +16,7 @@ from types import FrameType
 from edgeai.cli.host import this_host
 from edgeai.cli.notify import starting, stopping, watchdog_pings
 from edgeai.cli.reports import device_name, make_sink
+from edgeai.cli.strict import StrictWatch, check_strict, strict_cache
 from edgeai.clock import Clock, SystemClock
 from edgeai.config import Config, WatchdogSettings
 from edgeai.console import print_json, print_note, print_table
@@ -42,23 +44,37 @@ FLUSH_S = 10.0
 GRACE_S = 1.0
 
 
-def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
+def run_device(path: Path, *, json_output: bool, verify: bool = False, strict: bool = False) -> int:
     """Run until the sources end or a signal comes; 1 where a stream failed, EXIT_RESTART where a command said restart.
     A broker that is down is a warning.
 
-    verify: compare every engine with its bundle's golden outputs before anything runs.
+    verify: compare every engine with its bundle's golden outputs before anything runs. strict: no warning is taken, no
+    configuration from afar, and no stream's failure (edgeai/cli/strict.py).
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    config, in_force = config_to_start(path)
+    config, in_force = config_to_start(path, read_only=strict)
+    host = this_host(config.engines, cache=strict_cache(config) if strict else None, verify=verify)
+    judge = partial(check_strict, path=path, profile=host.profile) if strict else _take_any
+    judge(config)
     clock = SystemClock()
     orders: SimpleQueue[Command] = SimpleQueue()
     gate, listening = _make_gate(config, orders, clock, lambda draft: _put(sink, draft))
     sink, follow = make_sink(config, listening=listening, reader_gone=lambda: runtime.lose_reader())  # noqa: PLW0108 (it comes later)
-    host = this_host(config.engines, verify=verify)
     runtime = Runtime(config, sink, host=host)
     executor = CommandExecutor(
-        runtime, gate, orders, config=config, path=path, in_force=in_force, clock=clock
+        runtime,
+        gate,
+        orders,
+        config=config,
+        path=path,
+        in_force=in_force,
+        clock=clock,
+        read_only=strict,
+        check=judge,
     )
+    watch = StrictWatch(runtime) if strict else None
+    if watch is not None:
+        runtime.add_chore(watch.step)
     runtime.add_chore(executor.step)
     runtime.add_chore(_on_change(lambda: executor.config, follow))
     health = _health(config, runtime, sink, clock)
@@ -73,7 +89,8 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
         if gate is not None:
             gate.catch_up()
             gate.report_config(in_force)
-        with _judging(config, in_force), _watched(runtime, config.watchdog):
+        naming = watch.naming_all() if watch is not None else nullcontext()
+        with _judging(config, in_force), naming, _watched(runtime, config.watchdog):
             reports = runtime.run()
         stopping()
         executor.close()
@@ -83,9 +100,16 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
     if runtime.reader_gone:
         return 0
     _tell(reports, waiting, json_output=json_output, table_to_stderr=_uses_stdout(config))
+    if watch is not None and watch.faults:
+        watch.tell()
+        return 1
     if executor.restart_wanted:
         return EXIT_RESTART
     return 1 if any(report.failed for report in reports) else 0
+
+
+def _take_any(config: Config) -> None:
+    """What is not strict takes whatever can be read."""
 
 
 @contextmanager
