@@ -160,7 +160,7 @@ class MetricsSettings(Settings):
     """
 
     host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 9477
+    port: Annotated[int, Field(ge=1, le=65535)] = 19477
 
 
 class LogSettings(Settings):
