@@ -23,13 +23,7 @@ MAX_MESSAGE_CHARS: Final = 4096
 MAX_TRACE_CHARS: Final = 8192
 
 # sd-daemon(3): of syslog, as the journal takes them at a line's beginning
-_PRIORITY: Final = {
-    logging.DEBUG: 7,
-    logging.INFO: 6,
-    logging.WARNING: 4,
-    logging.ERROR: 3,
-    logging.CRITICAL: 2,
-}
+_PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _WRITE_BYTES: Final = 4096  # PIPE_BUF: what a pipe that poll(2) calls writable takes without waiting
 # what would begin a new line, move the cursor or turn the writing around: C0 but tab, DEL, C1, line and paragraph
 # separators, and the bidirectional controls (Unicode Standard Annex 9)
