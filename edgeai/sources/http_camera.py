@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from edgeai.errors import SourceError, SourceFormatError, SourceMissingError
@@ -40,7 +40,7 @@ class HttpCamera(Source[Frame]):
     stream ends, and where MAX_BAD_IN_A_ROW pictures in a row are damaged.
     """
 
-    live: ClassVar[bool] = True
+    live = True
 
     def __init__(self, address: Address, request: CameraRequest) -> None:
         self.capped = self.bad = 0

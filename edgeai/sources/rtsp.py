@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class RtspCamera(Source[Frame]):
     changed under the same connection (FFmpeg would stretch them to the old size), so that it is opened anew.
     """
 
-    live: ClassVar[bool] = True
+    live = True
 
     def __init__(self, address: Address, request: CameraRequest) -> None:
         self.capped = self.bad = 0

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, Final, Protocol
 
 from edgeai.errors import SourceError, SourceFormatError, SourceMissingError
 from edgeai.sources.addresses import Address
@@ -93,7 +93,7 @@ class UsbCamera(Source[Frame]):
     capture.stall_s (in whole seconds, and those of the first camera opened count: OpenCV reads its limit once).
     """
 
-    live: ClassVar[bool] = True
+    live = True
 
     def __init__(
         self,
