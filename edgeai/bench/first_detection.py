@@ -24,9 +24,15 @@ _ANYTHING: Final = 0.001
 
 
 def measure_first_detection(
-    model: Model, video: str, *, runs: int = 3, advance: Callable[[], object] = lambda: None
+    model: Model,
+    video: str,
+    *,
+    runs: int = 3,
+    warm_up: bool = True,
+    advance: Callable[[], object] = lambda: None,
 ) -> tuple[list[float], bool]:
-    """(seconds of each run, whether TensorFlow was loaded in any of them). One run before them is not counted: it warms the disk.
+    """(seconds of each run, whether TensorFlow was loaded in any of them). warm_up: one run before them is not counted: it warms
+    the disk.
 
     Thresholds are lowered, so that what the first frame gives, whatever it is, becomes an event on standard output.
     Raises EdgeError where none comes.
@@ -35,10 +41,10 @@ def measure_first_detection(
     with tempfile.TemporaryDirectory(prefix="edgeai-bench-") as folder:
         path = Path(folder) / "bench.toml"
         path.write_text(_config(model, video))
-        for number in range(runs + 1):
+        for number in range(runs + warm_up):
             took_s, with_tensorflow = _run(path)
             loaded |= with_tensorflow
-            if number:
+            if number >= warm_up:
                 seconds.append(took_s)
             advance()
     return seconds, loaded

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, TypeAlias
+
+import numpy as np
 
 from edgeai.config import CameraSettings
 from edgeai.errors import SourceError
@@ -22,7 +24,7 @@ from edgeai.types import Event, Frame
 
 MAX_HELD_BYTES: Final = 256 << 20
 
-Shown = Callable[[Taken, Seen], None]
+Shown: TypeAlias = Callable[[Taken, Seen], object]
 """Called when all of a frame is done, its events handed over."""
 
 
@@ -38,7 +40,8 @@ def decode_frames(video: str, most: int, *, size: tuple[int, int] | None = None)
     with open_camera(video, stream="bench") as source:
         for frame in source:
             if size is not None and frame.image.shape[1::-1] != size:
-                frame = replace(frame, image=cv2.resize(frame.image, size))  # noqa: PLW2901
+                scaled = np.asarray(cv2.resize(frame.image, size), np.uint8)
+                frame = replace(frame, image=scaled)  # noqa: PLW2901
             held.append(frame)
             size_bytes += frame.image.nbytes
             if len(held) >= most or size_bytes > MAX_HELD_BYTES:
