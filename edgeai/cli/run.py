@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +19,14 @@ from edgeai.cli.notify import starting, stopping, watchdog_pings
 from edgeai.cli.reports import device_name, make_sink
 from edgeai.cli.strict import StrictWatch, check_strict, strict_cache
 from edgeai.clock import Clock, SystemClock
-from edgeai.config import Config, WatchdogSettings
+from edgeai.config import Config, LogSettings, MetricsSettings, WatchdogSettings
 from edgeai.console import print_json, print_note, print_table
 from edgeai.desired import config_to_start, set_aside
 from edgeai.errors import EdgeError
 from edgeai.executor import EXIT_RESTART, CommandExecutor
+from edgeai.exporter import Exporter, figures_of, figures_of_group
 from edgeai.health import Health
+from edgeai.logs import open_logs
 from edgeai.runtime import Runtime
 from edgeai.schedule.group import EngineWorker
 from edgeai.sinks.commands.gate import CommandGate, ConfigInForce
@@ -36,6 +39,7 @@ from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sinks.topics import TopicTree
 from edgeai.sources.capture import Capture
+from edgeai.store import TotalsStore
 from edgeai.stream import StreamReport
 from edgeai.watchdog import Watchdog
 
@@ -51,8 +55,10 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False, strict: b
     verify: compare every engine with its bundle's golden outputs before anything runs. strict: no warning is taken, no
     configuration from afar, and no stream's failure (edgeai/cli/strict.py).
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    journal = os.environ.get("JOURNAL_STREAM", "")
+    open_logs(LogSettings(), journal_stream=journal)  # for what reading the configuration has to say
     config, in_force = config_to_start(path, read_only=strict)
+    open_logs(config.log, journal_stream=journal)
     host = this_host(config.engines, cache=strict_cache(config) if strict else None, verify=verify)
     judge = partial(check_strict, path=path, profile=host.profile) if strict else _take_any
     judge(config)
@@ -60,7 +66,10 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False, strict: b
     orders: SimpleQueue[Command] = SimpleQueue()
     gate, listening = _make_gate(config, orders, clock, lambda draft: _put(sink, draft))
     sink, follow = make_sink(config, listening=listening, reader_gone=lambda: runtime.lose_reader())  # noqa: PLW0108 (it comes later)
-    runtime = Runtime(config, sink, host=host)
+    # without an outbox nothing is kept, and no folder is made
+    keeps = isinstance(sink, StoreAndForward)
+    totals = TotalsStore(config.state_dir / "totals.db" if keeps else None)
+    runtime = Runtime(config, sink, host=host, totals=totals)
     executor = CommandExecutor(
         runtime,
         gate,
@@ -82,6 +91,9 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False, strict: b
         runtime.add_chore(health.step)
     with ExitStack() as stack:
         stack.enter_context(_on_signals(runtime, executor))
+        stack.enter_context(totals)
+        if config.metrics is not None:
+            stack.enter_context(_exporter(config, config.metrics, runtime, sink))
         with _judging(config, in_force):
             stack.enter_context(_opened(runtime))
         stack.enter_context(gate or nullcontext())
@@ -137,6 +149,16 @@ def _health(config: Config, runtime: Runtime, sink: Sink, clock: Clock) -> Healt
         counters=counters,
         folder=config.state_dir,
         clock=clock,
+    )
+
+
+def _exporter(config: Config, settings: MetricsSettings, runtime: Runtime, sink: Sink) -> Exporter:
+    return Exporter(
+        settings,
+        streams=lambda: [figures_of(each, runtime.state(each)) for each in runtime.streams],
+        engines=lambda: [figures_of_group(group) for group in runtime.groups],
+        counters=(lambda: sink.counters) if isinstance(sink, StoreAndForward) else None,
+        device=device_name(config),
     )
 
 
