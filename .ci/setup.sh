@@ -4,11 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly EXTRAS='compress,onnx,serve,broker,crypto,zstd,sparkplug,dev'
+readonly EXTRAS='compress,onnx,serve,broker,crypto,zstd,sparkplug,metrics,dev'
 readonly STAMP=.venv/.edgeai-setup
 readonly WITHOUT=.venv/.edgeai-without # Debian packages that could not be installed: not tried at every call
 # What a microphone, a broker, a virtual sound card and made speech need; without them those parts alone do not work.
-readonly DEBIAN_OPTIONAL=(espeak-ng libportaudio2 libasound2-plugins mosquitto mosquitto-clients pulseaudio pulseaudio-utils)
+# GStreamer is for cameras, the RTSP server and x264 for their tests.
+readonly DEBIAN_OPTIONAL=(
+  espeak-ng libportaudio2 libasound2-plugins mosquitto mosquitto-clients pulseaudio pulseaudio-utils
+  python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+  gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
+)
 
 # Two at once in one checkout (a demo and a test run) must not write the same .venv.
 exec 9<.
@@ -55,6 +60,7 @@ debian_packages() {
   if ! apt_install "${missing[@]}"; then
     say "could not install Debian packages; going on without: ${missing[*]}"
     say "  microphone: libportaudio2 libasound2-plugins · broker: mosquitto mosquitto-clients · tests: pulseaudio"
+    say "  cameras by CSI, gst: and hardware decoders, and tests of RTSP: python3-gi gir1.2-gst-* gstreamer1.0-*"
     say "  as root: apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
     without=${missing[*]}
     return 0

@@ -88,7 +88,8 @@ class Profile(_Table):
     computes; on the CPU LiteRT runs float32 and int8 everywhere. formats: the engine files that our runtime can
     drive there, the one to be preferred first. arch: absent for an accelerator that any host takes. ram_gb: every size sold under this profile. l4t: releases known to run on it.
     power_modes: nvpmodel's names, their place in the list being the id; store the name and let the board's own
-    /etc/nvpmodel.conf give the id. modules: BOARDID-SKU. flash_configs: names for NVIDIA's flash.sh, the plain
+    /etc/nvpmodel.conf give the id. csi_source, video_decoder: the GStreamer elements of its CSI cameras and of its hardware
+    decoder for camera streams; absent where there is none. modules: BOARDID-SKU. flash_configs: names for NVIDIA's flash.sh, the plain
     one first. tested: machine, by what, when; empty means never run on a board.
     """
 
@@ -109,6 +110,9 @@ class Profile(_Table):
     )
     device_tree_model: Fact[Text] | None = None
     usb_ids: Fact[tuple[UsbId, ...]] | None = None
+
+    csi_source: Fact[Literal["nvarguscamerasrc", "libcamerasrc"]] | None = None
+    video_decoder: Fact[Literal["nvv4l2decoder", "v4l2h264dec", "v4l2slh265dec"]] | None = None
 
     soc: Fact[Literal["t210", "t186", "t194", "t234", "t264"]] | None = None
     sm: Fact[Annotated[int, Field(ge=30, le=200)]] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 Opened = TypeVar("Opened", bound="Source[Any]")
@@ -23,7 +23,7 @@ class Source(ABC, Generic[T]):
     bad: pictures that came damaged, and were left out.
     """
 
-    live: ClassVar[bool] = False
+    live: bool = False
     capped: int = 0
     bad: int = 0
 

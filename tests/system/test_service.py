@@ -82,6 +82,15 @@ class Service:
         told = (json.loads(payload) for _, payload in sorted(self.messages().items()))
         return [one for one in told if one.get("type") == type_]
 
+    def check_counts(self, *, restarts):
+        """Every number once, in order; one may be missing for each time the process died."""
+        for type_ in ("line_crossed", "track_started", "track_ended"):
+            counts = [event["data"]["count"] for event in self.events(type_)]
+            assert counts, type_
+            assert counts == sorted(set(counts)), f"{type_}: a number came twice"
+            # an end is not told of tracks that were in view when it died: one square
+            assert counts[-1] - len(counts) <= restarts, f"{type_}: {counts}"
+
     def back(self, number, *, status, since_s):
         """Wait for the process of that number, after one that ended by itself with `status`."""
         started = self.manager.wait_ready(number)
@@ -108,6 +117,7 @@ def test_killed_it_is_back_with_what_waited(tmp_path):
     assert "STOPPING=1" in manager.starts[-1].words
     seqs = [event["seq"] for event in service.events("track_started")]
     assert seqs == sorted(set(seqs))
+    service.check_counts(restarts=3)
 
 
 @pytest.mark.parametrize(("kind", "status"), [("lock", 1), ("main", 70)])
@@ -121,6 +131,7 @@ def test_hung_as_a_whole_it_ends_itself_and_is_back_with_what_waited(tmp_path, k
         assert before.items() <= service.messages().items()
         service.wait_for_more()
     assert len(manager.starts) == 2
+    service.check_counts(restarts=1)
 
 
 def test_a_models_run_that_hangs_is_replaced_and_the_process_lives_on(tmp_path):

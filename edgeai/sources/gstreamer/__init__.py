@@ -1,0 +1,1 @@
+"""Cameras through GStreamer: CSI, hardware decoders, and pipelines of the user's own."""
