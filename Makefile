@@ -7,7 +7,7 @@ WORKERS ?= 2
 
 .PHONY: help setup demo test lint format types contracts bench-compress bench-widths bench-quantize bench-qat bench-unequal bench-exports bench-peers \
   import-check trt-check trt-api wheel-check zoo-eval bench-zoo bench-serve bench-speakers bench-learning-curve bench-large \
-  bench-overhead fault-suite lock clean
+  bench-overhead bench-cameras fault-suite lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -90,6 +90,10 @@ bench-zoo: setup ## the zoo beside YOLOX-nano, SSD-MobileNet, MLPerf Tiny's keyw
 
 bench-serve: setup ## edgeai serve under load beside the bare engine, by turns; a minute, wrk where it is installed
 	@PYTHONPATH=tests $(BIN)/python -m bench.bench_serve --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
+
+bench-cameras: setup ## edgeai run beside loops of supervision, norfair and MediaPipe, same model and video; ten minutes, .venv-peers takes 1 GB
+	@.ci/peers.sh cameras
+	@PYTHONPATH=tests $(BIN)/python -m bench.bench_cameras --data $${EDGEAI_DATA:-../shared/data} $(ARGS)
 
 fault-suite: setup ## events counted while links, brokers, the device, disks and clocks fail, beside plain paho; half an hour, ARGS="--short" a minute
 	@PYTHONPATH=tests $(BIN)/python -m fault_suite $(ARGS)

@@ -87,25 +87,42 @@ def bench_pipeline(
     frames: Annotated[
         int, typer.Option(min=1, max=100_000, help="Frames to time, from the beginning again at its end.")
     ] = 100,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Scale frames to this size, as in 1280x720; the video's own where absent."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the outbox lies: on the disk that it shall use.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Some parts, as in overhead,start: overhead, broker, freshness, memory, start."),
+    ] = None,
     markdown: Markdown = None,
     compare: Against = None,
     json_output: Json = False,
 ) -> int:
-    """Time the whole way of a frame beside the engine call alone.
+    """Time cameras: their cost beside the engine call, the way to a broker, freshness, memory, first detection.
 
-    Example: edgeai bench pipeline street.mp4 --bundle person-detector
+    Frames are decoded before, and go through capture, scheduler, stages and outbox as on a device at work.
+
+    Example: edgeai bench pipeline street.mp4 --bundle person-detector --size 1280x720
     """
+    from edgeai.cli.bench_pipeline import PipelineSettings, parse_parts, parse_size
     from edgeai.cli.bench_pipeline import bench_pipeline as measure
     from edgeai.cli.figures import Outputs
 
-    return measure(
-        video,
-        bundle,
+    settings = PipelineSettings(
+        video=video,
+        model=bundle,
         engine=engine,
         threads=threads,
         frames=frames,
-        outputs=Outputs(json_output, markdown, compare),
+        size=parse_size(size),
+        folder=folder,
+        parts=parse_parts(only),
     )
+    return measure(settings, outputs=Outputs(json_output, markdown, compare))
 
 
 @bench_app.command("tracking")

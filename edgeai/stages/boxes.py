@@ -57,32 +57,40 @@ def nms(
     """
     order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
     boxes = np.asarray(xyxy, np.float32).reshape(-1, 4)[order]
-    ids = np.zeros(len(order), np.int32) if agnostic else np.asarray(class_ids)[order]
-    kept = np.empty(0, np.intp)
+    ids = None if agnostic else np.asarray(class_ids)[order]
+    kept: list[int] = []
     # blocks of falling score: each meets the boxes kept so far, then itself; the end comes early at `limit`
     for start in range(0, len(order), _BLOCK):
         if len(kept) >= limit:
             break
-        block = np.arange(start, min(start + _BLOCK, len(order)), dtype=np.intp)
-        if len(kept):
-            block = block[~_rivals(boxes, ids, kept, block, iou_threshold).any(axis=0)]
-        rivals = np.triu(_rivals(boxes, ids, block, block, iou_threshold), 1)
-        alive = np.ones(len(block), np.bool_)
-        # only a box that overlaps a worse one can suppress: the loop is over those, not over all
-        for index in np.flatnonzero(rivals.any(axis=1)):
-            if alive[index]:
-                alive &= ~rivals[index]
-        kept = np.concatenate([kept, block[alive]])
+        block = slice(start, min(start + _BLOCK, len(order)))
+        alive = (1 << (block.stop - start)) - 1
+        if kept:
+            beaten = _rivals(boxes, ids, kept, block, iou_threshold).any(axis=0)
+            alive &= ~_as_bits(np.atleast_2d(beaten))[0]
+        # a row's bits are the boxes that it overlaps: one operation on a whole number suppresses all of them
+        for index, rivals in enumerate(_as_bits(_rivals(boxes, ids, block, block, iou_threshold))):
+            if alive >> index & 1:
+                alive &= ~(rivals >> (index + 1) << (index + 1))  # only worse ones
+                kept.append(start + index)
     return np.asarray(order[kept[: max(limit, 0)]], np.intp)
 
 
 def _rivals(
     boxes: NDArray[np.float32],
-    ids: NDArray[np.int32],
-    a: NDArray[np.intp],
-    b: NDArray[np.intp],
+    ids: NDArray[np.int32] | None,
+    a: slice | list[int],
+    b: slice,
     iou_threshold: float,
 ) -> NDArray[np.bool_]:
     rivals = iou_matrix(boxes[a], boxes[b]) > iou_threshold
-    rivals &= ids[a][:, None] == ids[b][None, :]
+    if ids is not None:
+        rivals &= ids[a][:, None] == ids[b][None, :]
     return rivals
+
+
+def _as_bits(rows: NDArray[np.bool_]) -> list[int]:
+    """Each row as a whole number, its first column the lowest bit."""
+    packed = np.packbits(rows, axis=1, bitorder="little")
+    size, content = packed.shape[1], packed.tobytes()
+    return [int.from_bytes(content[start : start + size], "little") for start in range(0, len(content), size)]

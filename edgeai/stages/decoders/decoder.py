@@ -69,5 +69,7 @@ def on_frame(
 ) -> Detections:
     """Boxes in model pixels as Detections in source pixels; those wholly in the padding are left out."""
     boxes = placement.to_source(xyxy)
-    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    if inside.all():
+        return Detections(boxes, scores, class_ids)
     return Detections(boxes[inside], scores[inside], class_ids[inside])

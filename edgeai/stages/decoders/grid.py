@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,16 @@ class _Head:
     cells: NDArray[np.float32]
 
 
+_Part: TypeAlias = tuple[
+    NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32], NDArray[np.float32]
+]
+"""Some cells' boxes, objectness, classes and places, as in _Head."""
+
+_NO_BOXES = np.empty((0, 4), np.float32)
+_NO_SCORES = np.empty(0, np.float32)
+_NO_IDS = np.empty(0, np.int32)
+
+
 class GridDecoder(BoxDecoder):
     """centre = (xy + cell) * stride, side = exp(wh) * stride, score = objectness * best class.
 
@@ -104,8 +114,9 @@ class GridDecoder(BoxDecoder):
     def decode(self, outputs: Mapping[str, Array], placement: Placement) -> Detections:
         # broken models give inf and nan: they are sorted out by value, not by warning
         with np.errstate(invalid="ignore", over="ignore"):
-            found = [self._candidates(head) for head in self._heads(outputs)]
-        xyxy, scores, class_ids = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            xyxy, scores, class_ids = self._candidates(self._heads(outputs))
+        if not len(scores):
+            return Detections.empty()
         if len(scores) > MAX_CANDIDATES:
             best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
             xyxy, scores, class_ids = xyxy[best], scores[best], class_ids[best]
@@ -114,7 +125,7 @@ class GridDecoder(BoxDecoder):
             scores,
             class_ids,
             iou_threshold=self.params.nms_iou,
-            agnostic=self.params.agnostic,
+            agnostic=self.params.agnostic or len(self.labels) == 1,
             limit=self.params.max_detections,
         )
         return on_frame(xyxy[keep], scores[keep], class_ids[keep], placement)
@@ -175,24 +186,40 @@ class GridDecoder(BoxDecoder):
             )
         return classes
 
-    def _candidates(self, head: _Head) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
-        """Boxes (K, 4) in model pixels, scores (K,) and label numbers (K,) of the cells above the threshold."""
-        if head.objectness is None:
-            rows, classes = np.arange(len(head.cells)), self._columns(head.classes)
+    def _candidates(
+        self, heads: Sequence[_Head]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+        """Boxes (K, 4) in model pixels, scores (K,) and label numbers (K,) of the cells above the threshold.
+
+        The few cells that may be above it are gathered from all heads first: each step is then one call, not one a head.
+        """
+        parts = [part for head in heads if (part := self._likely(head)) is not None]
+        if not parts:
+            return _NO_BOXES, _NO_SCORES, _NO_IDS
+        box, objectness, classes, cells = parts[0] if len(parts) == 1 else _joined(parts)
+        if classes.shape[1] == 1:
+            class_ids, raw = np.zeros(len(classes), np.intp), classes[:, 0]
         else:
-            # a product of two scores of at most 1 is below either of them
-            rows = np.flatnonzero(head.objectness >= self._raw_threshold)
-            classes = self._columns(head.classes[rows])
-        class_ids = classes.argmax(axis=1)
-        raw = classes[np.arange(len(rows)), class_ids]
+            class_ids = classes.argmax(axis=1)
+            raw = classes[np.arange(len(classes)), class_ids]
         near = np.flatnonzero((raw >= self._raw_threshold) & np.isfinite(raw))
-        rows, class_ids, scores = rows[near], class_ids[near], self._to_score(raw[near])
-        if head.objectness is not None:
-            scores = scores * self._to_score(head.objectness[rows])
-        xyxy = _boxes(head.box[rows], head.cells[rows])
+        scores = self._to_score(raw[near])
+        if objectness is not None:
+            scores = scores * self._to_score(objectness[near])
+        xyxy = _boxes(box[near], cells[near])
         sound = (scores >= self.params.score_threshold) & np.isfinite(scores) & np.isfinite(xyxy).all(axis=1)
         scores = np.minimum(scores[sound], np.float32(1.0))
-        return xyxy[sound], scores, class_ids[sound].astype(np.int32)
+        return xyxy[sound], scores, class_ids[near[sound]].astype(np.int32)
+
+    def _likely(self, head: _Head) -> _Part | None:
+        """Those cells of a head whose objectness alone lets them be above the threshold; None where there are none."""
+        if head.objectness is None:
+            return head.box, None, self._columns(head.classes), head.cells
+        # a product of two scores of at most 1 is below either of them
+        rows = np.flatnonzero(head.objectness >= self._raw_threshold)
+        if not len(rows):
+            return None
+        return head.box[rows], head.objectness[rows], self._columns(head.classes[rows]), head.cells[rows]
 
     def _columns(self, classes: NDArray[np.float32]) -> NDArray[np.float32]:
         return classes if self._keep is None else classes[:, self._keep]
@@ -206,6 +233,17 @@ class GridDecoder(BoxDecoder):
         if self.params.activation == "none":
             return raw
         return np.asarray(1.0 / (1.0 + np.exp(-raw)), np.float32)
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    boxes, objectness, classes, cells = zip(*parts, strict=True)
+    joined = [each for each in objectness if each is not None]
+    return (
+        np.concatenate(boxes),
+        np.concatenate(joined) if joined else None,
+        np.concatenate(classes),
+        np.concatenate(cells),
+    )
 
 
 def _cells(width: int, height: int, stride: int) -> NDArray[np.float32]:
