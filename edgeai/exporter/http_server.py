@@ -260,6 +260,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def _write(self, status: HTTPStatus, reply: Reply, *, allow: str = "") -> None:
         body = reply.body
+        self.request_version = self.protocol_version  # in HTTP/0.9 an answer would have no head
         self.send_response(status)
         if reply.gzipped and _takes_gzip(self.headers.get("Accept-Encoding", "")):
             body = reply.gzipped
@@ -274,6 +275,11 @@ class _Request(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """In place of the library's page in HTML: the status says all of it."""
+        status = HTTPStatus(code)
+        self._write(status, Reply(f"{status.phrase}\n".encode()))
 
     def version_string(self) -> str:
         return "edgeai"
