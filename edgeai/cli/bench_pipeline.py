@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ from edgeai.types import Frame
 PARTS: Final = ("overhead", "broker", "freshness", "memory", "start")
 PADDED_S: Final = 0.010
 START_RUNS: Final = 3
+MIN_SIDE_PX, MAX_SIDE_PX = 16, 8192
 MIN_OF_PART: Final = 40
 """So many frames at least where cameras share: percentiles and shares of fewer say nothing."""
 
@@ -124,14 +126,14 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """(1280, 720) of "1280x720". Raises UsageError."""
     if text is None:
         return None
-    width, _, height = text.lower().partition("x")
-    if not (
-        width.isdecimal() and height.isdecimal() and 16 <= int(width) <= 8192 and 16 <= int(height) <= 8192
-    ):
+    found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text.lower(), re.ASCII)
+    sides = tuple(int(each) for each in found.groups()) if found is not None else ()
+    if not sides or not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in sides):
         raise UsageError(
-            f"--size {text[:40]!r} is no size", next_step="write it as in 1280x720, 16 to 8192 pixels a side"
+            f"--size {text[:40]!r} is no size",
+            next_step=f"write it as in 1280x720, {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels a side",
         )
-    return int(width), int(height)
+    return sides[0], sides[1]
 
 
 def parse_parts(text: str | None) -> tuple[str, ...]:
