@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +23,9 @@ from edgeai.bench.held_frames import HandedFrames, PacedFrames, decode_frames, e
 from edgeai.bench.overhead import Model, measure_overhead
 from edgeai.bench.padded_engine import PaddedEngine, open_padded
 from edgeai.bundle import load_bundle
-from edgeai.cli.bench_pipeline import PARTS, parse_parts, parse_size
+from edgeai.cli import bench_pipeline as bench_pipeline_module
+from edgeai.cli.bench_pipeline import PARTS, PipelineSettings, bench_pipeline, parse_parts, parse_size
+from edgeai.cli.figures import Outputs
 from edgeai.engines import EngineHost, open_engine
 from edgeai.errors import EdgeError, EngineUnavailableError, SourceError, UsageError
 from edgeai.sinks.sink import Sink
@@ -129,7 +133,7 @@ def test_overhead_is_the_rest_of_the_way(model, held):
 
 
 def test_a_slow_model_serves_all_alike_and_the_newest(model, held):
-    told = measure_freshness(model, held, frames=40, engine_s=0.0)
+    told = measure_freshness(model, held, frames=40)
     assert len(told.age_ms) >= 40
     assert len(told.shares) == 4
     assert told.dropped > 0
@@ -175,6 +179,20 @@ def test_no_broker_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(broker_module, "_has_amqtt", lambda: False)
     with pytest.raises(EdgeError, match="no broker"), open_broker(tmp_path):
         pass
+
+
+def test_without_a_broker_the_rest_is_measured(model, walk, monkeypatch, capsys):
+    def none(folder):
+        raise EdgeError("there is no broker to measure against")
+
+    monkeypatch.setattr(bench_pipeline_module, "open_broker", none)
+    settings = PipelineSettings(walk, model.path, frames=5, parts=("overhead", "broker"))
+    assert bench_pipeline(settings, outputs=Outputs(json=True)) == 0
+    told = capsys.readouterr()
+    assert {row["name"] for row in json.loads(told.out)["results"]} >= {"overhead_ms", "overhead_share"}
+    assert "left out what needs a broker" in told.err
+    with pytest.raises(EdgeError, match="no broker"):
+        bench_pipeline(replace(settings, parts=("broker",)), outputs=Outputs(json=True))
 
 
 def test_the_first_detection_is_seen_from_outside(model, walk):
