@@ -3,7 +3,7 @@
 # versions have wheels for every Python we support. Installs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-readonly REQUIREMENT='.[compress,onnx,serve,broker,crypto,zstd,sparkplug,trt-check,dev]'
+readonly REQUIREMENT='.[compress,onnx,serve,broker,crypto,zstd,sparkplug,metrics,trt-check,dev]'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly EXTRAS='compress,onnx,serve,broker,crypto,zstd,sparkplug,dev'
+readonly EXTRAS='compress,onnx,serve,broker,crypto,zstd,sparkplug,metrics,dev'
 readonly STAMP=.venv/.edgeai-setup
 readonly WITHOUT=.venv/.edgeai-without # Debian packages that could not be installed: not tried at every call
 # What a microphone, a broker, a virtual sound card and made speech need; without them those parts alone do not work.

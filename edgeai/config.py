@@ -160,7 +160,8 @@ class MetricsSettings(Settings):
     """
 
     host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 9477
+    # Prometheus's list of ports (its wiki, "Default port allocations") has given all of 9100 to 9999 to other exporters
+    port: Annotated[int, Field(ge=1, le=65535)] = 19477
 
 
 class LogSettings(Settings):

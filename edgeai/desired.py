@@ -90,12 +90,12 @@ def read_file(path: Path) -> tuple[Config, str]:
         raise ConfigError(f"{path}: the configuration cannot be read: {error.strerror or error}") from None
 
 
-def config_in_force(path: Path) -> tuple[Config, ConfigInForce]:
+def config_in_force(path: Path, *, read_only: bool = False) -> tuple[Config, ConfigInForce]:
     """What is to run: the file, with the streams of the desired configuration as long as the file is the one that was
-    there when that was applied. Raises ConfigError for a file that is not good.
+    there when that was applied. read_only: the file alone. Raises ConfigError for a file that is not good.
     """
     config, sha256 = read_file(path)
-    desired = DesiredStore(config.state_dir).load()
+    desired = None if read_only else DesiredStore(config.state_dir).load()
     if desired is not None and desired.base_sha256 == sha256 and not desired.void:
         try:
             return check_desired(desired.toml, config, path), ConfigInForce(desired.version, desired.sha256)
@@ -104,11 +104,11 @@ def config_in_force(path: Path) -> tuple[Config, ConfigInForce]:
     return config, ConfigInForce(0, sha256)
 
 
-def config_to_start(path: Path) -> tuple[Config, ConfigInForce]:
+def config_to_start(path: Path, *, read_only: bool = False) -> tuple[Config, ConfigInForce]:
     """As config_in_force, for a start of the runtime, which is counted until `prove`: a desired configuration under which
     MAX_STARTS in a row died (a driver that crashes, memory that does not suffice) is set aside, as nobody afar could mend it.
     """
-    config, in_force = config_in_force(path)
+    config, in_force = config_in_force(path, read_only=read_only)
     store = DesiredStore(config.state_dir)
     desired = store.load() if in_force.version else None
     if desired is None:

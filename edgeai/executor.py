@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import queue
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -75,8 +75,12 @@ class CommandExecutor:
         path: Path,
         in_force: ConfigInForce,
         clock: Clock,
+        read_only: bool = False,
+        check: Callable[[Config], None] = lambda config: None,
     ) -> None:
-        """config: what runs, from the file `path` and perhaps the desired configuration."""
+        """config: what runs, from the file `path` and perhaps the desired configuration. read_only: the file alone counts,
+        and no desired configuration is taken or looked at. check: raises an EdgeError for a new file that shall not run.
+        """
         self.restart_wanted = False
         """Whether the run was ended by the command restart: the process then ends with EXIT_RESTART."""
         self._runtime = runtime
@@ -85,6 +89,8 @@ class CommandExecutor:
         self._path = path
         self._in_force = in_force
         self._clock = clock
+        self._read_only = read_only
+        self._check = check
         self._orders = orders
         self._began_s = clock.monotonic_s()
         self._proven = False
@@ -104,7 +110,7 @@ class CommandExecutor:
         """Do what was asked for."""
         if not self._proven and self._clock.monotonic_s() - self._began_s >= PROVEN_S:
             self._proven = True
-            prove(self._config)
+            self._prove()
         if self._reload_asked:
             self._reload_asked = False
             try:
@@ -118,13 +124,17 @@ class CommandExecutor:
 
     def close(self) -> None:
         """Answer what was not carried out; at the run's orderly end, while the outbox is still open."""
-        prove(self._config)
+        self._prove()
         ending = Outcome(False, "the device is ending; send it again with a new id")
         for each in self._snapshots:
             self._finish(each.command, ending)
         self._snapshots = []
         while (command := self._next()) is not None:
             self._finish(command, ending)
+
+    def _prove(self) -> None:
+        if not self._read_only:
+            prove(self._config)
 
     def _next(self) -> Command | None:
         try:
@@ -233,7 +243,8 @@ class CommandExecutor:
         return {"overrides": overrides.to_json()}
 
     def _reload(self) -> Result:
-        config, in_force = config_in_force(self._path)
+        config, in_force = config_in_force(self._path, read_only=self._read_only)
+        self._check(config)
         differing = differences(config, self._config)
         if differing:
             raise ConfigError(f"{self._path}: {', '.join(differing)} changed, which needs a restart")
@@ -243,6 +254,8 @@ class CommandExecutor:
         return _facts_of(change)
 
     def _configure(self, args: DesiredArguments) -> Result:
+        if self._read_only:
+            raise ConfigError("this device's configuration is read-only (--strict)")
         store = DesiredStore(self._config.state_dir)
         known = store.load()
         if known is not None and args.version <= known.version:

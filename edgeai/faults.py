@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _SECRETIVE = ("password", "secret", "token")
-_USER_IN_URL = re.compile(r"(?<=://)[^\s/?#'\"]*@")
+_USER_IN_URL = re.compile(r"(?<=://).*@", re.DOTALL)  # to the last @: passwords hold slashes too
 _QUERY_OF_URL = re.compile(r"(://[^\s?'\"]*\?)[^\s'\"]+")
 
 
@@ -28,24 +28,24 @@ class Fault(NamedTuple):
     text: str
 
 
-def describe_faults(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
-    """All that was found wrong while validating `model`, what says most first: a mistyped key is also a missing one, which
-    is left out.
+def describe_faults(error: ValidationError, model: type[BaseModel], *, most: int) -> list[Fault]:
+    """What was found wrong while validating `model`, what says most first: a mistyped key is also a missing one, which
+    is left out. Of more than `most` the last says how many more.
     """
     # a default that depends on a key that is wrong is no fault of its own
     faults = [
         each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"
     ]
-    unknown = [each for each in faults if each["type"] == "extra_forbidden"]
+    faults.sort(key=lambda each: each["type"] != "extra_forbidden")  # a stable sort: otherwise as they were
+    told, more = faults[:most], len(faults) - most
     meant: set[Path] = set()
-    for each in unknown:
-        path, known = trace(model, each["loc"])
-        meant.update((*path[:-1], name) for name in _near(str(path[-1]), known))
-    others = [each for each in faults if each["type"] != "extra_forbidden"]
-    others = [
-        each for each in others if each["type"] != "missing" or trace(model, each["loc"])[0] not in meant
-    ]
-    return [*dict.fromkeys(describe_fault(each, model) for each in (*unknown, *others))]
+    for each in told:
+        if each["type"] == "extra_forbidden":
+            path, known = trace(model, each["loc"])
+            meant.update((*path[:-1], name) for name in _near(str(path[-1]), known))
+    told = [each for each in told if each["type"] != "missing" or trace(model, each["loc"])[0] not in meant]
+    described = [*dict.fromkeys(describe_fault(each, model) for each in told)]
+    return [*described, Fault((), f"and {more} faults more")] if more > 0 else described
 
 
 def describe_fault(fault: ErrorDetails, model: type[BaseModel]) -> Fault:

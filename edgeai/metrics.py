@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -64,10 +65,38 @@ class Latencies:
         return p50, p90, p99
 
 
+@dataclass(frozen=True, slots=True)
+class HistogramCounts:
+    """A histogram as it was at one moment. counts: of each bound of bounds_s, then of what was longer; not cumulative.
+
+    sum_s: of all, the newest one perhaps not yet in it.
+    """
+
+    bounds_s: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum_s: float
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+    def cumulative(self) -> list[int]:
+        """How many were at most as long as each bound, and at the end how many there were, as Prometheus has them."""
+        return list(accumulate(self.counts))
+
+    def __add__(self, other: HistogramCounts) -> HistogramCounts:
+        """Both together. Raises ValueError where their bounds differ."""
+        if self.bounds_s != other.bounds_s:
+            raise ValueError("histograms of other bounds cannot be added")
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return HistogramCounts(self.bounds_s, counts, self.sum_s + other.sum_s)
+
+
 class Histogram:
     """How often something took how long: counts by upper bound, as Prometheus has them. One thread adds, any other asks.
 
-    bounds_s: the upper bounds, rising; longer ones count as "more". sum_s: of all.
+    bounds_s: the upper bounds, rising, each within its own count; longer ones count as "more". sum_s: of all. What is below
+    0, or no number, counts as 0: a clock that went wrong must not take a counter back.
     """
 
     BOUNDS_S: Final = (
@@ -75,14 +104,23 @@ class Histogram:
         *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
     )
 
+    __slots__ = ("bounds_s", "counts", "sum_s")
+
     def __init__(self, bounds_s: Sequence[float] = BOUNDS_S) -> None:
         self.bounds_s = tuple(bounds_s)
         self.counts = [0] * (len(self.bounds_s) + 1)
         self.sum_s = 0.0
 
     def add(self, seconds: float) -> None:
+        if not seconds > 0.0:
+            seconds = 0.0
         self.counts[bisect_left(self.bounds_s, seconds)] += 1
         self.sum_s += seconds
+
+    def read(self) -> HistogramCounts:
+        """As it is now; nothing that was added is ever missing from a later one."""
+        # the list is copied in one step of the interpreter, so that buckets and their total are of the same moment
+        return HistogramCounts(self.bounds_s, tuple(self.counts), self.sum_s)
 
 
 STAGES: Final = ("wait", "motion", "prepare", "engine", "decode", "track", "rules", "deliver")
@@ -91,7 +129,12 @@ that were run at once), decoder and NMS, tracker, rules, and handing over its ev
 
 
 class StageTimes:
-    """Of one stream: a histogram of each stage, and of the whole, from the frame's capture to its events' handing over."""
+    """Of one stream: a histogram of each stage, and of the whole, from the frame's capture to its events' handing over.
+
+    A frame that goes only part of the way (nothing moves on it) is in the stages that it went through, and in the whole.
+    """
+
+    __slots__ = ("stages", "whole")
 
     def __init__(self) -> None:
         self.stages = {stage: Histogram() for stage in STAGES}

@@ -20,6 +20,7 @@ from edgeai.schedule.pool import EnginePool
 from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sources.capture import Capture
+from edgeai.store import TotalsStore
 from edgeai.stream import CameraStream, MicrophoneStream, Overrides, State, Stream, StreamReport, naming
 from edgeai.types import DEVICE_STREAM, Event, JsonValue
 
@@ -49,7 +50,16 @@ class Runtime:
     is done by a chore, which that thread calls ten times a second.
     """
 
-    def __init__(self, config: Config, sink: Sink, *, host: EngineHost | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sink: Sink,
+        *,
+        host: EngineHost | None = None,
+        totals: TotalsStore | None = None,
+    ) -> None:
+        """totals: where what rules count is kept; for this process only where absent."""
+        self._totals = totals or TotalsStore(None)
         self._threads_of_engine = config.threads
         self._settings = config.streams
         self._host = host
@@ -255,7 +265,7 @@ class Runtime:
         with naming(f"{'camera' if isinstance(settings, CameraSettings) else 'microphone'} {settings.name}"):
             if isinstance(settings, CameraSettings):
                 profile = self._host.profile if self._host is not None else None
-                stream = CameraStream(settings, pool=self._pool, profile=profile)
+                stream = CameraStream(settings, pool=self._pool, profile=profile, totals=self._totals)
             else:
                 stream = MicrophoneStream(settings, threads=self._threads_of_engine, host=self._host)
         overrides = self._overrides.get(settings.name)

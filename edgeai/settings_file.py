@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -22,6 +23,7 @@ else:
     import tomli as tomllib
 
 MAX_SETTINGS_BYTES = 1 << 20
+MAX_FAULTS = 100  # told at once: a file that is something else has thousands
 _TOML_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 M = TypeVar("M", bound=BaseModel)
@@ -64,32 +66,32 @@ def read_settings(
 
 def parse_settings(content: bytes, model: type[M], *, where: str, error: type[EdgeError]) -> M:
     """TOML as `model`, types taken at their word ("1" and true are no numbers). Raises `error`: the fault that says most."""
-    settings, faults = _validated(content, model, where)
+    settings, faults = _validated(content, model, where, most=1)
     if settings is None:
-        raise error(min(faults, key=lambda fault: fault.rank).text)
+        raise error(faults[0].text)
     return settings
 
 
 def settings_faults(content: bytes, model: type[BaseModel], *, where: str) -> tuple[str, ...]:
-    """All that is wrong with a TOML text, a line each as of parse_settings, from its top to its bottom.
+    """All that is wrong with a TOML text, a line each as of parse_settings, from its top to its bottom; of more than
+    MAX_FAULTS the last line says how many more.
 
     Not all that could be: text that is no TOML is read to its first fault, and what keys say of each other is looked at
     only where each is right by itself.
     """
-    _, faults = _validated(content, model, where)
-    return tuple(fault.text for fault in sorted(faults, key=lambda fault: fault.line))
+    _, faults = _validated(content, model, where, most=MAX_FAULTS)
+    return tuple(fault.text for fault in sorted(faults, key=lambda fault: fault.line or sys.maxsize))
 
 
 class _Fault(NamedTuple):
-    """line: from 1, 0 for the whole. rank: 0 for what is told first where one is told."""
+    """line: from 1, 0 for the whole."""
 
     line: int
     text: str
-    rank: int = 0
 
 
-def _validated(content: bytes, model: type[M], where: str) -> tuple[M | None, list[_Fault]]:
-    """The settings, or why there are none."""
+def _validated(content: bytes, model: type[M], where: str, *, most: int) -> tuple[M | None, list[_Fault]]:
+    """The settings, or why there are none: what says most first, at most so many."""
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as raised:
@@ -97,7 +99,7 @@ def _validated(content: bytes, model: type[M], where: str) -> tuple[M | None, li
         return None, [_Fault(line, f"{where}:{line}: not UTF-8 text ({raised.reason})")]
     try:
         table = tomllib.loads(text)
-        nul = [*_paths_with_nul(table)]
+        nul = [*islice(_paths_with_nul(table), most)]
         if nul:  # no path, host or name can hold one, and the system's calls raise for it
             return None, _placed(
                 [Fault(path, f"{dotted(path)}: holds a NUL character") for path in nul], text, where
@@ -106,7 +108,7 @@ def _validated(content: bytes, model: type[M], where: str) -> tuple[M | None, li
         document = json.dumps(table, default=lambda date: {"date": str(date)})
         return model.model_validate_json(document, strict=True), []
     except ValidationError as raised:
-        return None, _placed(describe_faults(raised, model), text, where)
+        return None, _placed(describe_faults(raised, model, most=most), text, where)
     except RecursionError:
         return None, [_Fault(0, f"{where}: nested too deeply")]
     except ValueError as raised:  # TOMLDecodeError, and numbers of thousands of digits
@@ -118,15 +120,12 @@ def _validated(content: bytes, model: type[M], where: str) -> tuple[M | None, li
 
 
 def _placed(faults: Sequence[Fault], text: str, where: str) -> list[_Fault]:
-    """Faults in the order of their importance, with their lines."""
+    """Faults with their lines."""
     lines = key_lines(text)
-    placed = []
-    for rank, fault in enumerate(faults):
-        line = line_of(lines, fault.path)
-        placed.append(
-            _Fault(line, f"{where}:{line}: {fault.text}" if line else f"{where}: {fault.text}", rank)
-        )
-    return placed
+    numbered = [(line_of(lines, fault.path), fault.text) for fault in faults]
+    return [
+        _Fault(line, f"{where}:{line}: {text}" if line else f"{where}: {text}") for line, text in numbered
+    ]
 
 
 def _paths_with_nul(value: object, path: Place = ()) -> Iterator[Place]:

@@ -14,7 +14,7 @@ How to use it:
         server.kill(); server.start()   # a power cut; the same port
         server.restart(width_px=320)    # comes back as another camera
     RtspServer(codec="mjpeg"), RtspServer(user="u", password="p", digest=True), RtspServer(transports="udp"),
-    RtspServer(clip=path), RtspServer(audio=True) (sound beside the picture), RtspServer(key_frame_s=10)
+    RtspServer(clip=path), RtspServer(audio=True) (sound beside the picture; for one viewer), RtspServer(key_frame_s=10)
 
 Without a clip the pictures move, and carry marks: `read_mark(image)` gives a frame's index and the millisecond, of
 time.monotonic, in which it was made.
@@ -330,6 +330,7 @@ class _Pictures:
         self._width, self._height = camera.width_px, camera.height_px
         self._source = self._size = self._sound = None
         self._units: list[bytes] = []
+        self._sent = ""
         rate = max(1, round(self.fps))
         self._caps = f"video/x-raw,format=I420,width={self._width},height={self._height},framerate={rate}/1"
         if camera.clip:
@@ -345,13 +346,14 @@ class _Pictures:
         self._size = pipeline.get_by_name("size")
         self._source = pipeline.get_by_name("pictures")
         self._sound = pipeline.get_by_name("sound")
+        if self._sent and self._size is not None:
+            self._size.set_property("caps", self._gst.Caps.from_string(self._sent))
         self._source.set_property("caps", self._gst.Caps.from_string(self._caps))
 
     def resize(self, width: int, height: int) -> None:
+        self._sent = f"video/x-raw,width={width},height={height}"
         if self._size is not None:
-            self._size.set_property(
-                "caps", self._gst.Caps.from_string(f"video/x-raw,width={width},height={height}")
-            )
+            self._size.set_property("caps", self._gst.Caps.from_string(self._sent))
 
     def run(self) -> None:
         index, due = 0, time.monotonic()

@@ -138,7 +138,7 @@ class HeldCamera(CameraStream):
         self._probe = probe
         super().__init__(settings, pool=pool)
 
-    def _driver(self) -> Source[Frame]:
+    def _driver(self, expect: Callable[[float], None] | None = None) -> Source[Frame]:
         return self._held
 
     def _tell(self, taken: Taken, seen: Seen) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from edgeai.cli.examine import Findings, StreamFacts, examine
 from edgeai.cli.host import this_host
@@ -24,8 +24,6 @@ from edgeai.config import Config, config_faults, load_config
 from edgeai.console import print_json, print_note, print_table, progress_bar
 from edgeai.engines import EngineHost
 from edgeai.errors import ConfigError, EdgeError
-
-_MAX_TOLD: Final = 100  # faults: a file that is something else has thousands
 
 
 @dataclass(slots=True)
@@ -88,10 +86,8 @@ def _told(findings: Findings) -> dict[str, Any]:
 def _tell_lines(findings: Findings) -> None:
     for warning in findings.warnings:
         print_note(f"edgeai: warning: {warning}")
-    for fault in findings.faults[:_MAX_TOLD]:
+    for fault in findings.faults:
         print_note(f"edgeai: error: {fault}")
-    if len(findings.faults) > _MAX_TOLD:
-        print_note(f"edgeai: error: and {len(findings.faults) - _MAX_TOLD} more")
 
 
 def _print_tables(path: Path, findings: Findings, probed: _Probed, broker: str) -> None:

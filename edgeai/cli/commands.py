@@ -50,6 +50,14 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def run(
     config: Annotated[Path, typer.Argument(help="The device's configuration, TOML.")],
     verify: Verify = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="For read-only fleets: a warning of `edgeai check`, a camera without a picture or a stream that fails "
+            "ends it with an error; no configuration is taken over MQTT.",
+        ),
+    ] = False,
     json_output: Json = False,
 ) -> int:
     """Run what a configuration describes until its sources end, or Ctrl-C.
@@ -58,7 +66,7 @@ def run(
     """
     from edgeai.cli.run import run_device
 
-    return run_device(config, verify=verify, json_output=json_output)
+    return run_device(config, verify=verify, strict=strict, json_output=json_output)
 
 
 @app.command()

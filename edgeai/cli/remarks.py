@@ -1,4 +1,4 @@
-"""What in a configuration is right by itself and yet most likely a mistake; and what this device cannot do."""
+"""What in a configuration is right by itself and yet most likely a mistake."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from edgeai.config import CameraSettings, Config
-from edgeai.profile import Profile
 from edgeai.sinks.other_settings import WebhookSettings, is_loopback
 from edgeai.sources.addresses import Address, Kind, parse_address
 from edgeai.toml_lines import Path as Place
@@ -18,6 +17,7 @@ from edgeai.toml_lines import Path as Place
 # keys of a camera's capture -> the kinds of sources that heed them
 _HEEDED: Final[dict[str, tuple[Kind, ...]]] = {
     "transport": ("rtsp",),
+    "decoder": ("rtsp",),
     "width": ("usb", "csi"),
     "height": ("usb", "csi"),
     "fps": ("usb", "csi"),
@@ -32,19 +32,18 @@ _SECRET: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """place: the key it is about, from the root. text: one clause that names the part. fault: it cannot run so. absent: it
-    is about something that is not there now, and that opening it would tell better.
+    """place: the key it is about, from the root. text: one clause that names the part. absent: it is about something that is
+    not there now, and opening it would tell better.
     """
 
     place: Place
     text: str
-    fault: bool = False
     absent: bool = False
 
 
-def remark_on(config: Config, *, profile: Profile | None, strict: bool = False) -> list[Remark]:
-    """In the file's order of cameras, then what concerns the whole. profile: of this device. strict: for `run --strict`,
-    which writes in state_dir alone.
+def remark_on(config: Config, *, strict: bool = False) -> list[Remark]:
+    """In the file's order of cameras, then what concerns the whole. strict: for `run --strict`, which writes in state_dir
+    alone.
 
     Looks at files' rights, opens nothing, and repeats no secret.
     """
@@ -54,7 +53,7 @@ def remark_on(config: Config, *, profile: Profile | None, strict: bool = False) 
         address = parse_address(camera.source, stream=camera.name)
         said = (
             *_on_address(camera, address),
-            *_on_capture(camera, address, profile),
+            *_on_capture(camera, address),
             *_on_stills(camera),
             *_on_login(camera, address),
         )
@@ -76,7 +75,7 @@ def _on_address(camera: CameraSettings, address: Address) -> Iterator[Remark]:
             yield Remark(("source",), f"there is no {path} now", absent=True)
 
 
-def _on_capture(camera: CameraSettings, address: Address, profile: Profile | None) -> Iterator[Remark]:
+def _on_capture(camera: CameraSettings, address: Address) -> Iterator[Remark]:
     capture = camera.capture
     for name, kinds in _HEEDED.items():
         if name in capture.model_fields_set and address.kind not in kinds:
@@ -88,13 +87,6 @@ def _on_capture(camera: CameraSettings, address: Address, profile: Profile | Non
             ("capture", "stall_s"),
             f"capture.stall_s ({capture.stall_s:g}) is less than the {1 / capture.fps:g} s between two pictures at "
             f"capture.fps ({capture.fps:g}): it would be lost all the time",
-        )
-    if capture.decoder == "hardware" and not has_hardware_decoder(profile):
-        device = profile.name if profile is not None else "this device"
-        yield Remark(
-            ("capture", "decoder"),
-            f'capture.decoder asks for hardware, and {device} has no decoder that is known; write "auto"',
-            fault=True,
         )
 
 
@@ -109,12 +101,6 @@ def _on_stills(camera: CameraSettings) -> Iterator[Remark]:
     if lines:
         yield Remark(
             place, f"capture.every_s gives single stills: rule {lines[0]} counts crossings, which takes video"
-        )
-    elif camera.rules and camera.tracker.confirm_hits > 1:
-        yield Remark(
-            place,
-            f"capture.every_s gives a still every {every_s:g} s, and tracker.confirm_hits wants "
-            f"{camera.tracker.confirm_hits} of them before anything counts; set it to 1",
         )
 
 
@@ -225,11 +211,6 @@ def _on_writing(config: Config) -> Iterator[Remark]:
                 f"{'.'.join(map(str, place))}: {path} is not in state_dir ({config.state_dir}), and --strict writes "
                 "nowhere else",
             )
-
-
-def has_hardware_decoder(profile: Profile | None) -> bool:
-    """Whether a video decoder of the board's own is known."""
-    return profile is not None and profile.family == "jetson"
 
 
 def device_of(address: Address) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
@@ -15,13 +17,16 @@ from types import FrameType
 from edgeai.cli.host import this_host
 from edgeai.cli.notify import starting, stopping, watchdog_pings
 from edgeai.cli.reports import device_name, make_sink
+from edgeai.cli.strict import StrictWatch, check_strict, strict_cache
 from edgeai.clock import Clock, SystemClock
-from edgeai.config import Config, WatchdogSettings
+from edgeai.config import Config, LogSettings, MetricsSettings, WatchdogSettings
 from edgeai.console import print_json, print_note, print_table
 from edgeai.desired import config_to_start, set_aside
 from edgeai.errors import EdgeError
 from edgeai.executor import EXIT_RESTART, CommandExecutor
+from edgeai.exporter import Exporter, figures_of, figures_of_group
 from edgeai.health import Health
+from edgeai.logs import open_logs
 from edgeai.runtime import Runtime
 from edgeai.schedule.group import EngineWorker
 from edgeai.sinks.commands.gate import CommandGate, ConfigInForce
@@ -34,6 +39,7 @@ from edgeai.sinks.sink import Sink
 from edgeai.sinks.store_and_forward import StoreAndForward
 from edgeai.sinks.topics import TopicTree
 from edgeai.sources.capture import Capture
+from edgeai.store import TotalsStore
 from edgeai.stream import StreamReport
 from edgeai.watchdog import Watchdog
 
@@ -42,23 +48,42 @@ FLUSH_S = 10.0
 GRACE_S = 1.0
 
 
-def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
+def run_device(path: Path, *, json_output: bool, verify: bool = False, strict: bool = False) -> int:
     """Run until the sources end or a signal comes; 1 where a stream failed, EXIT_RESTART where a command said restart.
     A broker that is down is a warning.
 
-    verify: compare every engine with its bundle's golden outputs before anything runs.
+    verify: compare every engine with its bundle's golden outputs before anything runs. strict: no warning is taken, no
+    configuration from afar, and no stream's failure (edgeai/cli/strict.py).
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    config, in_force = config_to_start(path)
+    journal = os.environ.get("JOURNAL_STREAM", "")
+    open_logs(LogSettings(), journal_stream=journal)  # for what reading the configuration has to say
+    config, in_force = config_to_start(path, read_only=strict)
+    open_logs(config.log, journal_stream=journal)
+    host = this_host(config.engines, cache=strict_cache(config) if strict else None, verify=verify)
+    judge = partial(check_strict, path=path, profile=host.profile) if strict else _take_any
+    judge(config)
     clock = SystemClock()
     orders: SimpleQueue[Command] = SimpleQueue()
     gate, listening = _make_gate(config, orders, clock, lambda draft: _put(sink, draft))
     sink, follow = make_sink(config, listening=listening, reader_gone=lambda: runtime.lose_reader())  # noqa: PLW0108 (it comes later)
-    host = this_host(config.engines, verify=verify)
-    runtime = Runtime(config, sink, host=host)
+    # without an outbox nothing is kept, and no folder is made
+    keeps = isinstance(sink, StoreAndForward)
+    totals = TotalsStore(config.state_dir / "totals.db" if keeps else None)
+    runtime = Runtime(config, sink, host=host, totals=totals)
     executor = CommandExecutor(
-        runtime, gate, orders, config=config, path=path, in_force=in_force, clock=clock
+        runtime,
+        gate,
+        orders,
+        config=config,
+        path=path,
+        in_force=in_force,
+        clock=clock,
+        read_only=strict,
+        check=judge,
     )
+    watch = StrictWatch(runtime) if strict else None
+    if watch is not None:
+        runtime.add_chore(watch.step)
     runtime.add_chore(executor.step)
     runtime.add_chore(_on_change(lambda: executor.config, follow))
     health = _health(config, runtime, sink, clock)
@@ -66,6 +91,9 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
         runtime.add_chore(health.step)
     with ExitStack() as stack:
         stack.enter_context(_on_signals(runtime, executor))
+        stack.enter_context(totals)
+        if config.metrics is not None:
+            stack.enter_context(_exporter(config, config.metrics, runtime, sink))
         with _judging(config, in_force):
             stack.enter_context(_opened(runtime))
         stack.enter_context(gate or nullcontext())
@@ -73,7 +101,8 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
         if gate is not None:
             gate.catch_up()
             gate.report_config(in_force)
-        with _judging(config, in_force), _watched(runtime, config.watchdog):
+        naming = watch.naming_all() if watch is not None else nullcontext()
+        with _judging(config, in_force), naming, _watched(runtime, config.watchdog):
             reports = runtime.run()
         stopping()
         executor.close()
@@ -83,9 +112,16 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False) -> int:
     if runtime.reader_gone:
         return 0
     _tell(reports, waiting, json_output=json_output, table_to_stderr=_uses_stdout(config))
+    if watch is not None and watch.faults:
+        watch.tell()
+        return 1
     if executor.restart_wanted:
         return EXIT_RESTART
     return 1 if any(report.failed for report in reports) else 0
+
+
+def _take_any(config: Config) -> None:
+    """What is not strict takes whatever can be read."""
 
 
 @contextmanager
@@ -113,6 +149,16 @@ def _health(config: Config, runtime: Runtime, sink: Sink, clock: Clock) -> Healt
         counters=counters,
         folder=config.state_dir,
         clock=clock,
+    )
+
+
+def _exporter(config: Config, settings: MetricsSettings, runtime: Runtime, sink: Sink) -> Exporter:
+    return Exporter(
+        settings,
+        streams=lambda: [figures_of(each, runtime.state(each)) for each in runtime.streams],
+        engines=lambda: [figures_of_group(group) for group in runtime.groups],
+        counters=(lambda: sink.counters) if isinstance(sink, StoreAndForward) else None,
+        device=device_name(config),
     )
 
 

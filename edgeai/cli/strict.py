@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from edgeai.cli.examine import examine
 from edgeai.clock import Clock, SystemClock
 from edgeai.config import Config
-from edgeai.errors import ConfigError
+from edgeai.errors import ConfigError, EdgeError
 from edgeai.profile import Profile
 from edgeai.runtime import Runtime
 from edgeai.stream import CameraStream, Stream
 
 log = logging.getLogger("edgeai")
-
-MAX_TOLD: Final = 100
 
 
 def check_strict(config: Config, path: Path, *, profile: Profile | None) -> None:
@@ -28,7 +27,7 @@ def check_strict(config: Config, path: Path, *, profile: Profile | None) -> None
         return
     if len(faults) == 1:
         raise ConfigError(f"{faults[0]} (--strict)")
-    for fault in faults[:MAX_TOLD]:
+    for fault in faults:
         log.error("%s", fault)
     raise ConfigError(
         f"{path}: {len(faults)} faults, which --strict does not take",
@@ -64,6 +63,22 @@ class StrictWatch:
         }
         return tuple({**self._late, **failed}.values())
 
+    @contextlib.contextmanager
+    def naming_all(self) -> Iterator[None]:
+        """Around Runtime.run, which raises the first error where nothing could be opened: the others are told too."""
+        try:
+            yield
+        except EdgeError as error:
+            if len(faults := self.faults) < 2:
+                raise
+            self.tell()
+            raise EdgeError(f"{len(faults)} sources cannot be opened") from error
+
+    def tell(self) -> None:
+        """Each fault in the log."""
+        for fault in self.faults:
+            log.error("%s (--strict)", fault)
+
     def step(self) -> None:
         """Stop the runtime where there is a fault."""
         now_s = self._clock.monotonic_s()
@@ -74,7 +89,9 @@ class StrictWatch:
         # the others get their time too: all that give nothing are named, not only the first
         if late and len(late) == len(waiting):
             for stream in late:
-                self._late[stream.name] = f"{stream.label}: no picture within {_allowed_s(stream):g} s"
+                why = stream.connection.problem if stream.connection is not None else ""
+                said = f"{stream.label}: no picture within {_allowed_s(stream):g} s"
+                self._late[stream.name] = f"{said}: {why}" if why else said
         if self.faults and not [stream for stream in waiting if stream not in late]:
             self._runtime.stop()
 

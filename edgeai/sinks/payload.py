@@ -163,6 +163,7 @@ def compose_native(
             priority=event.priority,
             stream=event.stream,
             latest=event.priority == "telemetry",
+            happened_s=event.monotonic_s,
         )
         small = shrink(event.picture, thumbnail_px) if event.picture and thumbnail_px else b""
         if not small:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from edgeai.clock import Clock, SystemClock
 from edgeai.errors import SinkError
+from edgeai.metrics import HistogramCounts
 from edgeai.sinks.delivery.drain import Backoff, Drain, DrainSettings
 from edgeai.sinks.delivery.lanes import Gate
 from edgeai.sinks.outbox import Outbox
@@ -47,6 +48,7 @@ class Destination:
 class DestinationCounters:
     """Since opening, but for `pending`: what waits for it now. sent counts repetitions, acked counts messages once.
     refused: answers that it will not take a message. problem: why there is no connection, "" while there is one.
+    latency: as Drain.latencies, of the classes of which there were messages.
     """
 
     sent: int
@@ -56,6 +58,7 @@ class DestinationCounters:
     connected: bool
     problem: str
     pending: int
+    latency: Mapping[Priority, HistogramCounts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,10 @@ class StoreAndForward(Sink):
     def _composed(self, one: Destination, event: Event) -> list[Draft]:
         """A further destination's messages; a fault of its own costs the event no other."""
         try:
-            return [replace(draft, destination=one.name) for draft in one.compose(event)]
+            return [
+                replace(draft, destination=one.name, happened_s=event.monotonic_s)
+                for draft in one.compose(event)
+            ]
         except Exception as error:
             if one.name not in self._faulty:
                 self._faulty.add(one.name)
@@ -336,4 +342,5 @@ def _counters_of(drain: Drain | None, pending: int) -> DestinationCounters:
         drain.connected,
         drain.problem,
         pending,
+        {priority: counts for priority, each in drain.latencies.items() if (counts := each.read()).count},
     )

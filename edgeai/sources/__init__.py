@@ -20,6 +20,7 @@ def _open_video(address: Address, request: CameraRequest) -> Source[Frame]:
         stream=request.stream,
         realtime=request.realtime,
         loop=request.capture.loop,
+        max_fps=request.max_fps,
         clock=request.clock,
     )
 

@@ -185,10 +185,9 @@ class Capture:
         return _Run(self._make(pulse), pulse)
 
     def _start(self, run: _Run) -> None:
-        run.thread = threading.Thread(
-            target=self._read, args=(run,), name=f"{self.label} capture", daemon=True
-        )
-        run.thread.start()
+        thread = threading.Thread(target=self._read, args=(run,), name=f"{self.label} capture", daemon=True)
+        thread.start()
+        run.thread = thread  # only now: it may be joined from here on
 
     def _read(self, run: _Run) -> None:
         error: BaseException | None = None

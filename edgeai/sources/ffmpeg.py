@@ -12,13 +12,11 @@ if TYPE_CHECKING:
     import cv2
 
 _OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-_FIXED: Final = {
-    # FFmpeg writes its own complaints to standard output; ours are one clear line. Read once, at the first opening.
-    "OPENCV_FFMPEG_LOGLEVEL": "-8",
-    # OpenCV opens one stream at a time in a process: a camera that does not answer would keep all others from opening.
-    # FFmpeg itself has been safe without that lock since release 4.
-    "OPENCV_FFMPEG_IS_THREAD_SAFE": "1",
-}
+# FFmpeg writes its own complaints to standard output; ours are one clear line. Read once, at the first opening.
+_FFMPEG_LEVEL: Final = "OPENCV_FFMPEG_LOGLEVEL"
+# OpenCV opens one stream at a time in a process: a camera that does not answer would keep all others from opening. FFmpeg
+# itself has been safe without that lock since release 4. Releases of OpenCV that do not know the name keep their lock.
+_UNLOCKED: Final = "OPENCV_FFMPEG_IS_THREAD_SAFE"
 
 
 class _Turns:
@@ -33,13 +31,15 @@ class _Turns:
         self._running = 0
 
     @contextlib.contextmanager
-    def taking(self, options: str) -> Iterator[None]:
+    def taking(self, options: str, limit_s: float | None) -> Iterator[None]:
         with self._changed:
-            self._changed.wait_for(lambda: not self._running or self._options == options)
+            if not self._changed.wait_for(lambda: not self._running or self._options == options, limit_s):
+                raise TimeoutError
             if not self._running:
                 # never removed: a name that is there already is replaced in place, and who reads the environment at the
                 # same time, as C libraries do, meets the old value or the new
                 os.environ[_OPTIONS] = self._options = options
+                os.environ[_UNLOCKED] = "1"
             self._running += 1
         try:
             yield
@@ -47,7 +47,7 @@ class _Turns:
             with self._changed:
                 self._running -= 1
                 if not self._running:
-                    os.environ[_OPTIONS] = ""
+                    os.environ[_OPTIONS], os.environ[_UNLOCKED] = "", "0"
                     self._changed.notify_all()
 
 
@@ -80,20 +80,22 @@ class _Silence:
 _TURNS, SILENCE = _Turns(), _Silence()
 
 
-def open_capture(where: str, *, options: str = "", parameters: Sequence[int] = ()) -> cv2.VideoCapture | None:
+def open_capture(
+    where: str, *, options: str = "", parameters: Sequence[int] = (), turn_s: float | None = None
+) -> cv2.VideoCapture | None:
     """A file or stream, opened; None where it cannot be. Raises cv2.error where OpenCV does.
 
     options: for FFmpeg's demuxer, as `name;value|name;value`. parameters: OpenCV's, property and value in turn.
+    turn_s: how long to wait while others are opened with other options, None for ever; raises TimeoutError after that.
     """
-    for name, value in _FIXED.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(_FFMPEG_LEVEL, "-8")
     import cv2
 
     # FFmpeg alone where it is there: the others that OpenCV would try next take fewer files and talk more
     ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
     SILENCE.begin()
     try:
-        with _TURNS.taking(options):
+        with _TURNS.taking(options, turn_s):
             capture = cv2.VideoCapture(where, cv2.CAP_FFMPEG if ffmpeg else cv2.CAP_ANY, list(parameters))
         if capture.isOpened():
             return capture

@@ -109,6 +109,7 @@ class HttpCamera(Source[Frame]):
         parts = MultipartReader(_boundary(answer))
         self._extend(stall_s)
         while not parts.ended:
+            self._request.expect(stall_s)
             try:
                 data = answer.read1(_CHUNK_BYTES)
                 bodies = parts.feed(data)
@@ -127,8 +128,10 @@ class HttpCamera(Source[Frame]):
     def _fetched(self) -> Iterator[bytes]:
         clock, step_s = self._request.clock, 1.0 / (self._request.max_fps or 1.0)
         due_s = clock.monotonic_s()
+        stall_s, expect = self._request.capture.stall_s, self._request.expect
         while (answer := self._answer) is not None:
-            self._extend(self._request.capture.stall_s)
+            self._extend(stall_s)
+            expect(stall_s)
             try:
                 data = answer.read(MAX_PART_BYTES + 1)
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -139,9 +142,12 @@ class HttpCamera(Source[Frame]):
                 raise SourceError(f"{self._called} sent over {MAX_PART_BYTES} bytes, which no picture has")
             yield data
             due_s = max(due_s + step_s, clock.monotonic_s())
-            if clock.wait(self._closing, due_s - clock.monotonic_s()):
+            wait_s = due_s - clock.monotonic_s()
+            expect(wait_s)
+            if clock.wait(self._closing, wait_s):
                 return
-            self._answer = self._asked(self._request.capture.stall_s)
+            expect(stall_s)
+            self._answer = self._asked(stall_s)
             if not _kind(self._answer).startswith("image/"):
                 raise SourceError(f"{self._called} sent {_kind(self._answer)} in the place of a picture")
 

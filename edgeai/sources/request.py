@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edgeai.clock import Clock, SystemClock
@@ -31,10 +32,11 @@ class FpsCap:
         """Whether the frame of that time, on any clock that only rises, is to be kept."""
         if not self._step_s:
             return True
-        if self._due_s is None or not -self._step_s <= time_s - self._due_s <= self._step_s:
-            self._due_s = (
-                time_s + self._step_s
-            )  # the first, one after a pause, or one of a clock that began anew
+        # after a frame that came early the next is due in a little more than one step
+        ahead_s = (1.0 + 2 * self._EARLY) * self._step_s
+        if self._due_s is None or not -ahead_s <= time_s - self._due_s <= self._step_s:
+            # the first, one after a pause, or one of a clock that began anew
+            self._due_s = time_s + self._step_s
             return True
         if time_s < self._due_s - self._EARLY * self._step_s:
             return False
@@ -42,12 +44,18 @@ class FpsCap:
         return True
 
 
+def _nobody_waits(_seconds: float) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class CameraRequest:
     """How a source shall read.
 
     stream: the name in its frames. realtime: a video plays at its own speed. max_fps: frames a second that are wanted
-    at most. profile: facts about this device, None for a plain computer.
+    at most. profile: facts about this device, None for a plain computer. expect: a live source calls it while it is read,
+    before each step that may take long, with the seconds that step may take: one that reads ten frames for each that it
+    gives, or waits between two, is not hanging.
     """
 
     stream: str
@@ -57,3 +65,4 @@ class CameraRequest:
     login: LoginSettings | None = None
     profile: Profile | None = None
     clock: Clock = field(default_factory=SystemClock)
+    expect: Callable[[float], None] = _nobody_waits

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     import cv2
 
 MAX_BAD_IN_A_ROW: Final = 30
+_BUSY: Final = (453, 503)
+_BUSY_S: Final = 0.5
 _DESCRIBE_S: Final = 2.0  # how long a camera that plays may take to describe itself
-_BACKLOG_S: Final = 5.0  # FFmpeg looks at no more than this before it calls a stream open
+_BACKLOG_S: Final = 2.0  # what a device has not decoded by then, it is too slow for
 
 # fpsprobesize: not to wait for twenty frames only to guess their rate (1.9 s became 0.6 s at 15 frames a second).
 # allowed_media_types: sound is not fetched. buffer_size: of UDP's socket, for a key frame that comes at once.
@@ -74,25 +76,26 @@ class RtspCamera(Source[Frame]):
         self._closing.clear()
         capture = self._request.capture
         self._url = with_login(self._address, self._request.login)
-        began_s = time.monotonic()
+        until_s = time.monotonic() + capture.open_s
         with self._wired() as wire:
             greet(self._url, called=self._called, limit_s=capture.open_s, wire=wire)
-        left_s = max(0.5, capture.open_s - (time.monotonic() - began_s))
         SILENCE.begin()
         try:
-            self._capture = self._opened(left_s)
+            self._capture = self._opened(until_s)
         finally:
             if self._capture is None:
                 SILENCE.end()
-        self._watch = _SizeWatch(self._described())
+        self._watch = _SizeWatch(self._described(until_s - time.monotonic()))
         if self._closing.is_set():
             self.close()
             raise SourceError(f"{self._called} was closed while it was opened")
 
-    def _opened(self, limit_s: float) -> cv2.VideoCapture:
+    def _opened(self, until_s: float) -> cv2.VideoCapture:
         import cv2
 
         settings = self._request.capture
+        # some of the time is kept for asking why not
+        limit_s = max(0.2, 0.9 * (until_s - time.monotonic()))
         try:
             capture = open_capture(
                 self._url,
@@ -103,19 +106,27 @@ class RtspCamera(Source[Frame]):
                     # FFmpeg decodes a frame in each of its threads at once: with two every frame comes one later
                     *(cv2.CAP_PROP_N_THREADS, 1),
                 ),
+                turn_s=limit_s / 2,
             )
         except cv2.error:
             capture = None
+        except TimeoutError:
+            raise SourceError(f"{self._called} had to wait too long for others to be opened") from None
         if capture is None:
-            raise self._why_not(limit_s)
+            raise self._why_not(limit_s, until_s)
         return capture
 
-    def _why_not(self, limit_s: float) -> SourceError:
+    def _why_not(self, limit_s: float, until_s: float) -> SourceError:
         """FFmpeg has no reasons that OpenCV would pass on: the camera is asked for them."""
         try:
-            described = self._describe()
+            described = self._describe(until_s - time.monotonic())
+            if described.status in _BUSY and not self._closing.wait(_BUSY_S):
+                # some are for a moment, while they take down what the last viewer watched
+                described = self._describe(until_s - time.monotonic())
         except SourceError as error:
             return error
+        if described.status in _BUSY:
+            return SourceError(f"{self._called} is too busy, or has too many viewers ({described.status})")
         if described.status != 200:
             return SourceError(f"{self._called} does not play its stream: it answers {described.status}")
         if self._request.capture.transport == "udp":
@@ -126,14 +137,15 @@ class RtspCamera(Source[Frame]):
         offers = described.codec or "a stream"
         return SourceError(f"{self._called} offers {offers}, of which no picture came within {limit_s:.0f} s")
 
-    def _describe(self) -> Description:
+    def _describe(self, limit_s: float) -> Description:
+        limit_s = max(0.1, min(_DESCRIBE_S, limit_s))
         with self._wired() as wire:
-            return describe(self._url, called=self._called, limit_s=_DESCRIBE_S, wire=wire)
+            return describe(self._url, called=self._called, limit_s=limit_s, wire=wire)
 
-    def _described(self) -> Description:
+    def _described(self, limit_s: float = _DESCRIBE_S) -> Description:
         """What the camera says of itself while it plays; nothing where it would rather not."""
         try:
-            return self._describe()
+            return self._describe(limit_s)
         except SourceError:
             return Description()
 
@@ -169,13 +181,14 @@ class RtspCamera(Source[Frame]):
             raise SourceError(f"{self._called} is not open", next_step="use `with`, or call open() first")
         import cv2
 
-        clock, cap = self._request.clock, FpsCap(self._request.max_fps)
+        clock, cap, expect = self._request.clock, FpsCap(self._request.max_fps), self._request.expect
         opened_s = clock.monotonic_s()
         backlog = _Backlog()
         index = bad_in_a_row = 0
         last_s = time.monotonic()
         while (capture := self._capture) is not None and not self._closing.is_set():
-            grabbed = capture.grab()
+            expect(self._request.capture.stall_s)
+            grabbed = _grabbed(capture)
             if self._closing.is_set():
                 return
             if not grabbed:
@@ -189,13 +202,18 @@ class RtspCamera(Source[Frame]):
             key = capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) == 1.0
             if backlog.holds(capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3, last_s):
                 continue
-            if self._watch.suspects(key=key, now_s=last_s) and self._watch.changed(self._described()):
-                raise SourceError(f"{self._called} changed its pictures' size or coding under way")
+            if self._watch.suspects(key=key, now_s=last_s):
+                expect(_DESCRIBE_S)
+                if self._watch.changed(self._described()):
+                    raise SourceError(f"{self._called} changed its pictures' size or coding under way")
             if not cap.takes(time_s):
                 self.capped += 1
                 continue
-            read, image = capture.retrieve()
-            if not read or image is None:
+            try:
+                read, image = capture.retrieve()
+            except cv2.error:
+                read = False
+            if not read:
                 self.bad += 1
                 continue
             yield Frame(np.asarray(image, np.uint8), index - 1, time_s, self._request.stream)
@@ -207,6 +225,15 @@ class RtspCamera(Source[Frame]):
         # a damaged packet fails once; an end that FFmpeg has reached fails for good, at once
         if failures >= MAX_BAD_IN_A_ROW:
             raise SourceError(f"{self._called} ended its stream, or sends nothing that can be decoded")
+
+
+def _grabbed(capture: cv2.VideoCapture) -> bool:
+    import cv2
+
+    try:
+        return capture.grab()
+    except cv2.error:
+        return False
 
 
 class _Backlog:

@@ -29,7 +29,7 @@ _SETS: Final = re.compile(r"(sprop-[a-z-]+)=([A-Za-z0-9+/=,]+)")
 class Description:
     """codec: as SDP names it ("H264"), "" where it does not. parameter_sets: what a decoder must know of the pictures, their
     size among it, as the camera gives it; () where it does not. status: of the answer; above 200 where the camera answers
-    in a way of its own, and nothing is known.
+    in a way of its own, and nothing is known: 453 and 503 for one that is busy.
     """
 
     codec: str = ""
@@ -136,8 +136,6 @@ def _ask(
         )
     if 300 <= status < 400:
         raise SourceError(f"{called} sends elsewhere ({status})", next_step="write the stream's own address")
-    if status in (453, 503):
-        raise SourceError(f"{called} has too many viewers already, or is too busy ({status})")
     return _described(body, called) if status == 200 else Description(status=status)
 
 

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeai.errors import SourceError, SourceFormatError, SourceMissingError
 from edgeai.sources.addresses import Address
 from edgeai.sources.ffmpeg import SILENCE
@@ -32,6 +35,7 @@ _FAILURES: Final = 3  # reads in a row: one may be a frame that a cable spoilt
 # linux/videodev2.h: _IOR('V', 0, struct v4l2_capability), _IOWR('V', 8, struct v4l2_requestbuffers)
 _QUERYCAP, _CAPABILITY_BYTES = 0x80685600, 104
 _REQBUFS: Final = 0xC0145608
+_SELECT_S: Final = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 _CAN_CAPTURE: Final = 0x00000001 | 0x00001000  # V4L2_CAP_VIDEO_CAPTURE, _MPLANE
 _HAS_DEVICE_CAPS: Final = 0x80000000
 
@@ -123,21 +127,30 @@ class UsbCamera(Source[Frame]):
         self.close()
         self._closing.clear()
         self._see_that_it_is_there()
+        SILENCE.begin()
+        try:
+            self._device = self._checked()
+        finally:
+            if self._device is None:
+                SILENCE.end()
+        _LOG.info("%s: %s", self._called, _described(self._device))
+
+    def _checked(self) -> Device:
         device = self._make(self._node.resolve(), self._request)  # numbers change when it is plugged in anew
-        if not device.isOpened():
-            device.release()
-            raise self._why_not()
-        if not device.grab():
-            device.release()
+        if device.isOpened() and _grabbed(device):
+            return device
+        opened = device.isOpened()
+        device.release()
+        if opened:
             raise SourceFormatError(f"{self._called} is open and gives no picture")
-        self._device = device
-        _LOG.info("%s: %s", self._called, _described(device))
+        raise self._why_not()
 
     def close(self) -> None:
         self._closing.set()
         device, self._device = self._device, None
         if device is not None:
             device.release()
+            SILENCE.end()
 
     def cancel(self) -> None:
         """A read that is under way ends with its own limit: V4L2 cannot be interrupted."""
@@ -148,10 +161,13 @@ class UsbCamera(Source[Frame]):
             raise SourceError(f"{self._called} is not open", next_step="use `with`, or call open() first")
         clock, cap = self._request.clock, FpsCap(self._request.max_fps)
         opened_s = clock.monotonic_s()
+        # OpenCV's own limit is in whole seconds, and the first camera's
+        limit_s = max(self._request.capture.stall_s, _select_limit_s())
         index, failures, bad_in_a_row = -1, 0, 0
         while (device := self._device) is not None and not self._closing.is_set():
             began_s = time.monotonic()
-            if not device.grab():
+            self._request.expect(limit_s)
+            if not _grabbed(device):
                 failures += 1
                 slow = time.monotonic() - began_s >= 0.9 * self._request.capture.stall_s
                 if self._closing.is_set():
@@ -166,10 +182,7 @@ class UsbCamera(Source[Frame]):
                 self.capped += 1
                 continue
             try:
-                read, image = device.retrieve()
-                if not read:
-                    raise SourceFormatError("the picture cannot be decoded")
-                picture = as_bgr(image)
+                picture = _retrieved(device)
             except SourceFormatError as error:
                 self.bad += 1
                 bad_in_a_row += 1
@@ -222,8 +235,7 @@ def _opened(node: Path, request: CameraRequest) -> Device:
     """The camera, asked for what the configuration wants; opened or not."""
     settings = request.capture
     # read by OpenCV at its first frame in this process; without them a camera that fell silent holds its reader for 10 s
-    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(max(1, round(settings.stall_s))))
-    os.environ.setdefault("OPENCV_VIDEOIO_V4L_READ_ATTEMPTS", "1")
+    os.environ.setdefault(_SELECT_S, str(max(1, round(settings.stall_s))))
     import cv2
 
     wanted = {
@@ -232,18 +244,39 @@ def _opened(node: Path, request: CameraRequest) -> Device:
         cv2.CAP_PROP_FRAME_WIDTH: settings.width,
         cv2.CAP_PROP_FRAME_HEIGHT: settings.height,
         cv2.CAP_PROP_FPS: settings.fps,
-        # what waits in the driver is old
-        cv2.CAP_PROP_BUFFERSIZE: 2,
     }
-    SILENCE.begin()
-    try:
-        device = cv2.VideoCapture(str(node), cv2.CAP_V4L2)
-        for name, value in wanted.items():
-            if value is not None and device.isOpened():
-                device.set(name, value)
-    finally:
-        SILENCE.end()
+    device = cv2.VideoCapture(str(node), cv2.CAP_V4L2)
+    for name, value in wanted.items():
+        if value is not None and device.isOpened():
+            device.set(name, value)
     return device
+
+
+def _select_limit_s() -> float:
+    """How long OpenCV waits for a frame, as it reads it itself."""
+    said = os.environ.get(_SELECT_S, "")
+    return float(said) if re.fullmatch(r"\d{1,6}", said) else 10.0
+
+
+def _grabbed(device: Device) -> bool:
+    import cv2
+
+    try:
+        return device.grab()
+    except cv2.error:  # what it asserts of a driver's answers
+        return False
+
+
+def _retrieved(device: Device) -> NDArray[np.uint8]:
+    import cv2
+
+    try:
+        read, image = device.retrieve()
+    except cv2.error:
+        read, image = False, None
+    if not read:
+        raise SourceFormatError("the picture cannot be decoded")
+    return as_bgr(image)
 
 
 def _described(device: Device) -> str:

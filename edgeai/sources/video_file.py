@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeai.clock import Clock, SystemClock
 from edgeai.errors import SourceError, SourceFormatError, SourceMissingError
+from edgeai.sources.ffmpeg import open_capture
+from edgeai.sources.request import FpsCap
 from edgeai.sources.source import Source
 from edgeai.types import Frame
 
@@ -27,7 +29,8 @@ class VideoFile(Source[Frame]):
     """Every frame of a video file, or of a part of it, in order.
 
     realtime: frames come no faster than their times say; none is dropped (`Latest` does that). loop: begin again at
-    the end, time and index running on. start, stop: the part to read, as fractions of the file's frames; frames
+    the end, time and index running on. max_fps: frames a second at most, by their times; the others are decoded, since
+    later ones build on them, and no more. start, stop: the part to read, as fractions of the file's frames; frames
     before it are decoded and thrown away, since seeking is inexact in many formats: 0.5 of one file and 0.5 of the
     same file meet without a gap or a shared frame.
     `Frame.index` and `Frame.time_s` are the position in the file (the whole file, not the part).
@@ -43,6 +46,7 @@ class VideoFile(Source[Frame]):
         stream: str,
         realtime: bool = False,
         loop: bool = False,
+        max_fps: float | None = None,
         start: float = 0.0,
         stop: float = 1.0,
         clock: Clock | None = None,
@@ -59,6 +63,7 @@ class VideoFile(Source[Frame]):
         self.height_px = 0
         self._realtime = realtime
         self._loop = loop
+        self._max_fps = max_fps
         self._part = (start, stop)
         self._clock = clock or SystemClock()
         self._capture: cv2.VideoCapture | None = None
@@ -89,6 +94,10 @@ class VideoFile(Source[Frame]):
                 next_step="convert it to MP4, or read the whole file",
             )
 
+    def cancel(self) -> None:
+        """A wait for a frame's time ends at once."""
+        self._closing.set()
+
     def close(self) -> None:
         self._closing.set()
         if self._capture is not None:
@@ -101,58 +110,70 @@ class VideoFile(Source[Frame]):
         began_s = self._clock.monotonic_s()
         first_s: float | None = None
         index_offset, time_offset_s = 0, 0.0
+        cap = FpsCap(self._max_fps)
         while True:
-            frame: Frame | None = None
-            for frame in self._pass(index_offset, time_offset_s):
-                first_s = frame.time_s if first_s is None else first_s
-                wait_s = began_s + frame.time_s - first_s - self._clock.monotonic_s()
+            last: tuple[int, float] | None = None
+            for index, in_file_s in self._pass():
+                first_s = in_file_s if first_s is None else first_s
+                last = index, in_file_s
+                time_s = in_file_s + time_offset_s
+                if not cap.takes(time_s):
+                    self.capped += 1
+                    continue
+                image = self._picture(index)
+                if image is None:
+                    break
+                wait_s = began_s + time_s - first_s - self._clock.monotonic_s()
                 if self._realtime and wait_s > 0 and self._clock.wait(self._closing, wait_s):
                     return
-                yield frame
+                yield Frame(image, index + index_offset, time_s, self.stream)
                 if self._closing.is_set():
                     return
-            if frame is None or first_s is None:
+            if last is None or first_s is None:
                 raise SourceFormatError(f"{self.path} has no frame that can be read in the part asked for")
-            if not self._loop:
+            if not self._loop or self._closing.is_set():
                 return
-            index_offset = frame.index + 1 - self._bounds()[0]
-            time_offset_s = frame.time_s + 1.0 / self.fps - first_s
+            index_offset += last[0] + 1 - self._bounds()[0]
+            time_offset_s += last[1] + 1.0 / self.fps - first_s
             if self._capture is not None:
                 self._capture.release()
             self._capture = self._opened()
 
-    def _pass(self, index_offset: int, time_offset_s: float) -> Iterator[Frame]:
-        """The part's frames, once."""
+    def _pass(self) -> Iterator[tuple[int, float]]:
+        """Index and time in the file of the part's frames, once, each decoded and not yet converted."""
         import cv2
 
         first, end = self._bounds()
         index, last_s = 0, -math.inf
-        while index < end and (capture := self._capture) is not None:
+        while index < end and not self._closing.is_set() and (capture := self._capture) is not None:
             if not capture.grab():
-                self._warn_if_short(index, end)
+                self._warn_if_short(index)
                 return
             if index >= first:
-                read, image = capture.retrieve()
-                if not read or image is None:
-                    self._warn_if_short(index, end)
-                    return
                 time_s = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
                 if not (math.isfinite(time_s) and time_s > last_s):
                     # files without timestamps give 0 for all frames
                     time_s = max(index / self.fps, last_s + 1.0 / self.fps)
                 last_s = time_s
-                yield Frame(
-                    np.asarray(image, np.uint8), index + index_offset, time_s + time_offset_s, self.stream
-                )
+                yield index, time_s
             index += 1
+
+    def _picture(self, index: int) -> NDArray[np.uint8] | None:
+        """The frame that `_pass` stands at; None where the file ends in the middle of it."""
+        capture = self._capture
+        read, image = capture.retrieve() if capture is not None else (False, None)
+        if not read or image is None:
+            self._warn_if_short(index)
+            return None
+        return np.asarray(image, np.uint8)
 
     def _bounds(self) -> tuple[int, float]:
         start, stop = self._part
         first = round(start * self.frame_count)
         return first, (math.inf if stop == 1.0 else max(round(stop * self.frame_count), first + 1))
 
-    def _warn_if_short(self, read: int, end: float) -> None:
-        promised = min(end, self.frame_count)
+    def _warn_if_short(self, read: int) -> None:
+        promised = min(self._bounds()[1], self.frame_count)
         # the count of some containers is an estimate from the duration: a few frames are no news
         if read < 0.95 * promised - 2:
             _LOG.warning(
@@ -160,32 +181,30 @@ class VideoFile(Source[Frame]):
             )
 
     def _opened(self) -> cv2.VideoCapture:
-        # FFmpeg writes its own complaints to standard error; ours are one clear line. Read once, at the first opening.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         import cv2
 
+        self._see_that_it_is_a_file()
+        try:
+            capture = open_capture(str(self.path))
+        except cv2.error as error:
+            why = " ".join(str(error).split())
+            raise SourceFormatError(f"{self.path} is not a video that can be read: {why}") from None
+        if capture is None:
+            raise SourceFormatError(f"{self.path} is not a video that can be read")
+        return capture
+
+    def _see_that_it_is_a_file(self) -> None:
         if not self.path.is_file():
+            if self.path.exists() and not self.path.is_dir():
+                raise SourceFormatError(
+                    f"{self.path} is a pipe or a device, not a video file",
+                    next_step="a camera is usb:<index or /dev path>",
+                )
             raise SourceMissingError(f"there is no video file {self.path}")
         if not is_text(self.path):
             raise SourceFormatError(
                 f"{str(self.path)!r} has a name that is not UTF-8 text", next_step="rename the file"
             )
-        # FFmpeg alone where it is there: the others that OpenCV would try next take fewer files and talk more
-        ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        try:
-            capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG if ffmpeg else cv2.CAP_ANY)
-            opened = capture.isOpened()
-        except cv2.error as error:
-            why = " ".join(str(error).split())
-            raise SourceFormatError(f"{self.path} is not a video that can be read: {why}") from None
-        finally:
-            cv2.utils.logging.setLogLevel(level)
-        if not opened:
-            capture.release()
-            raise SourceFormatError(f"{self.path} is not a video that can be read")
-        return capture
 
 
 def is_text(path: Path) -> bool:

@@ -33,7 +33,7 @@ class Wire(io.RawIOBase):
         Raises SourceMissingError where it cannot be reached, SourceError where its certificate is not trusted.
         """
         try:
-            self._hold(socket.create_connection((host, port), self._left_s()))
+            self._hold(self._connected(host, port))
             if tls is not None and self._socket is not None:
                 self._socket.settimeout(self._left_s())
                 self._hold(tls.wrap_socket(self._socket, server_hostname=host))
@@ -57,6 +57,21 @@ class Wire(io.RawIOBase):
             raise SourceMissingError(
                 f"{called} cannot be reached: {error.strerror or first_line(error)}"
             ) from None
+
+    def _connected(self, host: str, port: int) -> socket.socket:
+        """To the first of the host's addresses that answers."""
+        fault: OSError | None = None
+        for family, kind, protocol, _, address in _addresses(host, port, self._left_s()):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(self._left_s())
+                sock.connect(address)
+            except OSError as error:
+                sock.close()
+                fault = error
+            else:
+                return sock
+        raise fault or socket.gaierror
 
     def _hold(self, sock: socket.socket) -> None:
         with self._lock:
@@ -114,3 +129,27 @@ class Wire(io.RawIOBase):
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.close()
+
+
+def _addresses(host: str, port: int, limit_s: float) -> list[Any]:
+    """What the resolver knows, as socket.getaddrinfo gives it.
+
+    In a thread of its own: with its name servers out of reach a resolver takes half a minute, and cannot be interrupted.
+    """
+    found: list[Any] = []
+    faults: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            faults.append(error)
+
+    asking = threading.Thread(target=ask, name="camera's address", daemon=True)
+    asking.start()
+    asking.join(limit_s)
+    if faults:
+        raise faults[0]
+    if not found:
+        raise socket.gaierror
+    return list(found)

@@ -66,8 +66,8 @@ def nms(
         block = slice(start, min(start + _BLOCK, len(order)))
         alive = (1 << (block.stop - start)) - 1
         if kept:
-            beaten = np.asarray(_rivals(boxes, ids, kept, block, iou_threshold).any(axis=0), np.bool_)
-            alive &= ~_as_bits(beaten[None])[0]
+            beaten = _rivals(boxes, ids, kept, block, iou_threshold).any(axis=0)
+            alive &= ~_as_bits(np.atleast_2d(beaten))[0]
         # a row's bits are the boxes that it overlaps: one operation on a whole number suppresses all of them
         for index, rivals in enumerate(_as_bits(_rivals(boxes, ids, block, block, iou_threshold))):
             if alive >> index & 1:

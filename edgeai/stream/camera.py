@@ -24,10 +24,11 @@ from edgeai.sources import CameraRequest, Source, open_camera
 from edgeai.sources.capture import Capture, Taken
 from edgeai.sources.connection import ConnectionFacts
 from edgeai.sources.image_folder import ImageFolder
-from edgeai.sources.reconnect import Reconnecting
+from edgeai.sources.reconnect import GRACE_S, Reconnecting
 from edgeai.sources.stills import TimedStills
 from edgeai.stages.tracker import TrackerSettings
-from edgeai.stream.stream import TOTALS_EVERY_S, Overrides, Stream
+from edgeai.store import TotalsStore
+from edgeai.stream.stream import TOTALS_EVERY_S, Overrides, Stream, log
 from edgeai.types import Array, Event, Frame, JsonValue
 
 _MAX_BAD_IN_A_ROW: Final = 100
@@ -51,8 +52,15 @@ class CameraStream(Stream):
     kind = "camera"
     settings: CameraSettings
 
-    def __init__(self, settings: CameraSettings, *, pool: EnginePool, profile: Profile | None = None) -> None:
-        """profile: of this device. Raises BundleError, EngineError, StageError, or SourceFormatError for an address of an
+    def __init__(
+        self,
+        settings: CameraSettings,
+        *,
+        pool: EnginePool,
+        profile: Profile | None = None,
+        totals: TotalsStore | None = None,
+    ) -> None:
+        """profile: of this device. totals: what its rules counted before, and where they put what they count. Raises BundleError, EngineError, StageError, or SourceFormatError for an address of an
         unknown kind.
         """
         self.request = CameraRequest(
@@ -93,6 +101,7 @@ class CameraStream(Stream):
         self._wanted: deque[Callable[[Frame], None]] = deque()
         self._at_engine: _Begun | None = None
         self._bad_in_a_row = 0
+        self._store = totals or TotalsStore(None)
         self._pool = pool
         self._group = pool.lease(bundle, settings.engine)
         self._leased = True
@@ -114,16 +123,22 @@ class CameraStream(Stream):
         """Of each stage of its frames."""
         return self._steps.times
 
-    def _driver(self) -> Source[Frame]:
-        return open_camera(self.settings.source, request=self.request)
+    def _driver(self, expect: Callable[[float], None] | None = None) -> Source[Frame]:
+        request = self.request if expect is None else replace(self.request, expect=expect)
+        return open_camera(self.settings.source, request=request)
 
     def _source(self, pulse: Pulse) -> Source[Frame]:
         """What the capture reads: a live source with what brings it back."""
         if not self._live:
             return self._driver()
+
+        def make() -> Source[Frame]:
+            # one that reads ten frames for each that it gives, or waits between two, says so, and is not taken for hung
+            return self._driver(lambda step_s: pulse.begin("reading the camera", step_s + GRACE_S))
+
         wrapper = TimedStills if self._stills else Reconnecting
         return wrapper(
-            self._driver,
+            make,
             label=self.label,
             capture=self.settings.capture,
             pulse=pulse,
@@ -143,8 +158,7 @@ class CameraStream(Stream):
             return
         if event.type == "camera_lost":
             self._lost_since_s = facts.since_s
-            self._deliver(self._steps.flush())  # the tracks end with their camera, and that is told
-            self.totals = self._count()
+            self._flush()  # the tracks end with their camera, and that is told
         self._deliver([event])
 
     @property
@@ -172,6 +186,7 @@ class CameraStream(Stream):
         self._wake()
 
     def _start(self) -> None:
+        self._count_on()
         self._capture.open()
         self._group.add(self)
 
@@ -254,6 +269,9 @@ class CameraStream(Stream):
         """Hand over what a frame gave."""
         began_s = time.perf_counter()
         if seen.events:
+            self._save(
+                durable=True
+            )  # before the events: no number is ever told twice, whenever the process dies
             self._deliver(_captured_at(seen.events, taken.arrived_s))
         while self._wanted:
             self._wanted.popleft()(taken.frame)
@@ -261,6 +279,7 @@ class CameraStream(Stream):
         if now_s >= self._totals_due_s:
             self._totals_due_s = now_s + TOTALS_EVERY_S
             self.totals = self._count()
+            self._save(durable=False)
             self.report.dropped = self._total("too_fast")
         self.times.stages["deliver"].add(now_s - began_s)
         self.times.whole.add(max(0.0, time.monotonic() - taken.arrived_s))
@@ -271,17 +290,25 @@ class CameraStream(Stream):
             error, SourceError
         ):  # after a fault of the program there is no state to trust
             try:
-                self._deliver(self._steps.flush())  # the tracks end with their camera, and that is told
+                self._flush()  # the tracks end with their camera, and that is told
             except Exception as fault:
                 error = error or fault
         self._settle()
         self._conclude(error)
+
+    def _flush(self) -> None:
+        """End every track, and tell it."""
+        events = self._steps.flush()
+        self.totals = self._count()
+        self._save(durable=True)
+        self._deliver(events)
 
     def _settle(self) -> None:
         """The last counts; nothing is begun after this."""
         self._capture.cancel()
         self.report.dropped = self._total("too_fast")
         self.totals = self.report.totals = self._count()
+        self._save(durable=True)
 
     def _leave_out(self, fault: StageError) -> None:
         """Raises `fault` where nothing else comes."""
@@ -329,9 +356,25 @@ class CameraStream(Stream):
         for rule in self.settings.rules:
             self._deliver(steps.set_rule_enabled(rule.name, rule.name not in overrides.rules))
         if overrides.disabled and not self._disabled:
-            self._deliver(steps.flush())
-            self.totals = self._count()
+            self._flush()
         self._disabled = overrides.disabled
+
+    def _count_on(self) -> None:
+        """From where an earlier run, or an earlier stream of this name, ended; of rules that count the same."""
+        kept = self._store.load(self.name)
+        for rule in self._steps.rules:
+            totals = kept.get(rule.settings.identity)
+            if isinstance(totals, dict):
+                try:
+                    rule.restore(totals)
+                except StageError as error:
+                    log.warning("%s: %s; it counts from 0", self.label, error)
+        self.totals = self._count()
+
+    def _save(self, *, durable: bool) -> None:
+        if self._steps.rules:
+            totals = {rule.settings.identity: rule.totals() for rule in self._steps.rules}
+            self._store.save(self.name, totals, durable=durable)
 
     def _count(self) -> dict[str, JsonValue]:
         return {rule.settings.name: rule.totals() for rule in self._steps.rules}

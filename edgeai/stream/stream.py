@@ -173,7 +173,7 @@ class Stream(ABC):
         return False
 
     def go_on_from(self, before: Stream) -> None:
-        """Count on from where an earlier run of the same stream ended; not what its rules counted."""
+        """Count on from where an earlier run of the same stream ended."""
         was = before.report
         self.report.frames, self.report.dropped = was.frames, was.dropped
         self.report.events, self.report.refused = was.events, was.refused

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from fake_camera_device import FakeDevice
+from http_camera_server import HttpCameraServer
 
 from edgeai.errors import SourceError
+from edgeai.sources.addresses import Address
+from edgeai.sources.http_camera import HttpCamera
 from edgeai.sources.image_folder import ImageFolder
+from edgeai.sources.request import CameraRequest
 from edgeai.sources.source import Source
+from edgeai.sources.usb import UsbCamera
 from edgeai.sources.video_file import VideoFile
 from edgeai.types import Frame
 
 FRAMES = 12
+_SERVERS = contextlib.ExitStack()
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def material(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """clip.avi (12 frames, 10 a second, 64 x 48, grey rising by 20) and pictures/ with the same."""
     folder = tmp_path_factory.mktemp("material")
     (folder / "pictures").mkdir()
@@ -31,12 +39,43 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.write(image)
         cv2.imwrite(str(folder / "pictures" / f"{index}.png"), image)
     writer.release()
-    return folder
+    with _SERVERS:
+        yield folder
+
+
+def _pictures(folder: Path) -> list[np.ndarray]:
+    return [cv2.imread(str(folder / "pictures" / f"{index}.png")) for index in range(FRAMES)]
+
+
+def _http(folder: Path) -> Source[Frame]:
+    """A camera that streams the pictures and is switched off."""
+
+    def play(end, _head) -> None:
+        end.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=b\r\n\r\n")
+        for picture in _pictures(folder):
+            end.sendall(b"--b\r\n\r\n" + cv2.imencode(".jpg", picture)[1].tobytes() + b"\r\n")
+        end.sendall(b"--b--")
+
+    server = _SERVERS.enter_context(HttpCameraServer(play))
+    return HttpCamera(Address("http", server.url), CameraRequest("s"))
+
+
+def _usb(folder: Path) -> Source[Frame]:
+    """A camera that gives the pictures and is unplugged; the first of them is what opening tries."""
+
+    def device(_node, _request) -> FakeDevice:
+        pictures = _pictures(folder)
+        return FakeDevice([pictures[0], *pictures])
+
+    (folder / "video0").touch()
+    return UsbCamera(Address("usb", "0"), CameraRequest("s"), device=device, dev_folder=folder)
 
 
 SOURCES: dict[str, Callable[[Path], Source[Frame]]] = {
     "video": lambda folder: VideoFile(folder / "clip.avi", stream="s"),
     "pictures": lambda folder: ImageFolder(folder / "pictures", stream="s"),
+    "http": _http,
+    "usb": _usb,
 }
 
 
@@ -45,9 +84,18 @@ def source(request: pytest.FixtureRequest, material: Path) -> Source[Frame]:
     return request.param(material)
 
 
+def read(source: Source[Frame]) -> list[Frame]:
+    """All frames. A live source never ends: it is lost."""
+    frames = []
+    with pytest.raises(SourceError) if source.live else contextlib.nullcontext():
+        for frame in source:
+            frames.append(frame)  # noqa: PERF402
+    return frames
+
+
 def test_frames_are_pictures_in_order(source):
     with source:
-        frames = list(source)
+        frames = read(source)
     assert frames
     for frame in frames:
         assert frame.image.shape == (48, 64, 3)
@@ -62,7 +110,7 @@ def test_frames_are_pictures_in_order(source):
 
 def test_frames_own_their_pixels(source):
     with source:
-        frames = list(source)
+        frames = read(source)
     for frame in frames:
         frame.image[:] = 255
         assert frame.image.min() == 255

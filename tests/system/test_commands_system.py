@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -77,9 +78,9 @@ class Operator:
 class Device:
     """`edgeai run` as a process; what it logs is kept."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *options: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgeai", "run", str(path), "--json"],
+            [sys.executable, "-m", "edgeai", "run", str(path), "--json", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -166,12 +167,12 @@ def operator(broker):
 
 @pytest.fixture
 def started(operator):
-    """start(path) -> a device that reports health with frames; killed at the end."""
+    """start(path, *options) -> a device that reports health with frames; killed at the end."""
     devices = []
 
-    def start(path):
+    def start(path, *options):
         before = operator.count("health")
-        device = Device(path)
+        device = Device(path, *options)
         devices.append(device)
 
         def running(said):
@@ -425,3 +426,26 @@ def test_desired_configuration_is_applied_kept_and_reported(place, broker, opera
     reported(0)
     assert set(health(operator)["streams"]) == {"gate"}
     assert device.stop() == 0
+
+
+def test_a_strict_device_takes_no_configuration_from_afar(place, broker, operator, started):
+    """Neither one that is on the broker, nor one that an earlier run has stored, which stays as it is; other commands work."""
+    (place / "state").mkdir()
+    path = write_config(place, broker.port)
+    toml = CAMERA.format(name="gate", source="other.avi")
+    stored = {"version": 1, "toml": toml, "base_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (place / "state" / "desired.json").write_text(json.dumps(stored))
+    operator.publish("cfg/desired", {"version": 3, "toml": toml}, retain=True)
+    device = started(path, "--strict")
+    operator.wait_for(
+        lambda said: any(b'"refused":{' in one for one in said.get("cfg/reported", ())), "a refusal"
+    )
+    said = "this device's configuration is read-only (--strict)"
+    told = operator.last("cfg/reported")
+    assert (told["refused"]["version"], told["refused"]["reason"]) == (3, said)
+    assert not operator.ask("configure", {"version": 4, "toml": toml}, "c-1")["ok"]
+    assert operator.ask("snapshot", {"camera": "gate"}, "s-1")["ok"]
+    assert device.stop() == 0
+    assert json.loads((place / "state" / "desired.json").read_text()) == stored
+    outside = {each.name for each in place.iterdir()} - {"broker"}
+    assert outside == {"blob", "device.toml", "other.avi", "state", "video.avi"}

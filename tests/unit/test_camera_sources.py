@@ -6,7 +6,9 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -14,8 +16,14 @@ import pytest
 
 from edgeai.clock import FakeClock
 from edgeai.errors import EdgeError, SourceError, SourceFormatError, SourceMissingError
-from edgeai.sources import CAMERAS, open_camera
+from edgeai.sources import CAMERAS, CameraRequest, open_camera
+from edgeai.sources.addresses import Kind
+from edgeai.sources.http_camera import HttpCamera
 from edgeai.sources.image_folder import ImageFolder
+from edgeai.sources.request import FpsCap
+from edgeai.sources.rtsp import RtspCamera
+from edgeai.sources.settings import CaptureSettings
+from edgeai.sources.usb import UsbCamera
 from edgeai.sources.video_file import VideoFile
 
 
@@ -87,6 +95,51 @@ def test_realtime_does_not_wait_for_what_is_late(clip):
 def test_parts_that_are_none_are_refused(clip, start, stop):
     with pytest.raises(SourceError, match="0 <= start < stop <= 1"):
         VideoFile(clip, stream="s", start=start, stop=stop)
+
+
+def test_a_cap_leaves_frames_out_by_their_times(clip):
+    with VideoFile(clip, stream="s", max_fps=2.0) as video:
+        frames = list(video)
+    assert [frame.index for frame in frames] == [0, 3, 5, 8, 10]
+    assert [round(frame.image.mean() / 20) for frame in frames] == [0, 3, 5, 8, 10]
+    assert video.capped == 6
+
+
+def test_a_capped_loop_keeps_its_pace_over_the_seam(clip):
+    with VideoFile(clip, stream="s", max_fps=0.1, loop=True) as video:
+        frames = list(itertools.islice(video, 4))
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 9, 19, 29], abs=0.3)
+    assert [frame.index for frame in frames] == [round(frame.time_s * 5) for frame in frames]
+
+
+@pytest.mark.parametrize("given_fps", [1.0, 4.9, 5.0, 5.3, 10.0, 12.0, 29.97, 120.0])
+@pytest.mark.parametrize("jitter_s", [0.0, 0.03])
+def test_a_cap_gives_what_it_says(given_fps, jitter_s):
+    cap, rng = FpsCap(5.0), np.random.default_rng(0)
+    times = np.sort(
+        np.arange(0, 60, 1 / given_fps) + rng.uniform(0, jitter_s, len(np.arange(0, 60, 1 / given_fps)))
+    )
+    taken = [time_s for time_s in times if cap.takes(time_s)]
+    assert min(given_fps, 5.0) * 60 * 0.93 - 2 <= len(taken) <= 5.0 * 60 + 2
+
+
+def test_cancel_ends_a_wait_for_a_frames_time(clip):
+    with VideoFile(clip, stream="s", realtime=True, max_fps=0.1, loop=True) as video:
+        frames = iter(video)
+        next(frames)
+        timer = threading.Timer(0.05, video.cancel)
+        timer.start()
+        assert list(frames) == []  # the next one is due in ten seconds
+        timer.join()
+
+
+def test_a_pipe_is_no_video_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with (
+        pytest.raises(SourceFormatError, match="pipe or a device"),
+        VideoFile(tmp_path / "pipe.mp4", stream="s"),
+    ):
+        pass
 
 
 NOT_VIDEOS = {
@@ -230,12 +283,20 @@ def test_an_address_says_what_opens_it(clip, tmp_path):
     assert isinstance(open_camera(clip.as_uri(), stream="s"), VideoFile)
     assert isinstance(open_camera(str(tmp_path), stream="s"), ImageFolder)
     assert isinstance(open_camera(str(tmp_path / "x.JPG"), stream="s"), ImageFolder)
-    assert set(CAMERAS) == {"video", "pictures"}
+    assert set(CAMERAS) == set(get_args(Kind))
+    assert isinstance(open_camera("http://camera/mjpeg", stream="s"), HttpCamera)
+    assert isinstance(open_camera("usb:0", stream="s"), UsbCamera)
+    assert isinstance(open_camera("/dev/video0", stream="s"), UsbCamera)
+    software = CameraRequest("s", capture=CaptureSettings(decoder="software"))
+    assert isinstance(open_camera("rtsp://camera/1", request=software), RtspCamera)
     with open_camera("file://" + str(clip).replace("clip.avi", "%63lip.avi"), stream="s") as source:
         assert next(iter(source)).index == 0
 
 
-@pytest.mark.parametrize("uri", ["rtsp://user:secret@camera/1", "http://camera/x.mp4", "concat://a|b"])
+@pytest.mark.parametrize(
+    "uri",
+    ["rtsp://user:secret@camera/1", "http://:secret@camera/x.jpg", "concat://secret|b", "rtsp:///secret"],
+)
 def test_other_addresses_are_refused_without_their_secrets(uri):
     with pytest.raises(SourceFormatError, match="stream 'gate'") as caught:
         open_camera(uri, stream="gate")

@@ -366,6 +366,8 @@ def test_no_faults_where_it_is_taken_and_one_where_there_is_no_file(tmp_path):
         'source = "rtsp://me:hunter2@camera/live"',
         f'source = "rtsp://me:hunter2@camera/{"x" * 5000}"',
         'source = { url = "rtsp://me:hunter2@camera/live" }',
+        'source = ["rtsp://me:a/b?c#hunter2@camera/live"]',
+        "source = ['rtsp://me:a \"hunter2@camera/live']",
         'source = ["http://camera/live?user=me&pwd=hunter2"]',
         'source = "a"\npassword = "hunter2"',
         'source = "a"\nlogin = { username = "me", password = "hunter2" }',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import typing
 
@@ -183,3 +184,20 @@ def test_docstrings_are_read_by_their_form():
     assert texts["depth"] == texts["weight"]
     assert texts["depth"] == "Not in pixels. Not a field: so a part of the text. width of it: too."
     assert "untold" not in texts
+
+
+def test_the_example_of_cameras_explains_every_key_of_a_camera():
+    """In use or behind a #, with a comment; once, but for those that tell cameras and rules apart."""
+    from edgeai.config import CameraSettings, MetricsSettings
+    from edgeai.sources.settings import CaptureSettings, LoginSettings
+    from edgeai.stages.motion import MotionSettings
+
+    text = find_data("firmware_configs", "examples", "cameras.toml").read_text()
+    used = [re.match(r"(?:# )?(\w+) = |# (\w+) = \{|# \w+ = \{ (\w+)", line) for line in text.splitlines()]
+    keys = [found[1] or found[2] for found in used if found] + re.findall(r"\{ (\w+) = ", text)
+    tables = re.findall(r"\[+cameras\.(\w+)\]", text)
+    for model in (CameraSettings, CaptureSettings, LoginSettings, MotionSettings, MetricsSettings):
+        for name in model.model_fields:
+            assert name in keys or name in tables, name
+    for model in (CaptureSettings, LoginSettings, MotionSettings):
+        assert not [name for name in model.model_fields if keys.count(name) > 1 and name != "threshold"]

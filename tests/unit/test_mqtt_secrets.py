@@ -15,7 +15,7 @@ MICROPHONE = """
 [[microphones]]
 name = "hall"
 source = "hall.wav"
-model = "keyword-spotter"
+model = "commands"
 """
 
 
@@ -66,7 +66,9 @@ def test_check_repeats_no_secret(tmp_path, mqtt, told):
     assert told in output
     assert SECRET not in output
     assert key not in output
-    assert output.count("\n") == 1, "one line"
+    errors = [line for line in output.splitlines() if not line.startswith("edgeai: warning: ")]
+    assert len(errors) == 1, "one line"
+    assert errors[0].startswith("edgeai: error: ")
 
 
 def test_a_good_configuration_shows_none_either(tmp_path):

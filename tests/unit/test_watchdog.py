@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -119,27 +120,48 @@ def child(code, **settings):
     )
 
 
+def full_pipe():
+    """Both ends of a pipe that nobody reads and that takes no more, as of a log collector that hangs."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4096)
+    os.set_blocking(write, True)
+    return read, write
+
+
 HOG = """
-    import ctypes, threading, time
+    import ctypes, re, threading, time
     from edgeai import watchdog
     from edgeai.config import WatchdogSettings
     watchdog.LOCKED_S = 1.5
     with watchdog.Watchdog(WatchdogSettings(), watched=lambda: ()) as dog:
         time.sleep(0.6)
         print("begins", flush=True)
-        ctypes.PyDLL(None).sleep(60)  # PyDLL keeps the interpreter's lock
+        HOLD
 """
+# PyDLL keeps the interpreter's lock, and so does a regular expression
+HOLDS = {"native": "ctypes.PyDLL(None).sleep(60)", "expression": "re.match('(a+)+$', 'a' * 60 + 'b')"}
 
 
-def test_where_the_interpreters_lock_is_kept_the_process_ends():
+@pytest.mark.parametrize("hold", HOLDS)
+def test_where_the_interpreters_lock_is_kept_the_process_ends(hold):
     began_s = time.monotonic()
-    with child(HOG) as process:
+    with child(HOG.replace("HOLD", HOLDS[hold])) as process:
         out, err = process.communicate(timeout=50)
     assert process.returncode == 1
     assert time.monotonic() - began_s < 50
     assert out == "begins\n"
     assert "Timeout" in err
     assert "most recent call first" in err, "where it hangs is told"
+
+
+def test_what_keeps_the_lock_by_arrangement_is_let_be():
+    code = HOG.replace("HOLD", "dog.beat(60.0); ctypes.PyDLL(None).sleep(4)")
+    with child(code) as process:
+        _, err = process.communicate(timeout=50)
+    assert (process.returncode, err) == (0, "")
 
 
 STUCK = """
@@ -157,6 +179,39 @@ def test_a_process_that_is_stuck_ends_itself_at_once():
     assert process.returncode == EXIT_STUCK
     assert "the process ends itself" in err
     assert 'File "<string>"' in err, "where every thread stands is told"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        pytest.param(STUCK, EXIT_STUCK, id="stuck"),
+        pytest.param(HOG.replace("HOLD", HOLDS["native"]), 1, id="locked"),
+    ],
+)
+def test_it_ends_though_nobody_reads_standard_error(code, status):
+    read, write = full_pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.DEVNULL, stderr=write
+    )
+    os.close(write)
+    try:
+        assert process.wait(50) == status
+    finally:
+        process.kill()
+        os.close(read)
+
+
+def test_the_alarm_leaves_a_log_file_that_is_there_alone(tmp_path):
+    """It opens standard error once more: what was written before must not be written over."""
+    log = tmp_path / "log"
+    log.write_text("what was there\n")
+    with log.open("a") as file:
+        code = subprocess.call([sys.executable, "-c", textwrap.dedent(STUCK)], stderr=file)
+    assert code == EXIT_STUCK
+    lines = log.read_text().splitlines()
+    assert lines[0] == "what was there"
+    assert any("the process ends itself" in line for line in lines)
+    assert any('File "<string>"' in line for line in lines)
 
 
 PAUSED = """
@@ -216,3 +271,77 @@ def test_a_thread_that_was_replaced_may_come_back():
         threading.Thread(target=old.end).start()
         time.sleep(0.6)
     assert len(worker.replaced) == 1
+
+
+PAUSED_CALL = """
+    import threading, time
+    from edgeai.config import WatchdogSettings
+    from edgeai.pulse import Pulse
+    from edgeai.watchdog import Watchdog
+    class Worker:
+        label, pulse = "engine x#0", Pulse()
+        def replace(self, doing):
+            print("replaced", flush=True)
+    worker = Worker()
+    with Watchdog(WatchdogSettings(), watched=lambda: (worker,)) as dog:
+        with worker.pulse.during("the model's run", 2.5):
+            print("runs", flush=True)
+            for _ in range(15):
+                time.sleep(0.1)
+                dog.beat()
+    print("went on")
+"""
+
+
+def test_a_call_is_not_blamed_for_the_time_in_which_the_process_was_stopped():
+    with child(PAUSED_CALL) as process:
+        assert process.stdout.readline() == "runs\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(3.0)
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=50)
+    assert (process.returncode, out, err) == (0, "went on\n", "")
+
+
+class Stubborn(Worker):
+    """Whoever replaces it hangs too."""
+
+    def __init__(self, label="camera yard"):
+        super().__init__(label)
+        self.release = threading.Event()
+
+    def replace(self, doing):
+        self.replaced.append(doing)
+        self.release.wait(WAIT_S)
+
+
+def test_replacing_may_hang_without_holding_up_the_others_but_not_for_ever(caplog):
+    stubborn, other, ended = Stubborn(), Worker("engine x#0"), []
+    with Watchdog(WatchdogSettings(stuck_s=1), watched=lambda: (stubborn, other), end=ended.append) as dog:
+        while not ended:
+            dog.beat()
+            time.sleep(0.05)
+    stubborn.release.set()
+    assert len(other.replaced) == 1
+    assert len(stubborn.replaced) == 1, "once for each call that hangs"
+    assert "camera yard hangs on in a read" in caplog.text
+    assert dog.replacements == 2
+
+
+def test_a_fault_in_what_is_asked_is_told_once_and_is_no_life(caplog):
+    alive, asked = [], []
+
+    def watched():
+        asked.append(1)
+        if len(asked) < 5:
+            raise RuntimeError("changed under way")
+        return ()
+
+    with Watchdog(
+        WatchdogSettings(), watched=watched, alive=lambda: alive.append(len(asked)), end=pytest.fail
+    ) as dog:
+        while not alive:
+            dog.beat()
+            time.sleep(0.05)
+    assert alive[0] == 5
+    assert caplog.text.count("the watchdog met a fault") == 1

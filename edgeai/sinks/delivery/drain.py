@@ -12,21 +12,27 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgeai.clock import Clock
+from edgeai.metrics import Histogram
 from edgeai.sinks.delivery.flight import FlightWindow
 from edgeai.sinks.delivery.lanes import Gate, Lanes
 from edgeai.sinks.outbox import Outbox
-from edgeai.sinks.outbox.message import Message
+from edgeai.sinks.outbox.message import DROP_ORDER, Message
 from edgeai.sinks.outbox.table import size_of
 from edgeai.sinks.pace import Pace
 from edgeai.sinks.transport import Transport, TransportError, TransportRefusedError
-from edgeai.types import JsonValue
+from edgeai.types import DEVICE_STREAM, JsonValue, Priority
 
 _log = logging.getLogger(__name__)
 
 IDLE_POLL_S: Final = 1.0
+LATENCY_BOUNDS_S: Final = (
+    *(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    *(30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0),  # what waited out an outage
+)
 ACK_TIMEOUT_S: Final = 15.0  # a black hole keeps the connection and answers nothing
 ACK_EVERY_S: Final = 0.02  # acknowledgements are deleted together: one commit for many
 RETRY_REFUSED_S: Final = 60.0
+_NO_STREAM: Final = ("", DEVICE_STREAM)
 STEADY_S: Final = 5.0  # a connection that has carried nothing yet counts as back when it has lasted so long
 SUSPECT_LOSSES: Final = (
     3  # connections lost in a row at the same message: then one at a time; twice that: set aside
@@ -79,11 +85,15 @@ class _OpenGate:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A message on its way. measured: its acknowledgement tells of the link; at QoS 0 there is none."""
+    """A message on its way. measured: its acknowledgement tells of the link; at QoS 0 there is none. priority: of one that
+    tells of a camera or microphone what happened at happened_s, on this process's clock; None of all others.
+    """
 
     bytes: int
     at_s: float
     measured: bool
+    priority: Priority | None
+    happened_s: float
 
 
 class Drain:
@@ -146,6 +156,11 @@ class Drain:
         self.problem = ""
         """Why there is no connection, "" while there is one."""
         self.published = self.delivered = self.refusals = self.connections = self.expired = 0
+        self.latencies: dict[Priority, Histogram] = {
+            priority: Histogram(LATENCY_BOUNDS_S) for priority in DROP_ORDER
+        }
+        """Of each class: from when that happened of which a message tells to the message's acknowledgement. Only messages
+        of cameras and microphones, put since the outbox was opened. At QoS 0 until it was handed to the network."""
 
     def step(self) -> None:
         """Connect, or publish what has room and take in what became of it. Waits after a failed attempt."""
@@ -254,7 +269,14 @@ class Drain:
 
     def _send(self, message: Message) -> None:
         size = size_of(message)
-        self._open[message.seq] = _Sent(size, self._clock.monotonic_s(), message.qos > 0)
+        tells = message.seq >= self._outbox.first_seq and message.stream not in _NO_STREAM
+        self._open[message.seq] = _Sent(
+            size,
+            self._clock.monotonic_s(),
+            message.qos > 0,
+            message.priority if tells else None,
+            message.monotonic_s,
+        )
         self._open_bytes += size
         self._transport.publish(message)
         self._gate.passed(message)
@@ -323,6 +345,8 @@ class Drain:
         if sent is None:
             return
         self._acked.add(seq)
+        if sent.priority is not None:
+            self.latencies[sent.priority].add(now_s - sent.happened_s)
         if sent.measured:
             self._flight.acked(sent.bytes, now_s - sent.at_s, now_s)
 

@@ -17,35 +17,14 @@ from typing import Final, NamedTuple
 from edgeai.sinks.outbox.message import Message
 from edgeai.sinks.outbox.seal import Seal
 from edgeai.sinks.outbox.table import APPLICATION_ID, SCHEMA, parse_rows
+from edgeai.sqlite_file import MAGIC
 
-_MAGIC: Final = b"SQLite format 3\0"
-_HEADER_BYTES: Final = 100
 _PAGE_BYTES: Final = 4096  # SQLite's default since 3.12, and never set otherwise
 _LOG_HEADER: Final = struct.Struct(">8I")
 _FRAME_HEADER: Final = struct.Struct(">6I")
-_LOG_MAGICS: Final = {0x377F0682: "<", 0x377F0683: ">"}  # byte order of its checksums
+_LOGMAGICS: Final = {0x377F0682: "<", 0x377F0683: ">"}  # byte order of its checksums
 _MAX_LOG_BYTES: Final = 64 << 20
 _WORD: Final = 0xFFFFFFFF
-
-
-def check_header(path: Path) -> None:
-    """Raises sqlite3.DatabaseError for fields that no outbox has, and that SQLite would take for something else: a file
-    that must not be written, or one of a later format. OSError where it cannot be read.
-    """
-    if not path.exists() or path.stat().st_size < _HEADER_BYTES:
-        return
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if header[:16] != _MAGIC:
-        return  # SQLite says so itself
-    versions, file_format, encoding = set(header[18:20]), header[44:48], header[56:60]
-    if (
-        not versions <= {1, 2}
-        or file_format[:3] != b"\0\0\0"
-        or file_format[3] > 4
-        or encoding[:3] != b"\0\0\0"
-    ):
-        raise sqlite3.DatabaseError("its header is damaged")
 
 
 def salvage(path: Path, seal: Seal | None = None) -> list[Message]:
@@ -120,7 +99,7 @@ def _new_header(size_bytes: int, *, has_log: bool) -> bytes:
     """The header of a file of ours. Without its list of free pages: nothing is going to be written."""
     version = 2 if has_log else 1
     pages = size_bytes // _PAGE_BYTES
-    head = _MAGIC + struct.pack(">H6B", _PAGE_BYTES, version, version, 0, 64, 32, 32)
+    head = MAGIC + struct.pack(">H6B", _PAGE_BYTES, version, version, 0, 64, 32, 32)
     fields = (1, pages, 0, 0, 1, 4, 0, 0, 1, SCHEMA, 0, APPLICATION_ID)
     return head + struct.pack(">12I", *fields) + bytes(20) + struct.pack(">2I", 1, sqlite_number())
 
@@ -144,7 +123,7 @@ def _frames(log: bytes) -> list[_Frame]:
     if len(log) < _LOG_HEADER.size:
         return []
     magic, _, page_bytes, _, salt1, salt2, sum1, sum2 = _LOG_HEADER.unpack_from(log)
-    order = _LOG_MAGICS.get(magic)
+    order = _LOGMAGICS.get(magic)
     if order is None or page_bytes not in {1 << n for n in range(9, 17)}:
         return []
     found = []
@@ -162,7 +141,7 @@ def _frames(log: bytes) -> list[_Frame]:
 def _mended(log: bytes) -> bytes:
     """The log with its whole frames only, their sums made anew."""
     header = _LOG_HEADER.unpack_from(log)
-    order, page_bytes, sums = _LOG_MAGICS[header[0]], header[2], (header[6], header[7])
+    order, page_bytes, sums = _LOGMAGICS[header[0]], header[2], (header[6], header[7])
     parts = [log[: _LOG_HEADER.size]]
     for start, _, whole, _ in _frames(log):
         if whole:

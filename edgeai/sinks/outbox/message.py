@@ -32,7 +32,8 @@ class Draft:
     """A message before the outbox has numbered it.
 
     latest: only the newest on its topic is worth sending: it takes the place of one that still waits.
-    destination: which drain takes it, "" for the one of a sink that has one.
+    destination: which drain takes it, "" for the one of a sink that has one. happened_s: when that happened of which it
+    tells, on the outbox's monotonic clock; when it is put where None.
     """
 
     topic: str
@@ -43,13 +44,15 @@ class Draft:
     stream: str = ""
     latest: bool = False
     destination: str = ""
+    happened_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """A message in the outbox. seq rises by one from put to put over the whole life of the outbox file.
 
-    wall_s, monotonic_s: when it was put, on the clocks of the process that put it.
+    wall_s: when it was put. monotonic_s: when that happened of which it tells, or it was put. Both on the clocks of the
+    process that put it.
     """
 
     seq: int

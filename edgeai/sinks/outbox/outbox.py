@@ -245,6 +245,11 @@ class Outbox:
                 self._store.set_told({RANK[priority]: count for priority, count in counts.items()})
 
     @property
+    def first_seq(self) -> int:
+        """What was put since opening has numbers from here on; the times of earlier messages are on another clock."""
+        return self._first_seq
+
+    @property
     def newest_seq(self) -> int:
         """The number of the newest message stored, delivered or not."""
         return self._stored_seq
@@ -287,6 +292,8 @@ class Outbox:
 
     def _numbered(self, draft: Draft, seq: int, place: int, wall_s: float, monotonic_s: float) -> Message:
         body = draft.body if isinstance(draft.body, bytes) else draft.body(seq, place)
+        if draft.happened_s is not None:
+            monotonic_s = min(monotonic_s, draft.happened_s)
         message = Message(
             seq, draft.topic, body, draft.qos, draft.retain, draft.priority, draft.stream, wall_s, monotonic_s,
             draft.latest, draft.destination,

@@ -12,11 +12,12 @@ from typing import IO, Final, TypeAlias
 
 from edgeai.clock import Clock
 from edgeai.errors import OutboxError
-from edgeai.sinks.outbox.damage import check_header, frames_beyond, read_log, salvage, salvage_log
-from edgeai.sinks.outbox.files import locked, means_corrupt, set_aside
+from edgeai.sinks.outbox.damage import frames_beyond, read_log, salvage, salvage_log
+from edgeai.sinks.outbox.files import locked
 from edgeai.sinks.outbox.message import Lane, Message
 from edgeai.sinks.outbox.seal import Seal, SealError
 from edgeai.sinks.outbox.table import ForeignFileError, MessageTable
+from edgeai.sqlite_file import check_header, means_corrupt, set_aside
 from edgeai.types import JsonValue
 
 _log = logging.getLogger(__name__)

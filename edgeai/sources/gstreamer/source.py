@@ -107,6 +107,7 @@ class GstCamera(Source[Frame]):
         began_s = newest_s = time.monotonic()
         index = -1
         while not self._cancelled.is_set():
+            self._request.expect(_POLL_S)
             sample = sink.try_pull_sample(int(_POLL_S * core.SECOND))
             now_s = time.monotonic()
             if sample is None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import model_validator
 
 from edgeai.stages.geometry import Anchor, Fraction, Point, position_along, signed_distance
-from edgeai.stages.rules.rule import Rule, RuleSettings, Scene, Seen
+from edgeai.stages.rules.rule import Rule, RuleSettings, Scene, Seen, count_of, parts_of
 from edgeai.types import Event, JsonValue
+
+_BY_CLASS: Final = "by_class"
 
 
 class LineSettings(RuleSettings):
@@ -21,6 +23,8 @@ class LineSettings(RuleSettings):
     who goes from a to b to the right. backward: the name of the other direction. anchor: the point of a box that crosses.
     hysteresis: how far from the line, in frame heights, a track must get for its side to be believed.
     """
+
+    _IDENTITY: ClassVar = (*RuleSettings._IDENTITY, "forward", "backward")
 
     kind: Literal["line"] = "line"
     a: Point
@@ -36,6 +40,10 @@ class LineSettings(RuleSettings):
             raise ValueError("a and b must be different points")
         if self.forward == self.backward:
             raise ValueError("forward and backward must be different names")
+        if _BY_CLASS in (self.forward, self.backward):
+            raise ValueError(
+                f"no direction can be called {_BY_CLASS!r}: totals have that beside the directions"
+            )
         return self
 
 
@@ -89,7 +97,19 @@ class LineRule(Rule):
 
     def totals(self) -> dict[str, JsonValue]:
         by_class: dict[str, JsonValue] = {label: dict(counts) for label, counts in self._by_class.items()}
-        return {**self._counts, "by_class": by_class}
+        return {**self._counts, _BY_CLASS: by_class}
+
+    def _restore(self, totals: Mapping[str, JsonValue]) -> None:
+        counts = {direction: count_of(totals, direction) for direction in self._counts}
+        by_class = {}
+        for label, of_class in parts_of(totals, _BY_CLASS, self.labels).items():
+            if not isinstance(of_class, dict):
+                raise TypeError(f"{label!r} has no counts")
+            by_class[label] = {direction: count_of(of_class, direction) for direction in counts}
+        for direction, count in counts.items():
+            if sum(of_class[direction] for of_class in by_class.values()) != count:
+                raise ValueError(f"the classes do not add up to {direction!r}")
+        self._counts, self._by_class = counts, by_class
 
     def _move(self, track_id: int, distance: float, place: float) -> str:
         """Take the track's next point; the direction it has now crossed in, or ""."""

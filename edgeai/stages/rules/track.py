@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeai.stages.rules.rule import Rule, RuleName, RuleSettings, Scene
+from edgeai.stages.rules.rule import Rule, RuleName, RuleSettings, Scene, count_of, parts_of
 from edgeai.types import Event, JsonValue
 
 
@@ -73,3 +73,11 @@ class TrackRule(Rule):
             "now": len(self._memory),
             "by_class": {**self._by_class},
         }
+
+    def _restore(self, totals: Mapping[str, JsonValue]) -> None:
+        started, ended = count_of(totals, "started"), count_of(totals, "ended")
+        known = parts_of(totals, "by_class", self.labels)
+        by_class = {label: count_of(known, label) for label in known}
+        if sum(by_class.values()) != started or ended > started:
+            raise ValueError("they do not add up")
+        self._by_class, self._ended = by_class, started

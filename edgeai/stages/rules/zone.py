@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from edgeai.stages.geometry import Anchor, Fraction, Point, distance_to_outline, inside_polygon, polygon_area
-from edgeai.stages.rules.rule import Rule, RuleSettings, Scene, Seen
+from edgeai.stages.rules.rule import Rule, RuleSettings, Scene, Seen, count_of
 from edgeai.types import Event, JsonValue
 
 
@@ -93,6 +93,12 @@ class ZoneRule(Rule):
             "occupancy": len(self._inside),
             "occupancy_by_class": by_class,
         }
+
+    def _restore(self, totals: Mapping[str, JsonValue]) -> None:
+        entered, left = count_of(totals, "entered"), count_of(totals, "left")
+        if left > entered:
+            raise ValueError("more left than entered")
+        self._entered = self._left = entered
 
     def _enter(self, scene: Scene, one: Seen) -> list[Event]:
         self._outside.discard(one.track_id)
