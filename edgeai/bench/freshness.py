@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from typing import Any, Final
 from edgeai.bench.held_frames import HeldCamera, PacedFrames, held_settings
 from edgeai.bench.overhead import Model
 from edgeai.bench.padded_engine import PaddedPool
+from edgeai.engines import open_engine
+from edgeai.metrics import measure_calls_ms
 from edgeai.types import Frame
 
 CAMERAS: Final = 4
@@ -41,14 +44,13 @@ def measure_freshness(
     held: Sequence[Frame],
     *,
     frames: int,
-    engine_s: float,
     advance: Callable[[int], object] = lambda n: None,
 ) -> Freshness:
     """CAMERAS cameras on one worker whose model takes four times as long as they would need, until `frames` frames are done.
 
-    engine_s: what the model takes really; it is padded to more than that, LEAST_S at least.
+    The model is padded to LEAST_S a call, to more where it takes nearly that really.
     """
-    least_s = max(LEAST_S, _PADDED * engine_s)
+    least_s = max(LEAST_S, _PADDED * _engine_s(model))
     pool = PaddedPool(host=model.host, threads=model.threads, workers=1, least_s=least_s)
     ages_ms: list[float] = []
     enough = threading.Event()
@@ -91,3 +93,9 @@ def measure_freshness(
         pool.close(_END_S)
     inference_ms = sorted(pool.calls_s)[int(0.99 * (len(pool.calls_s) - 1))] * 1e3
     return Freshness(ages_ms[warm_up:], inference_ms + CAMERAS * least_s * 1e3 / 4.0, shares, dropped)
+
+
+def _engine_s(model: Model) -> float:
+    """What one call really takes."""
+    with open_engine(model.bundle, host=model.host, file=model.engine, threads=model.threads) as edges:
+        return statistics.median(measure_calls_ms(edges.engine.bare_call(), n=5, warm_up=2)) / 1e3

@@ -18,7 +18,7 @@ from edgeai.pipeline import Seen
 from edgeai.schedule.pool import EnginePool
 from edgeai.sources import Source, open_camera
 from edgeai.sources.capture import Taken
-from edgeai.stages.rules import LineSettings, TrackSettings, ZoneSettings
+from edgeai.stages.rules import LineSettings, TrackSettings
 from edgeai.stream import CameraStream
 from edgeai.types import Event, Frame
 
@@ -150,7 +150,7 @@ class HeldCamera(CameraStream):
 
 
 def held_settings(name: str, model: str, *, engine: str | None, realtime: bool) -> CameraSettings:
-    """A camera with a rule of each kind, as one that counts at a gate has them.
+    """A camera that counts at a line and tells of every track.
 
     realtime: the newest frame wins; else every frame is taken.
     """
@@ -162,7 +162,6 @@ def held_settings(name: str, model: str, *, engine: str | None, realtime: bool) 
         realtime=realtime,
         rules=(
             LineSettings(name="line", a=(0.1, 0.5), b=(0.9, 0.5)),
-            ZoneSettings(name="zone", polygon=((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8))),
             TrackSettings(),
         ),
     )

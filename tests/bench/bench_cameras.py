@@ -53,13 +53,16 @@ RUN_S = 600.0
 
 @dataclass
 class Contest:
-    """One model file on one video. peers: name -> the part of camera_loop.py's job that is theirs alone."""
+    """One model file on one video. peers: name -> the part of camera_loop.py's job that is theirs alone. rows: name -> what each
+    round gave. versions: of the peers' libraries.
+    """
 
     name: str
     bundle: Bundle
     video: Path
     peers: dict[str, dict[str, Any]]
     rows: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def contests(data: Path, work: Path, python: Path) -> list[Contest]:
@@ -197,7 +200,9 @@ def run_peer(contest: Contest, job: Mapping[str, Any], python: Path, work: Path)
     path.write_text(json.dumps({**asked, **job}))
     command = [str(python), str(HERE / "peers/camera_loop.py"), str(path)]
     run = run_process(command, first='"first"', env={**os.environ, "PYTHONPATH": ""})
-    return _row(run, json.loads(run["lines"][-1]))
+    told = json.loads(run["lines"][-1])
+    contest.versions.update(told["versions"])
+    return _row(run, told)
 
 
 def run_ours(contest: Contest, work: Path) -> dict[str, float]:
@@ -274,7 +279,7 @@ def measure(args: argparse.Namespace, work: Path) -> list[Contest]:
     return made
 
 
-def report(made: Sequence[Contest], python: Path) -> dict[str, Any]:
+def report(made: Sequence[Contest]) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     for contest in made:
         for name, rows in contest.rows.items():
@@ -305,26 +310,7 @@ def report(made: Sequence[Contest], python: Path) -> dict[str, Any]:
                         **ratio.to_json(),
                     }
                 )
-    peers = subprocess.run(
-        [str(python), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    wanted = (
-        "supervision",
-        "trackers",
-        "norfair",
-        "mediapipe",
-        "ai-edge-litert",
-        "onnxruntime",
-        "numpy",
-        "opencv-contrib-python",
-    )
-    versions = {
-        f"peer {each['name']}": each["version"] for each in json.loads(peers.stdout) if each["name"] in wanted
-    }
+    versions = {f"peer {name}": number for contest in made for name, number in contest.versions.items()}
     return {
         "bench": "cameras",
         "device": device_facts(),
@@ -384,7 +370,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeError as error:
         print_note(f"bench_cameras: error: {error}")
         return error.exit_code
-    told = report(made, args.environment / "bin/python")
+    told = report(made)
     (args.work / "record.json").write_text(json.dumps(told))
     if args.json:
         print_json(told)

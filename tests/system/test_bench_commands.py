@@ -104,3 +104,60 @@ def test_tracking(tmp_path):
     assert "| objects_100_ms | ms |" in (tmp_path / "new" / "t.md").read_text()
     names = [row["name"] for row in json.loads(done.stdout)["results"]]
     assert names == ["objects_20_ms", "objects_50_ms", "objects_100_ms", "objects_500_ms"]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory, shared_data) -> tuple[Path, dict, str]:
+    """(folder, the JSON, what was said) of a short run; the JSON is kept as pipeline.json."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    done = edgeai_bench(
+        *(
+            "pipeline",
+            str(shared_data / "videos" / "vtest.avi"),
+            "--frames",
+            "20",
+            "--size",
+            "640x480",
+            "--json",
+        ),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "pipeline.json").write_text(done.stdout)
+    return folder, json.loads(done.stdout), done.stderr
+
+
+def test_a_pipeline_has_the_names_that_others_rely_on(pipeline):
+    _, report, said = pipeline
+    rows = {row["name"]: row for row in report["results"]}
+    names = {
+        "overhead_ms",
+        "engine_ms",
+        "rss_per_camera_mb",
+        "first_detection_s",
+        "frame_age_ms",
+        "fair_share_ratio",
+    }
+    if "left out what needs a broker" not in said:
+        names |= {"capture_to_broker_ms", "capture_to_broker_durable_ms", "fsync_ms"}
+        assert "did not reach the subscriber" not in said
+    assert names <= set(rows)
+    assert rows["frame_ms"]["p50"] > rows["engine_ms"]["p50"]
+    assert 0 <= rows["rss_per_camera_mb"]["value"] < 100
+    assert "loaded TensorFlow" not in said
+    assert "Traceback" not in said
+
+
+def test_a_pipeline_in_part_is_put_beside_a_whole_one(pipeline, shared_data):
+    folder, _, _ = pipeline
+    done = edgeai_bench(
+        *("pipeline", str(shared_data / "videos" / "vtest.avi"), "--frames", "10", "--only", "overhead"),
+        *("--compare", "pipeline.json", "--markdown", "pipeline.md"),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert "vtest.avi at 768 x 576" in done.stdout
+    text = (folder / "pipeline.md").read_text()
+    assert "| overhead_ms | ms |" in text
+    assert "first_detection_s" not in text
