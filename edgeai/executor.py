@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import queue
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -77,9 +78,11 @@ class CommandExecutor:
         clock: Clock,
         read_only: bool = False,
         check: Callable[[Config], None] = lambda config: None,
+        reloading: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """config: what runs, from the file `path` and perhaps the desired configuration. read_only: the file alone counts,
         and no desired configuration is taken or looked at. check: raises an EdgeError for a new file that shall not run.
+        reloading: entered while another configuration is taken.
         """
         self.restart_wanted = False
         """Whether the run was ended by the command restart: the process then ends with EXIT_RESTART."""
@@ -91,6 +94,7 @@ class CommandExecutor:
         self._clock = clock
         self._read_only = read_only
         self._check = check
+        self._reloading = reloading
         self._orders = orders
         self._began_s = clock.monotonic_s()
         self._proven = False
@@ -287,7 +291,8 @@ class CommandExecutor:
         or again, then.
         """
         before = self._config.streams
-        change = self._runtime.apply(streams)
+        with self._reloading():
+            change = self._runtime.apply(streams)
         if change.failed and not any(map(self._runtime.alive, self._runtime.streams)):
             self._runtime.apply(before)
             raise ConfigError(f"nothing would run: {next(iter(change.failed.values()))}")

@@ -296,12 +296,14 @@ class Runtime:
     def _join(self, streams: Sequence[Stream]) -> None:
         """Have them end, and wait for that, JOIN_S at most."""
         deadline_s = time.monotonic() + JOIN_S
+        self.heart(JOIN_S)
         alive = [stream for stream in streams if stream.alive]
         for stream in alive:
             stream.end()
         for stream in alive:
             if not stream.join(max(0.0, deadline_s - time.monotonic())):
                 # a native call that hangs cannot be ended: it is left behind, with its engine, and goes with the process
+                stream.given_up = True
                 stream.report.failed = f"did not stop within {JOIN_S:g} s"
                 log.error("%s %s", stream.label, stream.report.failed)
 

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from types import FrameType
 
 from edgeai.cli.host import this_host
-from edgeai.cli.notify import starting, stopping, watchdog_pings
+from edgeai.cli.notify import reloading, starting, stopping, watchdog_pings
 from edgeai.cli.reports import device_name, make_sink
 from edgeai.cli.strict import StrictWatch, check_strict, strict_cache
 from edgeai.clock import Clock, SystemClock
@@ -80,6 +80,7 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False, strict: b
         clock=clock,
         read_only=strict,
         check=judge,
+        reloading=reloading,
     )
     watch = StrictWatch(runtime) if strict else None
     if watch is not None:
@@ -94,13 +95,15 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False, strict: b
         stack.enter_context(totals)
         if config.metrics is not None:
             stack.enter_context(_exporter(config, config.metrics, runtime, sink))
-        with _judging(config, in_force):
-            stack.enter_context(_opened(runtime))
-        stack.enter_context(gate or nullcontext())
-        stack.enter_context(sink)
-        if gate is not None:
-            gate.catch_up()
-            gate.report_config(in_force)
+        # only when all of it is open is a service manager told that this is ready: a plan may be built, a large outbox read
+        with starting("loading models, opening the outbox"):
+            with _judging(config, in_force):
+                stack.enter_context(runtime)
+            stack.enter_context(gate or nullcontext())
+            stack.enter_context(sink)
+            if gate is not None:
+                gate.catch_up()
+                gate.report_config(in_force)
         naming = watch.naming_all() if watch is not None else nullcontext()
         with _judging(config, in_force), naming, _watched(runtime, config.watchdog):
             reports = runtime.run()
@@ -170,15 +173,6 @@ def _watched(runtime: Runtime, settings: WatchdogSettings) -> Iterator[None]:
     )
     runtime.heart = dog.beat
     with dog:
-        yield
-
-
-@contextmanager
-def _opened(runtime: Runtime) -> Iterator[None]:
-    """The models loaded, their plans built at a first start; only then is a service manager told that this is ready."""
-    with ExitStack() as stack:
-        with starting("loading models"):
-            stack.enter_context(runtime)
         yield
 
 

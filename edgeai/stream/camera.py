@@ -354,7 +354,10 @@ class CameraStream(Stream):
         threshold = self.settings.score_threshold if overrides.threshold is None else overrides.threshold
         steps.set_score_threshold(threshold)
         for rule in self.settings.rules:
-            self._deliver(steps.set_rule_enabled(rule.name, rule.name not in overrides.rules))
+            events = steps.set_rule_enabled(rule.name, rule.name not in overrides.rules)
+            if events:
+                self._save(durable=True)
+                self._deliver(events)
         if overrides.disabled and not self._disabled:
             self._flush()
         self._disabled = overrides.disabled
@@ -372,7 +375,7 @@ class CameraStream(Stream):
         self.totals = self._count()
 
     def _save(self, *, durable: bool) -> None:
-        if self._steps.rules:
+        if self._steps.rules and not self.given_up:
             totals = {rule.settings.identity: rule.totals() for rule in self._steps.rules}
             self._store.save(self.name, totals, durable=durable)
 

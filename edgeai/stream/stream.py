@@ -99,6 +99,8 @@ class Stream(ABC):
         self.overrides = Overrides()
         self.ending = False
         """Whether `end` was called."""
+        self.given_up = False
+        """Whether it did not end when it should have: what it counts is not kept any more, another may count in its name."""
         self._changes: deque[Callable[[], None]] = deque()
         self._begun = False
         self._over = threading.Event()
