@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from fake_camera_device import FakeDevice
 from http_camera_server import HttpCameraServer
+from rtsp_server import require_rtsp_server
 
 from edgeai.errors import SourceError
+from edgeai.sources import open_camera
 from edgeai.sources.addresses import Address
 from edgeai.sources.http_camera import HttpCamera
 from edgeai.sources.image_folder import ImageFolder
@@ -71,8 +73,14 @@ def _usb(folder: Path) -> Source[Frame]:
     return UsbCamera(Address("usb", "0"), CameraRequest("s"), device=device, dev_folder=folder)
 
 
+def _gst(folder: Path) -> Source[Frame]:
+    require_rtsp_server()  # which needs all that this does
+    return open_camera(f'gst:filesrc location="{folder}/clip.avi" ! decodebin', stream="s")
+
+
 SOURCES: dict[str, Callable[[Path], Source[Frame]]] = {
     "video": lambda folder: VideoFile(folder / "clip.avi", stream="s"),
+    "gst": _gst,
     "pictures": lambda folder: ImageFolder(folder / "pictures", stream="s"),
     "http": _http,
     "usb": _usb,

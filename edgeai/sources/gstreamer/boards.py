@@ -40,7 +40,7 @@ def open_csi(address: Address, request: CameraRequest) -> Source[Frame]:
 def csi_pipeline(address: Address, request: CameraRequest) -> tuple[Element, ...]:
     """As open_csi, the elements alone; they begin with what the profile's csi_source names."""
     number = address.where or "0"
-    if not number.isdecimal() or len(number) > 2:
+    if not (number.isascii() and number.isdecimal()) or len(number) > 2:
         raise SourceFormatError(f"csi:{number!r} is no connector", next_step="write csi:0 for the first")
     fact = request.profile.csi_source if request.profile is not None else None
     if fact is None:
