@@ -276,3 +276,10 @@ def _tell(reports: list[StreamReport], waiting: int, *, json_output: bool, table
     print_table(
         ["stream", "frames", "dropped", "events", "refused", "state"], rows, to_stderr=table_to_stderr
     )
+    for each in reports:
+        still = each.left_out.get("no_motion", 0)
+        if isinstance(still, int) and still:
+            part = still / (still + each.frames)
+            print_note(
+                f"{each.name}: nothing moved on {still} frames ({part:.0%}), which spared the model about {each.spared_s:.1f} s"
+            )

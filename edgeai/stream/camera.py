@@ -307,6 +307,8 @@ class CameraStream(Stream):
         """The last counts; nothing is begun after this."""
         self._capture.cancel()
         self.report.dropped = self._total("too_fast")
+        self.report.left_out = self.dropped()
+        self.report.spared_s = round(self.spared_s, 3)
         self.totals = self.report.totals = self._count()
         self._save(durable=True)
 
@@ -322,6 +324,13 @@ class CameraStream(Stream):
         reasons |= {"fps_cap"} if self._capture.capped else set()
         reasons |= {"bad_picture"} if self._capture.bad else set()
         return {reason: self._total(reason) for reason in sorted(reasons)}
+
+    @property
+    def spared_s(self) -> float:
+        """What the engine would have taken, at its mean, for the frames on which nothing moved."""
+        engine = self.times.stages["engine"]
+        runs = self.report.frames
+        return self._total("no_motion") * engine.sum_s / runs if runs else 0.0
 
     def _total(self, reason: str) -> int:
         capture = self._capture

@@ -29,7 +29,8 @@ class StreamReport:
 
     frames: frames or chunks that went through the pipeline. dropped: frames that came too fast. events: those that
     the sink took; refused: those that it did not. failed: why the stream ended, "" where its source came to its end or
-    it was stopped. totals: of each rule, by its name.
+    it was stopped. totals: of each rule, by its name. left_out: items that were not processed, by reason, those that came too fast
+    among them. spared_s: what the model would have taken for the frames on which nothing moved, about.
     """
 
     name: str
@@ -39,6 +40,8 @@ class StreamReport:
     refused: int = 0
     failed: str = ""
     totals: dict[str, JsonValue] = field(default_factory=dict)
+    left_out: dict[str, JsonValue] = field(default_factory=dict)
+    spared_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
