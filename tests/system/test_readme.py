@@ -50,8 +50,15 @@ def test_readme_make_targets_exist() -> None:
 def test_readme_example_configuration_is_valid(tmp_path: Path) -> None:
     from edgeai.config import load_config
 
-    example, engines, reporting, link = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)[:4]
+    example, cameras, engines, reporting, link = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)[:5]
     path = tmp_path / "device.toml"
+    path.write_text(cameras)
+    config = load_config(path)
+    assert [camera.name for camera in config.cameras] == ["road", "field"]
+    assert config.cameras[0].login is not None
+    assert config.cameras[0].motion is not None
+    assert config.cameras[1].capture.every_s == 600
+    assert config.metrics is not None
     path.write_text(example + engines)
     config = load_config(path)
     assert config.cameras[0].rules

@@ -156,7 +156,7 @@ def test_hardware_decoding_where_there_is_none():
         hardware_rtsp(address, request("x86", decoder="hardware"))
     # no board here: its decoder is missing from this GStreamer, or GStreamer itself is
     assert hardware_rtsp(address, request("jetson-orin-nano-8gb")) is None
-    with pytest.raises(SourceError, match="nvv4l2decoder|GStreamer cannot be used"):
+    with pytest.raises(SourceError, match=r"nvv4l2decoder|GStreamer cannot be used"):
         hardware_rtsp(address, request("jetson-orin-nano-8gb", decoder="hardware"))
 
 
