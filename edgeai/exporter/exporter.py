@@ -7,14 +7,16 @@ import logging
 import time
 import types
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edgeai.config import MetricsSettings
 from edgeai.errors import ConfigError
 from edgeai.exporter.figures import EngineFigures, StreamFigures
-from edgeai.exporter.http_server import BoundedServer, Reply, open_socket
 from edgeai.sinks.other_settings import is_loopback
 from edgeai.sinks.store_and_forward import Counters
+
+if TYPE_CHECKING:  # the library's HTTP costs a start 10 ms, which who has no [metrics] need not pay
+    from edgeai.exporter.http_server import BoundedServer, Reply
 
 log = logging.getLogger("edgeai")
 
@@ -70,6 +72,7 @@ class Exporter:
         """Listen, and answer from now on. Raises ConfigError where the library is missing or the address cannot be had."""
         check_library()
         from edgeai.exporter.families import CONTENT_TYPE, Exposition, FiguresCollector
+        from edgeai.exporter.http_server import BoundedServer, open_socket
 
         self._content_type = CONTENT_TYPE
         collector = FiguresCollector(
@@ -104,11 +107,15 @@ class Exporter:
         self.close()
 
     def _pages(self, path: str) -> Reply | None:
+        from edgeai.exporter.http_server import Reply
+
         if path == "/healthz":
             return Reply(b"ok\n")
         return self._figures() if path == "/metrics" else None
 
     def _figures(self) -> Reply:
+        from edgeai.exporter.http_server import Reply
+
         page = self._page
         if page is None or time.monotonic() - self._page_s >= self._fresh_s:
             body = self._rendered()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 
 import psutil
 import pytest
-from blob_bundle import write_blob_bundle, write_walk
+from blob_bundle import write_blob_bundle, write_blob_config, write_walk
 from broker import Mosquitto, free_port, wait_until
 from exporter_figures import check_histograms, samples, scrape, value
 
@@ -77,6 +79,8 @@ class Device:
 
     def __enter__(self):
         self.exporter.open()  # before anything else, as it must be able to refuse the start
+        found = self.scrape()  # while models load there is little to tell, and that is told
+        assert value(found, "edgeai_destination_connected", destination="mqtt") == 0
         self.runtime.open()
         self._sink.open()
         self._thread.start()
@@ -174,6 +178,59 @@ def test_a_thousand_idle_connections_and_slow_ones_harm_nobody(device):
         for client in clients:
             client.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# ---- `edgeai run` ---------------------------------------------------------------------------------------------------
+
+
+def run(folder, place, broker_port, metrics_port):
+    """A process with [metrics] and a log in JSON, its camera on a video that never ends."""
+    path = write_blob_config(folder, broker_port, realtime=True)
+    text = path.read_text().replace('"video.avi"', f'"{place}/video.avi"\ncapture = {{ loop = true }}')
+    text = text.replace('"./blob"', f'"{place}/blob"')
+    path.write_text(f'{text}\n[metrics]\nport = {metrics_port}\n[log]\nformat = "json"\n')
+    return subprocess.Popen(
+        [sys.executable, "-m", "edgeai", "run", str(path), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answers(url):
+    try:
+        return samples(scrape(url))
+    except OSError:
+        return {}
+
+
+def test_a_process_tells_prometheus_and_its_log_is_json(place, tmp_path):
+    port = free_port()
+    with Mosquitto(tmp_path / "broker") as broker:
+        process = run(tmp_path, place, broker.port, port)
+        frames = ("edgeai_frames_total", frozenset({"stream": "gate"}.items()))
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_until(lambda: answers(url).get(frames, 0) > 3, timeout_s=90, what="a frame")
+        finally:
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    records = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    # native libraries write to standard error as they like; nothing of ours does
+    assert all("edgeai" not in line for line in said.splitlines() if not line.startswith("{")), said
+    assert {"info"} <= {each["level"] for each in records}
+    assert [each for each in records if each.get("stream") == "gate"]
+    assert any(url in each["message"] for each in records)
+
+
+def test_a_port_that_is_taken_refuses_the_start_in_one_line(place, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = run(tmp_path, place, free_port(), taken.getsockname()[1])
+        out, said = process.communicate(timeout=90)
+    assert process.returncode == 2 and not out
+    assert said.splitlines()[-1].startswith("edgeai: error: metrics: cannot listen on 127.0.0.1")
+    assert "Traceback" not in said
 
 
 def test_prometheus_own_linter_finds_nothing(device):

@@ -8,6 +8,8 @@ import json
 import logging
 import re
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -280,6 +282,14 @@ def test_a_library_that_is_missing_is_one_line_with_its_command(monkeypatch):
     assert "\n" not in str(told.value)
     with pytest.raises(ConfigError):
         check_library()
+
+
+def test_who_has_no_metrics_pays_for_none():
+    script = "import sys, edgeai.cli.run; print({'prometheus_client', 'http.server'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_port_that_is_taken_is_one_line():
