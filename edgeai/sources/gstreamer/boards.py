@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Final
 
 from edgeai.errors import SourceError, SourceFormatError
 from edgeai.profile import Profile
-from edgeai.sources.addresses import Address
+from edgeai.sources.addresses import Address, with_login
 from edgeai.sources.gstreamer.bindings import load_gst
+from edgeai.sources.gstreamer.elements import package_of
 from edgeai.sources.gstreamer.parse import Element, parse_pipeline
 from edgeai.sources.gstreamer.source import GstCamera
 from edgeai.sources.request import CameraRequest
+from edgeai.sources.rtsp import RtspCamera
+from edgeai.sources.rtsp_describe import describe
 from edgeai.sources.source import Source
+from edgeai.sources.wire import Wire
 from edgeai.types import Frame
 
 log = logging.getLogger("edgeai")
 
-# what brings a decoder's or camera's pictures out of the memory of its hardware, by the element that fills it
+# what brings pictures out of the memory of the hardware that filled it, by the element that does
 _TO_MEMORY: Final[Mapping[str, tuple[Element, ...]]] = {
     "nvv4l2decoder": (Element("nvvidconv"), Element("capsfilter", {"caps": "video/x-raw,format=BGRx"})),
     "nvarguscamerasrc": (Element("nvvidconv"), Element("capsfilter", {"caps": "video/x-raw,format=BGRx"})),
 }
-# how much a network may jitter: more is only later
-_LATENCY_MS: Final = "100"
+# what a decoder takes, as SDP names it. MJPEG is left to the processor: not every Jetson's nvv4l2decoder takes it
+_CODECS: Final[Mapping[str, frozenset[str]]] = {
+    "nvv4l2decoder": frozenset({"H264", "H265"}),
+    "v4l2h264dec": frozenset({"H264"}),
+    "v4l2slh265dec": frozenset({"H265"}),
+}
+_DESCRIBE_S: Final = 5.0
+_MAX_SAID: Final = 100
 
 
 def open_pipeline(address: Address, request: CameraRequest) -> Source[Frame]:
@@ -81,42 +92,114 @@ def hardware_rtsp(address: Address, request: CameraRequest) -> Source[Frame] | N
             )
         return None
     try:
-        core = load_gst().core
-        if core.ElementFactory.find(fact.value) is None:
-            raise SourceError(f"GStreamer has no element {fact.value!r} on this machine")
+        needed = rtsp_pipeline(address, request, decoder=fact.value)
+        find = load_gst().core.ElementFactory.find
+        lacking = [each.name for each in needed if find(each.name) is None]
+        if lacking:
+            raise SourceError(
+                f"GStreamer has no element {lacking[0]!r} on this machine",
+                next_step=f"install {package_of(lacking[0])}",
+            )
     except SourceError as error:
         if demanded:
             raise
-        log.warning("%s: decoded in software: %s", request.stream, error)
+        _say_once(f"{_device(request.profile)} decodes its cameras in software: {error}")
         return None
-    return GstCamera(rtsp_pipeline(address, request, decoder=fact.value), request)
+    return HardwareRtsp(address, request, decoder=fact.value)
+
+
+class HardwareRtsp(Source[Frame]):
+    """An RTSP stream through a hardware decoder where its codec is one that the decoder takes, which the camera is asked.
+
+    For another codec, as RtspCamera in software where capture.decoder is "auto", else SourceError at opening. Raises as
+    `describe` and GstCamera do.
+    """
+
+    live = True
+
+    def __init__(self, address: Address, request: CameraRequest, *, decoder: str) -> None:
+        self._address = address
+        self._request = request
+        self._decoder = decoder
+        self._source: Source[Frame] = GstCamera(rtsp_pipeline(address, request, decoder=decoder), request)
+        self._wire: Wire | None = None
+        self._cancelled = False
+
+    @property
+    def capped(self) -> int:  # type: ignore[override]
+        return self._source.capped
+
+    @property
+    def bad(self) -> int:  # type: ignore[override]
+        return self._source.bad
+
+    def open(self) -> None:
+        self._cancelled = False
+        codec = self._codec()
+        if codec and codec not in _CODECS[self._decoder]:
+            told = f"the camera {self._address} sends {codec}, which {self._decoder} does not decode"
+            if self._request.capture.decoder == "hardware":
+                raise SourceError(told, next_step='set decoder = "auto", or let the camera send H.264')
+            _say_once(f"{self._request.stream}: decoded in software: {told}")
+            if not isinstance(self._source, RtspCamera):
+                self._source = RtspCamera(self._address, self._request)
+        if self._cancelled:
+            raise SourceError("opening the camera was given up")
+        self._source.open()
+
+    def _codec(self) -> str:
+        def hold(wire: Wire) -> None:
+            self._wire = wire
+            if self._cancelled:
+                wire.cancel()
+
+        limit_s = min(_DESCRIBE_S, self._request.capture.open_s / 2)
+        try:
+            url, called = with_login(self._address, self._request.login), f"the camera {self._address}"
+            return describe(url, called=called, limit_s=limit_s, wire=hold).codec
+        finally:
+            self._wire = None
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if (wire := self._wire) is not None:
+            wire.cancel()
+        self._source.cancel()
+
+    def close(self) -> None:
+        self._source.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(self._source)
 
 
 def rtsp_pipeline(address: Address, request: CameraRequest, *, decoder: str) -> tuple[Element, ...]:
     """The elements of an RTSP stream through `decoder`; a login's words are filled in when it is opened."""
-    source = Element(
-        "rtspsrc",
-        {
-            "location": address.where,
-            "protocols": request.capture.transport,
-            "latency": _LATENCY_MS,
-            "drop-on-latency": "true",
-            "tcp-timeout": str(round(request.capture.stall_s * 1e6)),
-        },
-    )
-    return (source, Element("parsebin"), Element(decoder), *_TO_MEMORY.get(decoder, ()))
+    source = {"location": address.where, "protocols": request.capture.transport}
+    return (Element("rtspsrc", source), Element("parsebin"), Element(decoder), *_TO_MEMORY.get(decoder, ()))
+
+
+_said: set[str] = set()
+
+
+def _say_once(text: str) -> None:
+    """A camera is opened again and again."""
+    if text not in _said and len(_said) < _MAX_SAID:
+        _said.add(text)
+        log.warning("%s", text)
 
 
 def _fraction(fps: float) -> str:
     """As caps want it.
 
-    >>> _fraction(30.0), _fraction(12.5)
-    ('30/1', '25/2')
+    >>> _fraction(30.0), _fraction(12.5), _fraction(29.97)
+    ('30/1', '25/2', '30000/1001')
     """
-    numerator, denominator = (
-        fps.as_integer_ratio() if fps * 2 == round(fps * 2) else (round(fps * 1000), 1000)
-    )
-    return f"{numerator}/{denominator}"
+    exact = Fraction(round(fps * 1001), 1001)  # as 30000/1001, which is called 29.97
+    near = Fraction(fps).limit_denominator(100)
+    ntsc = exact.denominator == 1001 and exact.numerator % 1000 == 0 and abs(float(exact) - fps) < 0.005
+    taken = exact if ntsc else near
+    return f"{taken.numerator}/{taken.denominator}"
 
 
 def _device(profile: Profile | None) -> str:
