@@ -23,7 +23,7 @@ _YES, _NO = frozenset({"true", "t", "yes", "1"}), frozenset({"false", "f", "no",
 
 @dataclass(slots=True)
 class Line:
-    """A pipeline with our end. misfits: why a stream that came was not taken, said by GStreamer's threads."""
+    """A pipeline with our end. misfits: why no stream that came was taken, said by GStreamer's threads."""
 
     pipeline: Any
     sink: Any
@@ -195,15 +195,22 @@ def _link(gst: Gst, before: Any, after: Any, giver: str, taker: str, misfits: li
     def on_pad(_: Any, pad: Any) -> None:
         target = after.get_static_pad("sink")
         caps = pad.get_current_caps() or pad.query_caps(None)
-        if target is None or target.is_linked() or _kind_of(caps) in {"audio", "text", "subpicture"}:
+        if target is None or target.is_linked():
+            return
+        kind = _kind_of(caps)
+        if kind in {"audio", "text", "subpicture"}:
+            misfits.append(SourceFormatError(f"{giver} gives no pictures, but {kind}"))
             return
         try:
             linked = pad.link(target) == core.PadLinkReturn.OK
         except Exception:  # with Python's overrides for GStreamer installed, it raises
             linked = False
-        if not linked:
-            kind = caps.get_structure(0).get_name() if caps.get_size() else "something"
-            misfits.append(SourceFormatError(f"{taker} does not take what {giver} gives, which is {kind}"))
+        if linked:
+            misfits.clear()
+        else:
+            name = caps.get_structure(0).get_name() if caps.get_size() else "something"
+            told = f"{taker} does not take what {giver} gives, which is {name}"
+            misfits.insert(0, SourceFormatError(told))  # it says more than that there is sound too
 
     def on_all_pads(_: Any) -> None:
         target = after.get_static_pad("sink")
