@@ -11,8 +11,9 @@ fps: frames after the first, over the seconds from the first frame's detections 
 p50_ms, p99_ms: a frame that is decoded until it is counted. cpu_s, rss_mb: of the whole process, as the kernel says.
 first_s: from the start of the process to the first frame's detections. found: boxes a frame. in, out: people counted.
 
-The ultralytics predictor takes none of the files: it feeds (1, 3, H, W) in 0..1 whatever the file says, and reads the heads of
-its own exports only (tried with ultralytics 8.4). MediaPipe takes detectors with NMS in the file, once metadata is added.
+The ultralytics predictor (8.4) takes neither the zoo's files nor the SSD: it feeds (1, 3, H, W) in 0..1 whatever the file says, and
+reads the heads of its own exports. Whether it would take YOLOX-nano is open: it asked for a torchvision that was not at hand.
+MediaPipe takes detectors with NMS in the file, once metadata is added.
 """
 
 from __future__ import annotations
