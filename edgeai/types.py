@@ -110,7 +110,8 @@ class Event:
 
     type: a snake_case verb phrase ("line_crossed", "keyword"). stream: the camera or microphone it came from.
     time_s: seconds on the stream's own clock. data: JSON values only. priority decides what an overfull outbox
-    drops last (alarm) and first (image). picture: a JPEG, of an event of priority "image".
+    drops last (alarm) and first (image). monotonic_s, wall_time_s: when it happened; for what was seen on a frame, when that
+    was captured. picture: a JPEG, of an event of priority "image".
     """
 
     type: str

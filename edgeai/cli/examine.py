@@ -11,6 +11,7 @@ from edgeai.bundle import load_bundle
 from edgeai.cli.remarks import remark_on
 from edgeai.config import CameraSettings, Config, MicrophoneSettings
 from edgeai.errors import EdgeError, SourceFormatError, SourceMissingError
+from edgeai.exporter import check_library
 from edgeai.pipeline import check_camera, check_voice
 from edgeai.profile import Profile
 from edgeai.settings_file import MAX_SETTINGS_BYTES
@@ -82,6 +83,9 @@ def examine(
     if config.outbox.key_file is not None:
         with findings.failing():
             load_seal(config.outbox.key_file)
+    if config.metrics is not None:
+        with findings.failing():
+            check_library()
     for camera in config.cameras:
         with findings.failing():
             findings.streams.append(_camera_facts(camera))

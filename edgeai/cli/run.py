@@ -56,9 +56,15 @@ def run_device(path: Path, *, json_output: bool, verify: bool = False, strict: b
     configuration from afar, and no stream's failure (edgeai/cli/strict.py).
     """
     journal = os.environ.get("JOURNAL_STREAM", "")
-    open_logs(LogSettings(), journal_stream=journal)  # for what reading the configuration has to say
-    config, in_force = config_to_start(path, read_only=strict)
-    open_logs(config.log, journal_stream=journal)
+    with open_logs(LogSettings(), journal_stream=journal):  # for what reading the configuration has to say
+        config, in_force = config_to_start(path, read_only=strict)
+    with open_logs(config.log, journal_stream=journal):
+        return _run(path, config, in_force, json_output=json_output, verify=verify, strict=strict)
+
+
+def _run(
+    path: Path, config: Config, in_force: ConfigInForce, *, json_output: bool, verify: bool, strict: bool
+) -> int:
     host = this_host(config.engines, cache=strict_cache(config) if strict else None, verify=verify)
     judge = partial(check_strict, path=path, profile=host.profile) if strict else _take_any
     judge(config)

@@ -53,7 +53,7 @@ class EnginePool:
 
     @property
     def groups(self) -> tuple[EngineGroup, ...]:
-        return tuple(lease.group for lease in self._leases.values())
+        return tuple(lease.group for lease in tuple(self._leases.values()))
 
     def workers(self) -> Iterator[EngineWorker]:
         """All there are now, for a watchdog; from any thread."""

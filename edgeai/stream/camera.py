@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,8 +26,8 @@ from edgeai.sources.connection import ConnectionFacts
 from edgeai.sources.image_folder import ImageFolder
 from edgeai.sources.reconnect import GRACE_S, Reconnecting
 from edgeai.sources.stills import TimedStills
-from edgeai.stages.tracker import TrackerSettings
 from edgeai.store import TotalsStore
+from edgeai.stream.frames import captured_at, of_stills
 from edgeai.stream.stream import TOTALS_EVERY_S, Overrides, Stream, log
 from edgeai.types import Array, Event, Frame, JsonValue
 
@@ -90,7 +90,7 @@ class CameraStream(Stream):
         self._steps = CameraSteps(
             bundle,
             rules=settings.rules,
-            tracker=_of_stills(settings.tracker) if self._stills else settings.tracker,
+            tracker=of_stills(settings.tracker) if self._stills else settings.tracker,
             motion=None if self._stills else settings.motion,
             score_threshold=settings.score_threshold,
         )
@@ -272,7 +272,7 @@ class CameraStream(Stream):
             self._save(
                 durable=True
             )  # before the events: no number is ever told twice, whenever the process dies
-            self._deliver(_captured_at(seen.events, taken.arrived_s))
+            self._deliver(captured_at(seen.events, taken.arrived_s))
         while self._wanted:
             self._wanted.popleft()(taken.frame)
         now_s = time.perf_counter()
@@ -390,22 +390,3 @@ class CameraStream(Stream):
 
     def _count(self) -> dict[str, JsonValue]:
         return {rule.settings.name: rule.totals() for rule in self._steps.rules}
-
-
-def _of_stills(tracker: TrackerSettings) -> TrackerSettings:
-    """One picture is all there is: what is on it counts, unless the configuration says otherwise."""
-    if "confirm_hits" in tracker.model_fields_set:
-        return tracker
-    return tracker.model_copy(update={"confirm_hits": 1})
-
-
-def _captured_at(events: Sequence[Event], arrived_s: float) -> list[Event]:
-    """The same, their times those of the frame's capture: what happened did so then, not when it was found out."""
-    return [
-        replace(
-            event,
-            monotonic_s=arrived_s,
-            wall_time_s=event.wall_time_s - max(0.0, event.monotonic_s - arrived_s),
-        )
-        for event in events
-    ]

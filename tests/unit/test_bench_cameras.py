@@ -68,7 +68,7 @@ def test_a_process_that_fails_is_told():
         )
 
 
-def test_ratios_are_of_ours_over_theirs(contest):
+def test_ratios_are_of_ours_over_theirs(contest, capsys):
     row = {
         "first_s": 1.0,
         "wall_s": 5.0,
@@ -81,6 +81,10 @@ def test_ratios_are_of_ours_over_theirs(contest):
     }
     row |= {"frames": 401.0, "fps": 100.0}
     contest = replace(contest, rows={OURS: [row] * 5, "loop": [{**row, "fps": 50.0, "p99_ms": 16.0}] * 5})
+    bench_cameras.print_contests([contest])
+    shown = capsys.readouterr().out
+    assert "2.00±0%" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
     told = report([contest])
     rows = {each["name"]: each for each in told["results"]}
     assert told["bench"] == "cameras"

@@ -106,7 +106,7 @@ WARNINGS = [
     ("stills and motion", camera("a", "csi:0", "capture = { every_s = 60 }\nmotion = {}"), "motion has nothing to compare"),
     ("stills and line", camera("a", "csi:0", "capture = { every_s = 60 }\nrules = [{ kind = 'line', name = 'd', a = [0, 0], b = [1, 1] }]"), "rule d counts crossings, which takes video"),
     ("login of a file", camera(more="login = { username = 'u' }"), "login does nothing: it is for rtsp and http sources, this is video"),
-    ("metrics", camera() + '[metrics]\nhost = "0.0.0.0"', "metrics.host: whoever reaches 0.0.0.0:9477"),
+    ("metrics", camera() + '[metrics]\nhost = "0.0.0.0"', "metrics.host: whoever reaches 0.0.0.0:19477"),
     ("same camera", camera("a", "csi:0") + camera("b", "csi:0"), "b: it has the source of camera a: only one of them can have it (line 8)"),
     ("same device", camera("a", "usb:0") + camera("b", "usb:/dev/video0"), "b: it has the source of camera a: only one"),
     ("usb by number", camera("a", "usb:0") + camera("b", "usb:1"), "b: the numbers of USB cameras may be others"),

@@ -36,6 +36,20 @@ HOSTILE = [
 ]
 
 
+@contextlib.contextmanager
+def no_other_handler():
+    """pytest reports what it has captured, and a test's report cannot carry every character to who runs several at once."""
+    root = logging.getLogger()
+    others = [*root.handlers]
+    for each in others:
+        root.removeHandler(each)
+    try:
+        yield
+    finally:
+        for each in others:
+            root.addHandler(each)
+
+
 @pytest.fixture
 def logged():
     """logged(**settings)(do) -> what was written while do() ran."""
@@ -43,7 +57,10 @@ def logged():
     def open_(journal_stream="", **settings):
         def run(do):
             written = io.StringIO()
-            with open_logs(LogSettings(**settings), stream=written, journal_stream=journal_stream):
+            with (
+                no_other_handler(),
+                open_logs(LogSettings(**settings), stream=written, journal_stream=journal_stream),
+            ):
                 do()
             return written.getvalue()
 
