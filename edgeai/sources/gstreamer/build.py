@@ -15,7 +15,8 @@ from edgeai.sources.gstreamer.bindings import Gst
 from edgeai.sources.gstreamer.elements import package_of
 from edgeai.sources.gstreamer.parse import Element
 
-_TAIL: Final = (Element("videoconvert"), Element("capsfilter", {"caps": "video/x-raw,format=BGR"}))
+# GStreamer is quick at four bytes a pixel and slow at three, and boards' own converters give four
+_TAIL: Final = (Element("videoconvert"), Element("capsfilter", {"caps": "video/x-raw,format={BGRx,BGR}"}))
 # GstAutoplugSelectResult: go on with it, show the stream as it is, take another
 _TRY, _EXPOSE, _SKIP = 0, 1, 2
 _YES, _NO = frozenset({"true", "t", "yes", "1"}), frozenset({"false", "f", "no", "0"})

@@ -62,6 +62,7 @@ class GstCamera(Source[Frame]):
         self._cancelled = threading.Event()
         self._opened_s = 0.0
         self._size = (0, 0)
+        self._channels = 3
         self._caps: Any = None
         self._password = ""
         if request.login is None and needs_login(self._elements):
@@ -187,32 +188,41 @@ class GstCamera(Source[Frame]):
         return max(last_s, 0.0) + (denominator / numerator if known and numerator else 1 / 25) * (last_s >= 0)
 
     def _picture(self, gst: Gst, sample: Any) -> NDArray[np.uint8]:
-        """A copy of the sample's pixels, its rows packed."""
+        """A copy of the sample's pixels as BGR, its rows packed."""
+        import cv2
+
         buffer, caps = sample.get_buffer(), sample.get_caps()
         if self._caps is None or not caps.is_equal(self._caps):
             self._caps = caps
             self._resized(caps.get_structure(0))
-        width, height = self._size
+        (width, height), channels = self._size, self._channels
+        row_bytes = width * channels
         meta = gst.video.buffer_get_video_meta(buffer)
-        # where a buffer does not say it, GStreamer's rows of BGR begin at multiples of 4 bytes
-        start, stride = (0, (width * 3 + 3) // 4 * 4) if meta is None else (meta.offset[0], meta.stride[0])
+        # where a buffer does not say it, GStreamer's rows begin at multiples of 4 bytes
+        start, stride = (0, (row_bytes + 3) // 4 * 4) if meta is None else (meta.offset[0], meta.stride[0])
         mapped, memory = buffer.map(gst.core.MapFlags.READ)
         if not mapped:
             raise SourceError("a picture of the pipeline cannot be read")
         try:
             flat = np.frombuffer(memory.data, np.uint8, offset=start)
-            if stride < width * 3 or len(flat) < stride * (height - 1) + width * 3:
+            if stride < row_bytes or len(flat) < stride * (height - 1) + row_bytes:
                 raise SourceError(
                     f"a picture of {width} x {height} came as {len(flat)} bytes, it was cut short"
                 )
-            rows = np.lib.stride_tricks.as_strided(flat, (height, width, 3), (stride, 3, 1), writeable=False)
-            return np.array(rows)
+            shape, strides = (height, width, channels), (stride, channels, 1)
+            rows = np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
+            return (
+                np.array(rows)
+                if channels == 3
+                else np.asarray(cv2.cvtColor(rows, cv2.COLOR_BGRA2BGR), np.uint8)
+            )
         finally:
             buffer.unmap(memory)
 
     def _resized(self, structure: Any) -> None:
         before, self._size = self._size, (structure.get_int("width")[1], structure.get_int("height")[1])
         width, height = self._size
+        self._channels = 3 if structure.get_string("format") == "BGR" else 4
         if not 0 < width * height <= _MAX_PIXELS:
             raise SourceFormatError(f"the pipeline's pictures are {width} x {height}, which is not taken")
         if before not in {(0, 0), self._size}:
