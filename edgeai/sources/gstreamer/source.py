@@ -31,6 +31,7 @@ _CLOSE_S: Final = 2.0
 _MISFIT_S: Final = 1.0  # how long a stream that fits may still come after one that does not
 _LATENCY_MS: Final = "100"  # for packets that a network turns round; more is only later
 _MAX_PIXELS: Final = 1 << 26
+_MAX_WORDS: Final = 300
 _URL: Final = re.compile(r"[a-z0-9+.-]+://\S*", re.IGNORECASE)
 # GstResourceError
 _RESOURCE: Final = "gst-resource-error-quark"
@@ -74,6 +75,7 @@ class GstCamera(Source[Frame]):
     def open(self) -> None:
         self.close()
         self._cancelled.clear()
+        self._missing.clear()
         path = file_of(self._elements[0])
         if path:
             _check_file(Path(path))
@@ -243,17 +245,19 @@ class GstCamera(Source[Frame]):
         return None
 
     def _said(self, message: Any) -> SourceError:
-        error, _ = message.parse_error()
+        error, debug = message.parse_error()
         if self._missing:
             return SourceError(
                 f"GStreamer has nothing on this machine for: {', '.join(dict.fromkeys(self._missing))}",
                 next_step="install gstreamer1.0-libav gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly",
             )
-        words = _URL.sub("the address", " ".join(str(error.message).split()))
+        # after the place in GStreamer's own source the reason, where one is given
+        said = f"{error.message} {(debug or '').partition(chr(10))[2]}"
+        words = _URL.sub("the address", " ".join(said.split()))
         if self._password:
             words = words.replace(self._password, "...")
         factory = getattr(message.src, "get_factory", lambda: None)()
-        told = f"the pipeline's {factory.get_name() if factory else 'element'} says: {words}"
+        told = f"the pipeline's {factory.get_name() if factory else 'element'} says: {words[:_MAX_WORDS]}"
         if error.domain == _RESOURCE and error.code == _NOT_AUTHORIZED:
             return SourceError(told, next_step="look at [cameras.login]")
         if error.domain == _RESOURCE and error.code == _NOT_FOUND:
