@@ -5,17 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from types import SimpleNamespace
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
-from edgeai.errors import SourceError, SourceMissingError
+from edgeai.errors import SourceError, SourceFormatError, SourceMissingError
+from edgeai.sources.addresses import parse_address
+from edgeai.sources.gstreamer import boards
 from edgeai.sources.gstreamer import source as module
 from edgeai.sources.gstreamer.bindings import Gst
 from edgeai.sources.gstreamer.build import Line
 from edgeai.sources.gstreamer.parse import parse_pipeline
-from edgeai.sources.gstreamer.source import GstCamera
+from edgeai.sources.gstreamer.source import ElementError, GstCamera
 from edgeai.sources.request import CameraRequest
 from edgeai.sources.settings import CaptureSettings, LoginSettings
+from edgeai.sources.source import Source
+from edgeai.types import Frame
 
 CORE = SimpleNamespace(
     State=SimpleNamespace(PLAYING="playing", NULL="null"),
@@ -150,3 +156,60 @@ def test_a_fault_at_opening_leaves_nothing_open(camera):
         line.messages = [said("No.")]
     source.close()
     assert line.states == ["playing", "playing"]
+
+
+class FakeCamera(Source[Frame]):
+    """Opens, or raises; as hardware or as software."""
+
+    live = True
+    fault: SourceError | None = None
+    opened: ClassVar[list[float]] = []
+
+    def __init__(self, _what, request):
+        self.request = request
+
+    def open(self):
+        self.opened.append(self.request.capture.open_s)
+        if self.fault is not None:
+            raise self.fault
+
+    def __iter__(self):
+        yield Frame(np.zeros((1, 1, 3), np.uint8), 0, 0.0, self.request.stream)
+
+
+class FakeSoftware(FakeCamera):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("fault", "decoder", "software"),
+    [
+        (None, "auto", False),
+        (ElementError("in use", element="v4l2h264dec"), "auto", True),
+        (SourceFormatError("another codec"), "auto", True),
+        (ElementError("in use", element="v4l2h264dec"), "hardware", None),
+        (SourceFormatError("another codec"), "hardware", None),
+        (ElementError("cut off", element="rtspsrc"), "auto", None),
+        (SourceError("no picture"), "auto", None),
+    ],
+    ids=range(7),
+)
+def test_software_takes_over_from_a_decoder_where_it_can_help(fault, decoder, software, monkeypatch):
+    monkeypatch.setattr(boards, "GstCamera", type("FakeHardware", (FakeCamera,), {"fault": fault}))
+    monkeypatch.setattr(boards, "RtspCamera", FakeSoftware)
+    monkeypatch.setattr(boards, "greet", lambda *_, **__: None)
+    monkeypatch.setattr(FakeCamera, "opened", opened := [])
+    request = CameraRequest("s", capture=CaptureSettings(decoder=decoder, open_s=5))
+    source = boards.HardwareRtsp(parse_address("rtsp://h/1"), request, decoder="v4l2h264dec")
+    if software is None:
+        with pytest.raises(SourceError) as caught:
+            source.open()
+        assert caught.value is fault
+        return
+    for _ in range(2):  # each time the decoder first: it may be free again
+        opened.clear()
+        with source:
+            assert next(iter(source)).stream == "s"
+        assert len(opened) == 1 + software
+        assert max(opened) <= 5.0
+    assert source.capped == source.bad == 0

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
 from edgeai.errors import SourceError, SourceFormatError
 from edgeai.profile import Profile
-from edgeai.sources.addresses import Address, with_login
+from edgeai.sources.addresses import Address
 from edgeai.sources.gstreamer.bindings import load_gst
 from edgeai.sources.gstreamer.elements import package_of
 from edgeai.sources.gstreamer.parse import Element, parse_pipeline
-from edgeai.sources.gstreamer.source import GstCamera
+from edgeai.sources.gstreamer.source import ElementError, GstCamera
 from edgeai.sources.request import CameraRequest
 from edgeai.sources.rtsp import RtspCamera
-from edgeai.sources.rtsp_describe import describe
+from edgeai.sources.rtsp_describe import greet
 from edgeai.sources.source import Source
 from edgeai.sources.wire import Wire
 from edgeai.types import Frame
@@ -28,14 +30,8 @@ _TO_MEMORY: Final[Mapping[str, tuple[Element, ...]]] = {
     "nvv4l2decoder": (Element("nvvidconv"), Element("capsfilter", {"caps": "video/x-raw,format=BGRx"})),
     "nvarguscamerasrc": (Element("nvvidconv"), Element("capsfilter", {"caps": "video/x-raw,format=BGRx"})),
 }
-# what a decoder takes, as SDP names it. MJPEG is left to the processor: not every Jetson's nvv4l2decoder takes it
-_CODECS: Final[Mapping[str, frozenset[str]]] = {
-    "nvv4l2decoder": frozenset({"H264", "H265"}),
-    "v4l2h264dec": frozenset({"H264"}),
-    "v4l2slh265dec": frozenset({"H265"}),
-}
-_DESCRIBE_S: Final = 5.0
 _MAX_SAID: Final = 100
+_LEAST_S: Final = 1.0
 
 
 def open_pipeline(address: Address, request: CameraRequest) -> Source[Frame]:
@@ -109,10 +105,10 @@ def hardware_rtsp(address: Address, request: CameraRequest) -> Source[Frame] | N
 
 
 class HardwareRtsp(Source[Frame]):
-    """An RTSP stream through a hardware decoder where its codec is one that the decoder takes, which the camera is asked.
+    """An RTSP stream through a board's decoder; where that cannot have it, by another codec or a decoder that is in use, as
+    RtspCamera in software if capture.decoder is "auto".
 
-    For another codec, as RtspCamera in software where capture.decoder is "auto", else SourceError at opening. Raises as
-    `describe` and GstCamera do.
+    Raises SourceMissingError where the camera is away, else as GstCamera or RtspCamera do.
     """
 
     live = True
@@ -121,7 +117,7 @@ class HardwareRtsp(Source[Frame]):
         self._address = address
         self._request = request
         self._decoder = decoder
-        self._source: Source[Frame] = GstCamera(rtsp_pipeline(address, request, decoder=decoder), request)
+        self._source: Source[Frame] = self._hardware()
         self._wire: Wire | None = None
         self._cancelled = False
 
@@ -135,28 +131,46 @@ class HardwareRtsp(Source[Frame]):
 
     def open(self) -> None:
         self._cancelled = False
-        codec = self._codec()
-        if codec and codec not in _CODECS[self._decoder]:
-            told = f"the camera {self._address} sends {codec}, which {self._decoder} does not decode"
-            if self._request.capture.decoder == "hardware":
-                raise SourceError(told, next_step='set decoder = "auto", or let the camera send H.264')
-            _say_once(f"{self._request.stream}: decoded in software: {told}")
-            if not isinstance(self._source, RtspCamera):
-                self._source = RtspCamera(self._address, self._request)
+        until_s = time.monotonic() + self._request.capture.open_s
+        self._greet()
+        self._source = self._hardware(self._within(until_s))
+        try:
+            self._open()
+        except (SourceFormatError, ElementError) as error:
+            # of others, as of a network, software would know no better
+            unfit = isinstance(error, SourceFormatError) or error.element == self._decoder
+            if not unfit or self._request.capture.decoder == "hardware" or self._cancelled:
+                raise
+            _say_once(f"{self._request.stream}: decoded in software: {error}")
+            self._source = RtspCamera(self._address, self._within(until_s))
+            self._open()
+
+    def _open(self) -> None:
         if self._cancelled:
             raise SourceError("opening the camera was given up")
         self._source.open()
 
-    def _codec(self) -> str:
+    def _hardware(self, request: CameraRequest | None = None) -> Source[Frame]:
+        pipeline = rtsp_pipeline(self._address, self._request, decoder=self._decoder)
+        return GstCamera(pipeline, request or self._request)
+
+    def _within(self, until_s: float) -> CameraRequest:
+        """The request, with what is left of the time."""
+        capture = self._request.capture
+        left_s = min(capture.open_s, max(_LEAST_S, until_s - time.monotonic()))
+        return replace(self._request, capture=capture.model_copy(update={"open_s": left_s}))
+
+    def _greet(self) -> None:
+        """GStreamer has few words for a camera that is away, or is none."""
+
         def hold(wire: Wire) -> None:
             self._wire = wire
             if self._cancelled:
                 wire.cancel()
 
-        limit_s = min(_DESCRIBE_S, self._request.capture.open_s / 2)
         try:
-            url, called = with_login(self._address, self._request.login), f"the camera {self._address}"
-            return describe(url, called=called, limit_s=limit_s, wire=hold).codec
+            called, limit_s = f"the camera {self._address}", self._request.capture.open_s
+            greet(self._address.where, called=called, limit_s=limit_s, wire=hold)
         finally:
             self._wire = None
 
@@ -176,6 +190,10 @@ class HardwareRtsp(Source[Frame]):
 def rtsp_pipeline(address: Address, request: CameraRequest, *, decoder: str) -> tuple[Element, ...]:
     """The elements of an RTSP stream through `decoder`; a login's words are filled in when it is opened."""
     source = {"location": address.where, "protocols": request.capture.transport}
+    if address.where.lower().startswith("rtsps:"):
+        source["tls-validation-flags"] = (
+            "0"  # as RtspCamera: encrypted, whoever it is. Cameras sign for themselves
+        )
     return (Element("rtspsrc", source), Element("parsebin"), Element(decoder), *_TO_MEMORY.get(decoder, ()))
 
 

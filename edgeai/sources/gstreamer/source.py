@@ -38,6 +38,14 @@ _RESOURCE: Final = "gst-resource-error-quark"
 _NOT_FOUND, _NOT_AUTHORIZED = 3, 15
 
 
+class ElementError(SourceError):
+    """What an element of a pipeline has reported. element: its kind, as in pipelines."""
+
+    def __init__(self, message: str, *, element: str, next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.element = element
+
+
 class GstCamera(Source[Frame]):
     """What the last element of a pipeline gives, as BGR. The elements are those of `parse_pipeline`, or built by us.
 
@@ -45,9 +53,9 @@ class GstCamera(Source[Frame]):
     Opening waits for the first picture. time_s of a file's pictures is the file's own.
 
     Raises at opening SourceMissingError for a file or device that is not there, SourceFormatError for what does not fit or
-    has no pictures, SourceError for an element that is not installed, for what an element reports, and where no picture
-    came within capture.open_s; while reading SourceError for what an element reports, and for a stall: capture.stall_s of a
-    live pipeline, capture.open_s of a file.
+    has no pictures, ElementError for what an element reports, SourceError for an element that is not installed and where no
+    picture came within capture.open_s; while reading ElementError, and SourceError for a stall: capture.stall_s of a live
+    pipeline, capture.open_s of a file.
     """
 
     def __init__(self, elements: Sequence[Element], request: CameraRequest) -> None:
@@ -74,6 +82,7 @@ class GstCamera(Source[Frame]):
 
     def open(self) -> None:
         self.close()
+        deadline_s = time.monotonic() + self._request.capture.open_s
         self._cancelled.clear()
         self._missing.clear()
         path = file_of(self._elements[0])
@@ -85,7 +94,7 @@ class GstCamera(Source[Frame]):
             refused = self._gst.core.StateChangeReturn.FAILURE
             if line.pipeline.set_state(self._gst.core.State.PLAYING) == refused:
                 raise self._fault(line) or SourceError("the pipeline does not start")
-            self._first = self._first_sample(line)
+            self._first = self._first_sample(self._gst, line, deadline_s)
         except BaseException:
             self.close()
             raise
@@ -145,11 +154,7 @@ class GstCamera(Source[Frame]):
             yield Frame(self._picture(gst, sample), index, time_s, self._request.stream)
             heard_s = time.monotonic()  # whoever took the picture may have been slow
 
-    def _first_sample(self, line: Line) -> Any:
-        gst, settings = self._gst, self._request.capture
-        if gst is None:
-            raise SourceError("the pipeline was closed")
-        deadline_s = time.monotonic() + settings.open_s
+    def _first_sample(self, gst: Gst, line: Line, deadline_s: float) -> Any:
         misfit_s = float("inf")
         while not self._cancelled.is_set():
             sample = self._pulled(gst, line)
@@ -168,7 +173,7 @@ class GstCamera(Source[Frame]):
                 raise SourceFormatError("the pipeline ended without a picture")
             if now_s >= deadline_s:
                 raise SourceError(
-                    f"the pipeline gave no picture within {settings.open_s:g} s",
+                    f"the pipeline gave no picture within {self._request.capture.open_s:g} s",
                     next_step="is the camera connected, and does each element understand the one before?",
                 )
         raise SourceError("opening the pipeline was given up")
@@ -257,12 +262,13 @@ class GstCamera(Source[Frame]):
         if self._password:
             words = words.replace(self._password, "...")
         factory = getattr(message.src, "get_factory", lambda: None)()
-        told = f"the pipeline's {factory.get_name() if factory else 'element'} says: {words[:_MAX_WORDS]}"
+        element = str(factory.get_name()) if factory else "bin"
+        told = f"the pipeline's {element} says: {words[:_MAX_WORDS]}"
         if error.domain == _RESOURCE and error.code == _NOT_AUTHORIZED:
-            return SourceError(told, next_step="look at [cameras.login]")
+            return ElementError(told, element=element, next_step="look at [cameras.login]")
         if error.domain == _RESOURCE and error.code == _NOT_FOUND:
             return SourceMissingError(told)
-        return SourceError(told)
+        return ElementError(told, element=element)
 
     def _built(self, gst: Gst) -> Line:
         settings, login = self._request.capture, self._request.login
