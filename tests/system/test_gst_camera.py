@@ -376,8 +376,14 @@ def test_a_login_is_filled_in_and_never_told(word, place, monkeypatch):
         login = LoginSettings(username="u", password_env="CAMERA_WORD")
         request = CameraRequest("s", login=login, capture=CaptureSettings(open_s=20))
         monkeypatch.setenv("CAMERA_WORD", word)
-        with open_camera(f"gst:{text}", request=request) as source:
-            assert next(iter(source)).image.size
+        for attempt in range(4):  # on a machine with no time for it the server answers 503, as cameras do
+            try:
+                with open_camera(f"gst:{text}", request=request) as source:
+                    assert next(iter(source)).image.size
+                break
+            except SourceError:
+                if attempt == 3:
+                    raise
         monkeypatch.setenv("CAMERA_WORD", f"not {word}")
         with (
             pytest.raises(SourceError, match=r"look at \[cameras.login\]") as caught,
