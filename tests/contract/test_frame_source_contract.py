@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from fake_camera_device import FakeDevice
+from gstreamer_here import require_gstreamer
 from http_camera_server import HttpCameraServer
-from rtsp_server import require_rtsp_server
 
 from edgeai.errors import SourceError
 from edgeai.sources import open_camera
@@ -74,7 +74,7 @@ def _usb(folder: Path) -> Source[Frame]:
 
 
 def _gst(folder: Path) -> Source[Frame]:
-    require_rtsp_server()  # which needs all that this does
+    require_gstreamer()
     return open_camera(f'gst:filesrc location="{folder}/clip.avi" ! decodebin', stream="s")
 
 

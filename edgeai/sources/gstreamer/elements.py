@@ -1,10 +1,12 @@
-"""The elements that a pipeline may consist of, and the properties that may be set: all others are refused.
+"""The elements that a pipeline may consist of, the properties that may be set, and what they may be: all else is refused.
 
-Nothing here writes a file, sends anything on, runs a program or loads code that the text names.
+Nothing here writes a file, sends anything on, runs a program, loads code or opens a device other than a camera. multifilesrc
+is not here: its location is a format of printf's; a folder of pictures is a source of its own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -108,26 +110,86 @@ FILTERS: Final[Mapping[str, frozenset[str]]] = {
 """What may follow."""
 
 SECRETS: Final = _of("user-id", "user-pw")
-ADDRESSES: Final = _of("location", "uri")
+"""Properties that hold nothing but {username} or {password}."""
 
+ADDRESSES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "rtspsrc": ("location", ("rtsp", "rtsps", "rtspt", "rtspu", "rtsph")),
+    "souphttpsrc": ("location", ("http", "https")),
+    "uridecodebin": ("uri", ("file", "http", "https", "rtsp", "rtsps")),
+}
+"""Which property of a source is an address, of which kinds: GStreamer knows others that open anything (fd:, appsrc:, data:)."""
+
+REQUIRED: Final[Mapping[str, str]] = {
+    "filesrc": "location",
+    **{name: property_name for name, (property_name, _) in ADDRESSES.items()},
+}
+"""What a source needs to be told."""
+
+PATTERNS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
+    "device": (
+        re.compile(r"/dev/(video\d{1,4}|v4l/by-(id|path)/[^/]+)"),
+        "/dev/video0 or /dev/v4l/by-id/...",
+    ),
+    "address": (re.compile(r"[0-9A-Fa-f.:]{2,45}"), "an IP address"),
+    "boundary": (re.compile(r"[\x21-\x7e]{1,70}"), "1 to 70 letters"),
+}
+"""What a property must look like, and how that is said. To open another device than a camera can be an act: a watchdog's
+restarts the machine.
+"""
+
+LARGEST: Final[Mapping[str, int]] = {
+    "max-size-buffers": 1000,
+    "max-size-bytes": 256 << 20,
+    "max-size-time": 60_000_000_000,  # ns
+    "latency": 60_000,  # ms
+    "buffer-size": 64 << 20,
+    "udp-buffer-size": 64 << 20,
+    "num-extra-surfaces": 64,
+    "n-threads": 64,
+    "max-threads": 64,
+    "threads": 64,
+}
+"""What would otherwise take a device's memory."""
+
+MAX_SIDE_PX: Final = 16384
+
+_BAD: Final = "gstreamer1.0-plugins-bad"
+_GOOD: Final = "gstreamer1.0-plugins-good"
+_NVIDIA: Final = "the board's NVIDIA packages (nvidia-l4t-gstreamer)"
+# by the longest beginning that fits
 _PACKAGES: Final[Mapping[str, str]] = {
-    "nv": "the board's NVIDIA packages (nvidia-l4t-gstreamer)",
+    "nv": _NVIDIA,
     "libcamera": "gstreamer1.0-libcamera",
     "avdec_": "gstreamer1.0-libav",
-    "v4l2": "gstreamer1.0-plugins-good",
-    "va": "gstreamer1.0-plugins-bad",
-    "h26": "gstreamer1.0-plugins-bad",
-    "openh264": "gstreamer1.0-plugins-bad",
-    "souphttp": "gstreamer1.0-plugins-good",
-    "rt": "gstreamer1.0-plugins-good",
+    "v4l2": _GOOD,
+    "v4l2sl": _BAD,
+    "va": _BAD,
+    "h26": _BAD,
+    "openh264": _BAD,
+    "jpegparse": _BAD,
+    "bayer": _BAD,
+    "tsdemux": _BAD,
+    "soup": _GOOD,
+    "rt": _GOOD,
+    "qt": _GOOD,
+    "matroska": _GOOD,
+    "avidemux": _GOOD,
+    "multipart": _GOOD,
+    "jpegdec": _GOOD,
+    "vp": _GOOD,
+    "udp": _GOOD,
+    "videocrop": _GOOD,
+    "videoflip": _GOOD,
+    "videobalance": _GOOD,
+    "deinterlace": _GOOD,
 }
 
 
 def package_of(element: str) -> str:
-    """What to install for an element that is not there.
+    """What to install for an element that is not there, on Debian and what comes of it.
 
-    >>> package_of("avdec_h264")
-    'gstreamer1.0-libav'
+    >>> package_of("avdec_h264"), package_of("videoscale")
+    ('gstreamer1.0-libav', 'gstreamer1.0-plugins-base')
     """
-    found = next((package for start, package in _PACKAGES.items() if element.startswith(start)), "")
-    return found or "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+    starts = [start for start in _PACKAGES if element.startswith(start)]
+    return _PACKAGES[max(starts, key=len)] if starts else "gstreamer1.0-plugins-base"

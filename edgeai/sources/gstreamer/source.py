@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import re
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeai.errors import SourceError, SourceFormatError, SourceMissingError
-from edgeai.sources.addresses import read_password
+from edgeai.sources.addresses import Address, read_password, with_login
 from edgeai.sources.gstreamer.bindings import Gst, load_gst
-from edgeai.sources.gstreamer.elements import package_of
-from edgeai.sources.gstreamer.parse import Element, file_of, is_live
+from edgeai.sources.gstreamer.build import Line, build_line
+from edgeai.sources.gstreamer.elements import SECRETS
+from edgeai.sources.gstreamer.parse import Element, file_of, is_live, needs_login
 from edgeai.sources.request import CameraRequest, FpsCap
 from edgeai.sources.source import Source
 from edgeai.types import Frame
@@ -28,192 +28,285 @@ log = logging.getLogger("edgeai")
 
 _POLL_S: Final = 0.2  # how soon a cancel is noticed
 _CLOSE_S: Final = 2.0
+_MISFIT_S: Final = 1.0  # how long a stream that fits may still come after one that does not
+_LATENCY_MS: Final = "100"  # for packets that a network turns round; more is only later
+_MAX_PIXELS: Final = 1 << 26
+_MAX_WORDS: Final = 300
 _URL: Final = re.compile(r"[a-z0-9+.-]+://\S*", re.IGNORECASE)
+# GstResourceError
+_RESOURCE: Final = "gst-resource-error-quark"
+_NOT_FOUND, _NOT_AUTHORIZED = 3, 15
+
+
+class ElementError(SourceError):
+    """What an element of a pipeline has reported. element: its kind, as in pipelines."""
+
+    def __init__(self, message: str, *, element: str, next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.element = element
 
 
 class GstCamera(Source[Frame]):
     """What the last element of a pipeline gives, as BGR. The elements are those of `parse_pipeline`, or built by us.
 
     A live pipeline gives the newest picture, and its end or a stall is an error; one of a file gives every picture and ends.
-    Raises at opening SourceError for an element that is not installed, a file that is not there, a pipeline that does not
-    start in capture.open_s; while reading SourceError for what an element reports, with its words, and for a stall.
+    Opening waits for the first picture. time_s of a file's pictures is the file's own.
+
+    Raises at opening SourceMissingError for a file or device that is not there, SourceFormatError for what does not fit or
+    has no pictures, ElementError for what an element reports, SourceError for an element that is not installed and where no
+    picture came within capture.open_s; while reading ElementError, and SourceError for a stall: capture.stall_s of a live
+    pipeline, capture.open_s of a file.
     """
 
     def __init__(self, elements: Sequence[Element], request: CameraRequest) -> None:
+        """Raises SourceFormatError where a {username} or {password} is to be filled in and there is no login."""
         self.live = is_live(tuple(elements))
-        self.stream = request.stream
+        self.capped = self.bad = 0
         self._elements = tuple(elements)
         self._request = request
-        self._pipeline: Any = None
-        self._sink: Any = None
         self._gst: Gst | None = None
+        self._line: Line | None = None
+        self._first: Any = None
+        self._missing: list[str] = []  # codecs that GStreamer has nothing for
         self._cancelled = threading.Event()
+        self._opened_s = 0.0
         self._size = (0, 0)
+        self._channels = 3
+        self._caps: Any = None
+        self._password = ""
+        if request.login is None and needs_login(self._elements):
+            raise SourceFormatError(
+                "the pipeline has a {username} or {password}, and its camera no login",
+                next_step="write [cameras.login]: username, and password_file or password_env",
+            )
 
     def open(self) -> None:
         self.close()
+        deadline_s = time.monotonic() + self._request.capture.open_s
         self._cancelled.clear()
+        self._missing.clear()
         path = file_of(self._elements[0])
         if path:
             _check_file(Path(path))
-        gst = self._gst = load_gst()
-        self._pipeline, self._sink = self._built(gst)
-        core = gst.core
-        if self._pipeline.set_state(core.State.PLAYING) == core.StateChangeReturn.FAILURE:
-            refused = self._fault() or SourceError(f"the pipeline of {self.stream!r} does not start")
+        self._gst = load_gst()
+        try:
+            self._line = line = self._built(self._gst)
+            refused = self._gst.core.StateChangeReturn.FAILURE
+            if line.pipeline.set_state(self._gst.core.State.PLAYING) == refused:
+                raise self._fault(line) or SourceError("the pipeline does not start")
+            self._first = self._first_sample(self._gst, line, deadline_s)
+        except BaseException:
             self.close()
-            raise refused
-        deadline_s = time.monotonic() + self._request.capture.open_s
-        while True:
-            change, _, _ = self._pipeline.get_state(int(_POLL_S * core.SECOND))
-            fault = self._fault()
-            if (
-                change in {core.StateChangeReturn.SUCCESS, core.StateChangeReturn.NO_PREROLL}
-                and fault is None
-            ):
-                return
-            if fault is None and time.monotonic() >= deadline_s:
-                fault = SourceError(
-                    f"the pipeline gave no picture within {self._request.capture.open_s:g} s",
-                    next_step="is the camera connected, and does each element understand the one before?",
-                )
-            if fault is None and self._cancelled.is_set():
-                fault = SourceError("opening it was given up")
-            if fault is not None:
-                self.close()
-                raise fault
+            raise
+        self._opened_s = self._request.clock.monotonic_s()
 
     def cancel(self) -> None:
         self._cancelled.set()
 
     def close(self) -> None:
-        pipeline, self._pipeline, self._sink = self._pipeline, None, None
-        if pipeline is None or self._gst is None:
+        line, self._line, self._first, self._caps = self._line, None, None, None
+        if line is None or self._gst is None:
             return
         # a driver may hang here; it is left behind then, as nothing else can be done about it
         ending = threading.Thread(
-            target=pipeline.set_state, args=(self._gst.core.State.NULL,), name="pipeline end", daemon=True
+            target=line.pipeline.set_state,
+            args=(self._gst.core.State.NULL,),
+            name="pipeline end",
+            daemon=True,
         )
         ending.start()
         ending.join(_CLOSE_S)
         if ending.is_alive():
-            log.warning("the pipeline of %s did not end within %g s", self.stream, _CLOSE_S)
+            log.warning("the pipeline of %s did not end within %g s", self._request.stream, _CLOSE_S)
 
     def __iter__(self) -> Iterator[Frame]:
-        if self._sink is None or self._gst is None:
-            raise SourceError(f"the pipeline of {self.stream!r} is not open", next_step="use `with`")
-        core, sink = self._gst.core, self._sink
-        cap = FpsCap(self._request.max_fps)
-        began_s = newest_s = time.monotonic()
-        index = -1
+        line, gst = self._line, self._gst
+        if line is None or gst is None:
+            raise SourceError("the pipeline is not open", next_step="use `with`, or call open() first")
+        settings, cap = self._request.capture, FpsCap(self._request.max_fps)
+        stall_s = settings.stall_s if self.live else settings.open_s
+        paced = self._request.realtime and not self.live  # a file's own gaps may be long
+        heard_s, index, last_s = time.monotonic(), -1, -1.0
         while not self._cancelled.is_set():
             self._request.expect(_POLL_S)
-            sample = sink.try_pull_sample(int(_POLL_S * core.SECOND))
+            sample, self._first = self._first, None
+            if sample is None:
+                sample = self._pulled(gst, line)
+            if self._line is not line:
+                return
+            fault = self._fault(line)
+            if fault is not None:
+                raise fault
             now_s = time.monotonic()
             if sample is None:
-                fault = self._fault()
-                if fault is not None:
-                    raise fault
-                if sink.is_eos():
+                if line.sink.is_eos():
                     if self.live:
                         raise SourceError("the stream has ended")
                     return
-                stall_s = self._request.capture.stall_s
-                if self.live and now_s - newest_s >= stall_s:
+                if now_s - heard_s >= stall_s and not paced:
                     raise SourceError(f"no picture came for {stall_s:g} s")
                 continue
-            newest_s = now_s
-            index += 1
-            buffer = sample.get_buffer()
-            time_s = now_s - began_s
-            if not self.live and buffer.pts != core.CLOCK_TIME_NONE:
-                time_s = buffer.pts / core.SECOND
+            heard_s, index = now_s, index + 1
+            last_s = time_s = self._time_s(gst, sample, last_s)
             if not cap.takes(time_s):
                 self.capped += 1
                 continue
-            yield Frame(self._picture(sample, buffer), index, time_s, self.stream)
+            yield Frame(self._picture(gst, sample), index, time_s, self._request.stream)
+            heard_s = time.monotonic()  # whoever took the picture may have been slow
 
-    def _picture(self, sample: Any, buffer: Any) -> NDArray[np.uint8]:
-        """A copy of the sample's pixels, its rows packed."""
-        if self._gst is None:
-            raise SourceError("the pipeline was closed")
-        info = self._gst.video.VideoInfo.new_from_caps(sample.get_caps())
-        meta = self._gst.video.buffer_get_video_meta(buffer)
-        width, height = (info.width, info.height) if meta is None else (meta.width, meta.height)
-        stride = info.stride[0] if meta is None else meta.stride[0]
-        mapped, memory = buffer.map(self._gst.core.MapFlags.READ)
+    def _first_sample(self, gst: Gst, line: Line, deadline_s: float) -> Any:
+        misfit_s = float("inf")
+        while not self._cancelled.is_set():
+            sample = self._pulled(gst, line)
+            fault = self._fault(line)
+            if sample is not None and fault is None:
+                return sample
+            now_s = time.monotonic()
+            if line.misfits and misfit_s > now_s + _MISFIT_S:
+                misfit_s = now_s + _MISFIT_S
+            ended = line.sink.is_eos()
+            if line.misfits and (fault is not None or ended or now_s >= misfit_s):
+                raise line.misfits[0]
+            if fault is not None:
+                raise fault
+            if ended:
+                raise SourceFormatError("the pipeline ended without a picture")
+            if now_s >= deadline_s:
+                raise SourceError(
+                    f"the pipeline gave no picture within {self._request.capture.open_s:g} s",
+                    next_step="is the camera connected, and does each element understand the one before?",
+                )
+        raise SourceError("opening the pipeline was given up")
+
+    def _pulled(self, gst: Gst, line: Line) -> Any:
+        return line.sink.try_pull_sample(int(_POLL_S * gst.core.SECOND))
+
+    def _time_s(self, gst: Gst, sample: Any, last_s: float) -> float:
+        if self.live:
+            return self._request.clock.monotonic_s() - self._opened_s
+        core, stamp = gst.core, sample.get_buffer().pts
+        if stamp != core.CLOCK_TIME_NONE:
+            stamp = sample.get_segment().to_stream_time(core.Format.TIME, stamp)
+        time_s = stamp / core.SECOND if stamp != core.CLOCK_TIME_NONE else -1.0
+        if time_s > last_s:
+            return float(time_s)
+        # a file without timestamps
+        known, numerator, denominator = sample.get_caps().get_structure(0).get_fraction("framerate")
+        return max(last_s, 0.0) + (denominator / numerator if known and numerator else 1 / 25) * (last_s >= 0)
+
+    def _picture(self, gst: Gst, sample: Any) -> NDArray[np.uint8]:
+        """A copy of the sample's pixels as BGR, its rows packed."""
+        import cv2
+
+        buffer, caps = sample.get_buffer(), sample.get_caps()
+        if self._caps is None or not caps.is_equal(self._caps):
+            self._caps = caps
+            self._resized(caps.get_structure(0))
+        (width, height), channels = self._size, self._channels
+        row_bytes = width * channels
+        meta = gst.video.buffer_get_video_meta(buffer)
+        # where a buffer does not say it, GStreamer's rows begin at multiples of 4 bytes
+        start, stride = (0, (row_bytes + 3) // 4 * 4) if meta is None else (meta.offset[0], meta.stride[0])
+        mapped, memory = buffer.map(gst.core.MapFlags.READ)
         if not mapped:
             raise SourceError("a picture of the pipeline cannot be read")
         try:
-            flat = np.frombuffer(memory.data, np.uint8)
-            if len(flat) < stride * (height - 1) + width * 3:
-                raise SourceError(f"a picture of {width} x {height} has {len(flat)} bytes, it was cut short")
-            rows = np.lib.stride_tricks.as_strided(flat, (height, width, 3), (stride, 3, 1), writeable=False)
-            image = np.array(rows, np.uint8)
+            flat = np.frombuffer(memory.data, np.uint8, offset=start)
+            if stride < row_bytes or len(flat) < stride * (height - 1) + row_bytes:
+                raise SourceError(
+                    f"a picture of {width} x {height} came as {len(flat)} bytes, it was cut short"
+                )
+            shape, strides = (height, width, channels), (stride, channels, 1)
+            rows = np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
+            return (
+                np.array(rows)
+                if channels == 3
+                else np.asarray(cv2.cvtColor(rows, cv2.COLOR_BGRA2BGR), np.uint8)
+            )
         finally:
             buffer.unmap(memory)
-        if self._size not in {(0, 0), (width, height)}:
-            log.info("%s: pictures are %d x %d now, were %d x %d", self.stream, width, height, *self._size)
-        self._size = (width, height)
-        return image
 
-    def _fault(self) -> SourceError | None:
-        """What an element has reported since it was last asked."""
-        if self._pipeline is None or self._gst is None:
+    def _resized(self, structure: Any) -> None:
+        before, self._size = self._size, (structure.get_int("width")[1], structure.get_int("height")[1])
+        width, height = self._size
+        self._channels = 3 if structure.get_string("format") == "BGR" else 4
+        if not 0 < width * height <= _MAX_PIXELS:
+            raise SourceFormatError(f"the pipeline's pictures are {width} x {height}, which is not taken")
+        if before not in {(0, 0), self._size}:
+            log.info("%s: pictures are %d x %d now, were %d x %d", self._request.stream, *self._size, *before)
+
+    def _fault(self, line: Line) -> SourceError | None:
+        """What an element has reported since it was last asked. Each message is taken: they would pile up."""
+        if self._gst is None:
             return None
-        message = self._pipeline.get_bus().pop_filtered(self._gst.core.MessageType.ERROR)
-        if message is None:
-            return None
-        error, _ = message.parse_error()
-        words = _URL.sub("the address", " ".join(str(error.message).split()))
-        return SourceError(
-            f"the pipeline's {message.src.get_name() if message.src else 'element'} says: {words}"
+        kinds, bus = self._gst.core.MessageType, line.pipeline.get_bus()
+        while (message := bus.pop()) is not None:
+            if message.type == kinds.ELEMENT:
+                structure = message.get_structure()
+                if structure is not None and structure.get_name() == "missing-plugin":
+                    self._missing.append(structure.get_string("name") or "something")
+            elif message.type == kinds.ERROR:
+                return self._said(message)
+        return None
+
+    def _said(self, message: Any) -> SourceError:
+        error, debug = message.parse_error()
+        if self._missing:
+            return SourceError(
+                f"GStreamer has nothing on this machine for: {', '.join(dict.fromkeys(self._missing))}",
+                next_step="install gstreamer1.0-libav gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly",
+            )
+        # after the place in GStreamer's own source the reason, where one is given
+        said = f"{error.message} {(debug or '').partition(chr(10))[2]}"
+        words = _URL.sub("the address", " ".join(said.split()))
+        if self._password:
+            words = words.replace(self._password, "...")
+        factory = getattr(message.src, "get_factory", lambda: None)()
+        element = str(factory.get_name()) if factory else "bin"
+        told = f"the pipeline's {element} says: {words[:_MAX_WORDS]}"
+        if error.domain == _RESOURCE and error.code == _NOT_AUTHORIZED:
+            return ElementError(told, element=element, next_step="look at [cameras.login]")
+        if error.domain == _RESOURCE and error.code == _NOT_FOUND:
+            return SourceMissingError(told)
+        return ElementError(told, element=element)
+
+    def _built(self, gst: Gst) -> Line:
+        settings, login = self._request.capture, self._request.login
+        self._password = "" if login is None else read_password(login)
+        source: dict[str, str] = {}
+        if login is not None and not needs_login(self._elements):
+            source = {"user-id": login.username, "user-pw": self._password}
+        defaults: Mapping[str, Mapping[str, str]] = {
+            "rtspsrc": {
+                "protocols": settings.transport,
+                "latency": _LATENCY_MS,
+                "drop-on-latency": "true",  # a device too slow for its camera must not fall behind
+                "tcp-timeout": str(round(settings.stall_s * 1e6)),
+                **source,
+            },
+            "souphttpsrc": {"is-live": "true", "timeout": str(max(1, round(settings.stall_s))), **source},
+        }
+        elements = [self._filled(element) for element in self._elements]
+        return build_line(
+            gst,
+            elements,
+            live=self.live,
+            paced=self._request.realtime,
+            defaults=defaults if self.live else {},
         )
 
-    def _built(self, gst: Gst) -> tuple[Any, Any]:
-        """The pipeline with our own end, and its appsink."""
-        core = gst.core
-        pipeline = core.Pipeline.new(None)
-        tail = (Element("videoconvert"), Element("capsfilter", {"caps": "video/x-raw,format=BGR"}))
-        made = [self._made(gst, element) for element in (*self._elements, *tail)]
-        sink = _make(core, "appsink")
-        # live: the newest alone is kept. A file: every picture waits to be taken, at its own time where that was asked for
-        sink.set_property("max-buffers", 1 if self.live else 4)
-        sink.set_property("drop", self.live)
-        sink.set_property("sync", not self.live and self._request.realtime)
-        made.append(sink)
-        for element in made:
-            pipeline.add(element)
-        for before, after in itertools.pairwise(made):
-            _link(core, before, after)
-        return pipeline, sink
-
-    def _made(self, gst: Gst, element: Element) -> Any:
-        core = gst.core
-        made = _make(core, element.name)
-        if element.name == "capsfilter":
-            caps = core.Caps.from_string(element.properties["caps"])
-            if caps is None:
-                raise SourceFormatError(f"{element.properties['caps']!r} is no description of a stream")
-            made.set_property("caps", caps)
-            return made
-        for key, text in {**self._login(element), **element.properties}.items():
-            if made.find_property(key) is None:
-                raise SourceError(f"element {element.name!r} of this GStreamer has no property {key!r}")
-            core.util_set_object_arg(made, key, self._filled(text))
-        return made
-
-    def _login(self, element: Element) -> dict[str, str]:
+    def _filled(self, element: Element) -> Element:
+        """With the login's words in the place of {username} and {password}."""
         login = self._request.login
-        if login is None or element.name not in {"rtspsrc", "souphttpsrc"}:
-            return {}
-        return {"user-id": "{username}", "user-pw": "{password}"}
-
-    def _filled(self, text: str) -> str:
-        login = self._request.login
-        if login is None or "{" not in text:
-            return text
-        return text.replace("{username}", login.username).replace("{password}", read_password(login))
+        if login is None or not needs_login((element,)):
+            return element
+        words = {"{username}": login.username, "{password}": self._password}
+        filled = {
+            key: words.get(text, text) if key in SECRETS else with_login(Address("rtsp", text), login)
+            for key, text in element.properties.items()
+            if key in SECRETS or needs_login((Element(element.name, {key: text}),))
+        }
+        return Element(element.name, {**element.properties, **filled})
 
 
 def _check_file(path: Path) -> None:
@@ -225,33 +318,3 @@ def _check_file(path: Path) -> None:
         raise SourceFormatError("the pipeline's file has a name that no file can have") from None
     if not stat.S_ISREG(mode):
         raise SourceFormatError(f"{path} is no plain file")
-
-
-def _make(core: Any, name: str) -> Any:
-    element = core.ElementFactory.make(name, None)
-    if element is None:
-        raise SourceError(
-            f"GStreamer has no element {name!r} on this machine", next_step=f"install {package_of(name)}"
-        )
-    return element
-
-
-def _link(core: Any, before: Any, after: Any) -> None:
-    """Now, or as soon as `before` knows what it gives (demuxers, streams, decoders that choose)."""
-    if before.link(after):
-        return
-    templates = before.get_pad_template_list()
-    if not any(
-        template.direction == core.PadDirection.SRC and template.presence == core.PadPresence.SOMETIMES
-        for template in templates
-    ):
-        raise SourceFormatError(
-            f"{after.get_factory().get_name()} does not take what {before.get_factory().get_name()} gives"
-        )
-
-    def on_pad(_: Any, pad: Any) -> None:
-        target = after.get_static_pad("sink")
-        if target is not None and not target.is_linked():
-            pad.link(target)  # of another kind, as sound is: refused, and nothing happens
-
-    before.connect("pad-added", on_pad)
