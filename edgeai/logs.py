@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 import types
-from typing import IO, Final
+from collections.abc import Callable
+from typing import IO, Final, TypeAlias
 
 from edgeai.config import LogSettings
 from edgeai.sinks.payload import iso_utc
@@ -56,16 +57,21 @@ def open_logs(settings: LogSettings, *, journal_stream: str = "", stream: IO[str
     )
 
 
+_Before: TypeAlias = "tuple[int, int, Callable[[threading.ExceptHookArgs], object]]"
+
+
 class OpenLogs:
     """A log that is being written. `close`, or the end of `with`, leaves logging as it was; a process that ends needs neither."""
 
-    def __init__(self, handler: logging.Handler, level: int) -> None:
+    def __init__(self, handler: _LogHandler, level: int) -> None:
         root, ours = logging.getLogger(), logging.getLogger("edgeai")
         self._handler = handler
-        self._before = (root.level, ours.level, threading.excepthook)
+        self._before: _Before = (root.level, ours.level, threading.excepthook)
         for each in [*root.handlers]:
             if isinstance(each, _LogHandler):
                 root.removeHandler(each)
+                self._before = each.before or self._before  # as it was before the one whose place this takes
+        handler.before = self._before
         root.addHandler(handler)
         root.setLevel(max(level, logging.INFO))  # what libraries tell their own developers is of no use here
         ours.setLevel(level)
@@ -138,6 +144,7 @@ class _LogHandler(logging.Handler):
         """stream: None for what standard error is when a line is written."""
         super().__init__()
         self.setFormatter(formatter)
+        self.before: _Before | None = None
         self._stream = stream
         self._prefixed = prefixed
         self._stuck = False

@@ -525,9 +525,9 @@ def main():
     version, seconds, pad_bytes, log, *arguments = sys.argv[1:]
 
     def build():
-        print("building", flush=True)
         with Path(log).open("a") as file:
             file.write("built\n")
+        print("building", flush=True)  # last: who reads it may kill this at once
         time.sleep(float(seconds))
 
     sys.modules |= modules(version, on_build=build, pad_bytes=int(pad_bytes))
